@@ -1,0 +1,294 @@
+"""The launcher API as ParaViewWeb's clients use it, and its extensions.
+
+Success is exactly 200 without an ``error`` key, failure is ``{"error": "..."}``: browsers that get
+anything else show nothing, or the wrong thing. Bodies are read whatever their content type says.
+"""
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import Mapping
+from string import Template
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Header, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+import hpcbridge
+from hpcbridge.config import ServerSettings, Settings
+from hpcbridge.errors import BridgeError, OriginRefused, RequestError, TooLarge
+from hpcbridge.http import Guard, error_reply, origin_allowed
+from hpcbridge.life import Life
+from hpcbridge.portal import pages
+from hpcbridge.schedulers.base import EndReason
+from hpcbridge.sessions import Sessions
+from hpcbridge.store import SessionRow, State
+
+log = logging.getLogger(__name__)
+
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,255})(:[0-9]{1,5})?")
+
+
+class ErrorReply(BaseModel):
+    """Every reply to a request that failed."""
+
+    model_config = ConfigDict(extra="allow")
+    error: str = Field(description="What was wrong and what to do, for a person.")
+
+
+class LaunchReply(BaseModel):
+    """A session that is ready: the posted keys, and these."""
+
+    model_config = ConfigDict(extra="allow")
+    id: str = Field(description="Session id. Whoever knows it can stop the session.")
+    sessionURL: str = Field(description="WebSocket address of the application.")
+    secret: str = Field(description="What the application wants to hear from its client.")
+
+
+class SessionReply(BaseModel):
+    """Where a session stands."""
+
+    model_config = ConfigDict(extra="allow")
+    id: str
+    application: str
+    cluster: str
+    state: State
+    message: str = Field(description="The state in plain words.")
+    job_id: str | None = Field(None, description="The batch system's id of the job.")
+    host: str | None = Field(None, description="The node that runs it.")
+    sessionURL: str | None = Field(None, description="WebSocket address, once it is ready.")
+    reason: EndReason | None = Field(None, description="Why it ended.")
+    exit_status: int | None = Field(None, description="Exit status of the job, or minus a signal.")
+    unknown_since: float | None = Field(
+        None, description="Since when the cluster does not answer, in seconds since the epoch."
+    )
+    times: dict[State, float] = Field(description="When each state began, seconds since the epoch.")
+    error: str | None = Field(None, description="Present when it ended and was not stopped.")
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorReply, "description": "The request is wrong."},
+    403: {"model": ErrorReply, "description": "Pages of this origin may not use the launcher."},
+    413: {"model": ErrorReply, "description": "The request is too large."},
+    500: {"model": ErrorReply, "description": "The service's own fault; its log has details."},
+    502: {"model": ErrorReply, "description": "The job was refused or failed."},
+    503: {"model": ErrorReply, "description": "No capacity, or the cluster does not answer."},
+    504: {"model": ErrorReply, "description": "Not ready within the application's wait."},
+}
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
+
+LAUNCH_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "A JSON object, whatever the content type says. Keys that the application "
+        "does not declare as parameters have no effect and come back in the reply.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["application"],
+                    "properties": {"application": {"type": "string"}},
+                    "additionalProperties": True,
+                },
+                "example": {"application": "visualizer"},
+            }
+        },
+    }
+}
+
+
+def create_app(settings: Settings, sessions: Sessions) -> FastAPI:
+    """The FastAPI application over running ``sessions``."""
+    server = settings.server
+    app = FastAPI(
+        title="hpcbridge",
+        version=hpcbridge.__version__,
+        summary="ParaViewWeb's launcher API on a batch system.",
+        docs_url=None,  # they load scripts from elsewhere; /openapi.json has it all
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.include_router(_router(settings, sessions), prefix=server.endpoint)
+    if server.content is not None:
+        app.mount("/", StaticFiles(directory=server.content, html=True), name="content")
+    elif server.portal:
+        pages.mount(app, endpoint=server.endpoint, applications=pages.cards(settings.applications))
+    app.add_exception_handler(BridgeError, _bridge_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_middleware(Guard, endpoint=server.endpoint)
+    if server.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=server.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+        )
+    return app
+
+
+def _router(settings: Settings, sessions: Sessions) -> APIRouter:
+    server = settings.server
+
+    def same_site(request: Request) -> None:
+        if server.check_origin and not origin_allowed(request, server.cors_origins):
+            raise OriginRefused(
+                "Pages of this site may not use the launcher. "
+                "Its admins can allow them in server.cors_origins."
+            )
+
+    router = APIRouter(tags=["launcher"], responses=ERRORS)
+    guarded = [Depends(same_site)]
+
+    @router.post(
+        "",
+        response_model=LaunchReply,
+        responses={202: {"model": SessionReply, "description": "Begun; ask GET for progress."}},
+        dependencies=guarded,
+        openapi_extra=LAUNCH_BODY,
+    )
+    async def launch(request: Request, prefer: Annotated[str, Header()] = "") -> JSONResponse:
+        """Launch an application and answer when it is ready.
+
+        With ``Prefer: respond-async`` (RFC 7240) the answer is 202, at once.
+        """
+        posted = await _posted(request, server)
+        life = await sessions.launch(posted["application"], posted)
+        secret = life.row.secret
+        if "respond-async" in prefer.replace(" ", "").lower().split(","):
+            reply = _describe(life.row, request, server, sessions)
+            return JSONResponse(posted | reply | {"secret": secret}, 202)
+        await sessions.ready(life)
+        return JSONResponse(_launched(posted, life, secret, request, server))
+
+    @router.get("/{session_id}", response_model=SessionReply, responses=NOT_FOUND)
+    async def status(session_id: str, request: Request) -> JSONResponse:
+        """Where a session stands; ended ones are remembered for a while."""
+        row = await sessions.get(session_id)
+        return JSONResponse(_describe(row, request, server, sessions))
+
+    @router.delete(
+        "/{session_id}", response_model=SessionReply, responses=NOT_FOUND, dependencies=guarded
+    )
+    async def stop(session_id: str, request: Request) -> JSONResponse:
+        """Stop a session and its job."""
+        row = sessions.stop(session_id)
+        return JSONResponse(_describe(row, request, server, sessions))
+
+    return router
+
+
+async def _posted(request: Request, server: ServerSettings) -> dict[str, Any]:
+    """The posted object. Raises :class:`~hpcbridge.errors.RequestError` for anything else."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > server.max_body:
+            raise TooLarge(f"The request has more than {server.max_body} bytes.")
+    try:
+        posted = await asyncio.to_thread(_parse, bytes(body))
+    except (ValueError, RecursionError) as error:
+        raise RequestError("The request is not JSON, or is nested too deeply.") from error
+    if not isinstance(posted, dict):
+        raise RequestError('The request must be a JSON object such as {"application": "NAME"}.')
+    if not isinstance(posted.get("application"), str):
+        raise RequestError("The request is not complete: 'application' must name an application.")
+    return posted
+
+
+def _parse(body: bytes) -> Any:
+    """JSON as RFC 8259 has it, and as it can be sent back: no NaN, no lone surrogates."""
+
+    def refuse(word: str) -> None:
+        raise ValueError(f"{word} is not JSON")
+
+    value = json.loads(body, parse_constant=refuse)
+    json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    return value
+
+
+def _launched(
+    posted: Mapping[str, Any],
+    life: Life,
+    secret: str | None,
+    request: Request,
+    server: ServerSettings,
+) -> dict[str, Any]:
+    row = life.row
+    known = {
+        "cluster": row.cluster,
+        "host": row.host,
+        "port": row.port,
+        "job_id": row.job_id,
+        "state": row.state,
+    }
+    return {
+        **posted,
+        **{key: known[key] for key in server.fields},
+        "id": row.id,
+        "sessionURL": _session_url(row, request, server),
+        "secret": secret,
+    }
+
+
+def _describe(
+    row: SessionRow, request: Request, server: ServerSettings, sessions: Sessions
+) -> dict[str, Any]:
+    reply = SessionReply(
+        id=row.id,
+        application=row.application,
+        cluster=row.cluster,
+        state=row.state,
+        message=row.message,
+        job_id=row.job_id,
+        host=row.host,
+        reason=row.reason,
+        exit_status=row.exit_status,
+        unknown_since=sessions.unknown_since(row.id),
+        times={state: at for state in State if (at := getattr(row, f"{state}_at")) is not None},
+    )
+    if row.state == State.READY:
+        reply.sessionURL = _session_url(row, request, server)
+    if row.state == State.ENDED and row.reason not in (EndReason.STOPPED, EndReason.FINISHED):
+        reply.error = row.message
+    return reply.model_dump(mode="json", exclude_none=True)
+
+
+def _session_url(row: SessionRow, request: Request, server: ServerSettings) -> str:
+    """The configured address with its ``${...}`` filled in. See ``server.session_url``."""
+    host = request.headers.get("host", "")
+    if not _HOST.fullmatch(host):
+        host = f"{server.host}:{server.port}"
+    local_host, _, local_port = (row.address or "").rpartition(":")
+    return Template(server.session_url).safe_substitute(
+        id=row.id,
+        host=local_host,
+        port=local_port,
+        request_host=host,
+        request_hostname=re.sub(r":[0-9]+$", "", host),
+        ws_scheme="wss" if request.url.scheme == "https" else "ws",
+    )
+
+
+def _bridge_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, BridgeError)
+    if error.status >= 500:
+        log.warning("%s %s: %s", request.method, request.url.path, error)
+    return error_reply(str(error), error.status)
+
+
+def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    said = {404: "There is nothing here.", 405: "This method is not allowed here."}
+    message = said.get(error.status_code, str(error.detail))
+    return error_reply(message, error.status_code, error.headers)
+
+
+def _validation_error(request: Request, error: Exception) -> JSONResponse:
+    return error_reply("The request is not what this address expects.", 400)

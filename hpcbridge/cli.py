@@ -1,0 +1,206 @@
+"""The command ``hpcbridge``."""
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import hpcbridge
+from hpcbridge import clusters, configfile, parameters, service
+from hpcbridge.config import ApplicationSettings, Settings
+from hpcbridge.errors import BridgeError, ConfigError
+from hpcbridge.frontends import apache
+from hpcbridge.jobscripts.check import check
+from hpcbridge.jobscripts.render import ScriptContext, TemplateSet, render
+from hpcbridge.jobscripts.rules import Severity
+from hpcbridge.jobscripts.stage import script_context
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="ParaViewWeb's launcher API on a batch system: sessions run as Slurm jobs and are reached "
+    "through SSH tunnels.",
+)
+config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
+template_app = typer.Typer(no_args_is_help=True, help="Look at job templates and try them.")
+frontend_app = typer.Typer(no_args_is_help=True, help="Print configuration for web servers.")
+app.add_typer(config_app, name="config")
+app.add_typer(template_app, name="template")
+app.add_typer(frontend_app, name="frontend")
+
+Config = Annotated[Path, typer.Argument(help="The TOML file, such as /etc/hpcbridge.toml.")]
+Application = Annotated[str, typer.Argument(help="An application of the configuration.")]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option("--param", "-p", metavar="NAME=VALUE", help="A value as a user would post it."),
+]
+
+
+SAMPLE_JOB = "hpcb-0123456789abcdef01234567"
+
+
+def main() -> None:
+    """Run the command; what went wrong is told in a sentence, with exit status 1."""
+    with _plain_errors():
+        app()
+
+
+@contextlib.contextmanager
+def _plain_errors() -> Iterator[None]:
+    try:
+        yield
+    except BridgeError as error:
+        print(f"hpcbridge: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"hpcbridge {hpcbridge.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def serve(
+    config: Config,
+    port: Annotated[int | None, typer.Option(help="TCP port instead of the file's.")] = None,
+    end_sessions: Annotated[
+        bool,
+        typer.Option("--end-sessions", help="When stopped, end all sessions; else they go on."),
+    ] = False,
+) -> None:
+    """Run the service in the foreground until Ctrl-C or SIGTERM.
+
+    Prints "hpcbridge ready on http://HOST:PORT/" when it accepts requests. Sessions outlive it: the
+    next service with the same state directory takes them up again.
+    """
+    settings = configfile.load(config)
+    if port is not None:
+        changed = settings.server.model_copy(update={"port": port})
+        settings = settings.model_copy(update={"server": changed})
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=settings.server.log_level.upper(),
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+    )
+    for chatty in ("asyncssh", "aiosqlite", "uvicorn.error", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+    def ready(url: str) -> None:
+        print(f"hpcbridge ready on {url}", flush=True)
+
+    asyncio.run(service.serve(settings, end_sessions=end_sessions, ready=ready))
+
+
+@config_app.command("show")
+def config_show(config: Config) -> None:
+    """Print the configuration in force: file, environment and defaults; secrets are masked."""
+    print(configfile.show(configfile.load(config)), end="")
+
+
+@template_app.command("list")
+def template_list(config: Config) -> None:
+    """List the templates there are, and which applications use them."""
+    settings = configfile.load(config)
+    templates = TemplateSet(settings.template_dirs)
+    for name in templates.names():
+        users = [key for key, each in settings.applications.items() if each.template == name]
+        used = f"  (used by {', '.join(users)})" if users else ""
+        print(f"{name:24} {templates.find(name)}{used}")
+
+
+@template_app.command("show")
+def template_show(
+    config: Config, name: Annotated[str, typer.Argument(help="A name from 'template list'.")]
+) -> None:
+    """Print a template as it is, to be copied into one of template_dirs and edited there."""
+    settings = configfile.load(config)
+    print(TemplateSet(settings.template_dirs).source(name).text, end="")
+
+
+@template_app.command("render")
+def template_render(config: Config, application: Application, param: Parameters = None) -> None:
+    """Print the job script that a launch of APPLICATION would submit."""
+    settings = configfile.load(config)
+    wanted, context = _context(settings, application, param or [])
+    print(render(TemplateSet(settings.template_dirs), wanted.template, context), end="")
+
+
+@template_app.command("check")
+def template_check(config: Config) -> None:
+    """Check the templates of all applications; exit status 1 when one cannot be used."""
+    settings = configfile.load(config)
+    templates = TemplateSet(settings.template_dirs)
+    failed = False
+    for name, wanted in settings.applications.items():
+        _, context = _context(settings, name, [])
+        problems = check(templates, wanted.template, context)
+        for problem in problems:
+            print(f"{name}: {problem.severity}: {problem}")
+        failed = failed or any(each.severity == Severity.ERROR for each in problems)
+        if not problems:
+            print(f"{name}: {wanted.template} is fine")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _context(
+    settings: Settings, name: str, posted: list[str]
+) -> tuple[ApplicationSettings, ScriptContext]:
+    wanted = settings.applications.get(name)
+    if wanted is None:
+        known = ", ".join(settings.applications)
+        raise ConfigError(f"There is no application '{name}'. Applications: {known}.")
+    pairs = dict(each.partition("=")[::2] for each in posted)
+    if unknown := sorted(pairs.keys() - wanted.parameters.keys()):
+        declared = ", ".join(wanted.parameters) or "none"
+        raise ConfigError(f"No parameter '{unknown[0]}' in '{name}'. Parameters: {declared}.")
+    cluster = settings.clusters[wanted.cluster]
+    context = script_context(
+        cluster,
+        name,
+        wanted,
+        parameters.check_parameters(wanted.parameters, pairs),
+        job_name=SAMPLE_JOB,
+        directory=f"{cluster.session_root or '/home/USER/.hpcbridge'}/{SAMPLE_JOB}",
+        bind=clusters.bind_address(cluster),
+    )
+    return wanted, context
+
+
+@frontend_app.command("apache")
+def frontend_apache(
+    config: Config,
+    listen: Annotated[str, typer.Option(help="Address and port of the virtual host.")] = "*:80",
+) -> None:
+    """Print an Apache virtual host that forwards to this service and to its sessions."""
+    settings = configfile.load(config)
+    server, frontend = settings.server, settings.frontend
+    longest = max(each.wait for each in settings.applications.values())
+    printed = apache.virtual_host(
+        server_name=frontend.server_name,
+        listen=listen,
+        api_url=f"http://{server.host}:{server.port}",
+        endpoint=server.endpoint,
+        map_file=frontend.map_file,
+        socket_dir=settings.socket_dir if frontend.local_end == "unix" else None,
+        document_root=server.content,
+        allowed_origins=[each for each in server.cors_origins if each != "*"],
+        websocket_path=frontend.websocket_paths[0],
+        timeout=int(longest) + 60,
+    )
+    print(printed, end="")

@@ -1,0 +1,82 @@
+"""A cluster at work: its scheduler, transport, watcher, log follower and tunnels, put together."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcbridge.config import ClusterSettings, LocalCluster, SlurmCluster
+from hpcbridge.readiness import Follower
+from hpcbridge.schedulers.base import Scheduler
+from hpcbridge.schedulers.local import LocalScheduler
+from hpcbridge.schedulers.slurm import SlurmScheduler
+from hpcbridge.ssh import SSHHost
+from hpcbridge.transports.base import Transport
+from hpcbridge.transports.local import LocalTransport
+from hpcbridge.transports.ssh import SSHTransport
+from hpcbridge.tunnels import Tunnels
+from hpcbridge.watcher import Watcher
+
+
+@dataclass
+class Cluster:
+    """Everything that one cluster needs; made by :func:`build`."""
+
+    name: str
+    settings: ClusterSettings
+    transport: Transport
+    scheduler: Scheduler
+    tunnels: Tunnels
+    watcher: Watcher
+    follower: Follower
+    bind: str
+    login: SSHHost | None = None
+
+    async def session_root(self) -> str:
+        """The directory that holds session directories, absolute."""
+        return self.settings.session_root or f"{await self.transport.home()}/.hpcbridge"
+
+    async def close(self) -> None:
+        """Stop watching and let go of all connections; jobs go on."""
+        await self.watcher.close()
+        await self.follower.close()
+        await self.tunnels.close()
+        await self.scheduler.close()
+        await self.transport.close()
+        if self.login is not None:
+            await self.login.close()
+
+
+def bind_address(settings: ClusterSettings) -> str:
+    """Where applications listen: loopback, unless they are reached from another host."""
+    far = isinstance(settings, SlurmCluster) and settings.tunnel.via != "node"
+    return "0.0.0.0" if far else "127.0.0.1"  # noqa: S104
+
+
+def build(name: str, settings: ClusterSettings, state_dir: Path) -> Cluster:
+    """Put a cluster together from its settings. Nothing is connected yet."""
+    login: SSHHost | None = None
+    transport: Transport = LocalTransport()
+    scheduler: Scheduler
+    if isinstance(settings, SlurmCluster):
+        if settings.ssh is not None:
+            login = SSHHost(settings.ssh)
+            transport = SSHTransport(login)
+        scheduler = SlurmScheduler(transport, timeout=settings.command_timeout)
+        tunnels = Tunnels(settings.tunnel, settings.ssh, login)
+    else:
+        assert isinstance(settings, LocalCluster)
+        directory = state_dir / "local" / name
+        scheduler = LocalScheduler(directory, slots=settings.slots, queue=settings.queue)
+        tunnels = Tunnels(None, None, None)
+    watcher = Watcher(scheduler)
+    follower = Follower(transport, watcher.stir)
+    return Cluster(
+        name,
+        settings,
+        transport,
+        scheduler,
+        tunnels,
+        watcher,
+        follower,
+        bind_address(settings),
+        login,
+    )

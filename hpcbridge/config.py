@@ -1,0 +1,347 @@
+"""Settings: one TOML file, with ``HPCBRIDGE_SECTION__KEY`` environment variables above it.
+
+Every field's description is its documentation; ``hpcbridge config show`` prints what is in force.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+Primitive = str | int | float | bool
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+def default_state_directory() -> Path:
+    """``$STATE_DIRECTORY`` (systemd.exec(5)), else ``hpcbridge`` in the XDG state home."""
+    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "hpcbridge"
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerSettings(Section):
+    """Where the service listens and what it keeps."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(
+        8080, ge=0, le=65535, description="TCP port to listen on; 0 picks a free one."
+    )
+    endpoint: str = Field(
+        "/paraview",
+        pattern=r"^/[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$",
+        description="Path of the launcher API.",
+    )
+    state_dir: Path = Field(
+        default_factory=default_state_directory,
+        description="Directory (0700) of the database, local jobs and, by default, sockets.",
+    )
+    content: Path | None = Field(
+        None, description="Directory of static files to serve at / instead of the portal page."
+    )
+    portal: bool = Field(
+        True, description="Serve the page with a button for each application at /."
+    )
+    fields: list[str] = Field(
+        default_factory=list,
+        description="Further keys in a launch reply: cluster, host, port, job_id, state.",
+    )
+    session_url: str = Field(
+        "${ws_scheme}://${request_host}/proxy?sessionId=${id}&path=ws",
+        description="Address given to clients. Filled in: ${id}, ${host} and ${port} of the route, "
+        "${request_host} and ${request_hostname} of the request, ${ws_scheme}. USE_HOST and "
+        "USE_HOSTNAME are left for the client to fill in.",
+    )
+    max_body: int = Field(65536, ge=256, description="Largest request body, in bytes.")
+    cors_origins: list[str] = Field(
+        default_factory=list,
+        description="Origins of other sites whose pages may call the launcher, or ['*'].",
+    )
+    check_origin: bool = Field(
+        True,
+        description="Refuse requests from pages of other sites that are not in cors_origins.",
+    )
+    trusted_proxies: list[str] = Field(
+        default_factory=lambda: ["127.0.0.1", "::1"],
+        description="Peers whose X-Forwarded-For and X-Forwarded-Proto headers are believed.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe messages that are logged."
+    )
+
+    @field_validator("fields")
+    @classmethod
+    def _known_fields(cls, value: list[str]) -> list[str]:
+        allowed = {"cluster", "host", "port", "job_id", "state"}
+        if unknown := sorted(set(value) - allowed):
+            raise ValueError(
+                f"{', '.join(unknown)} not known; allowed: {', '.join(sorted(allowed))}"
+            )
+        return value
+
+
+class StoreSettings(Section):
+    """The database of sessions."""
+
+    url: SecretStr | None = Field(
+        None,
+        description="SQLAlchemy URL; hpcbridge.sqlite in state_dir (sqlite+aiosqlite) by default.",
+    )
+    keep_ended: Seconds = Field(
+        30 * 86400, description="Seconds for which ended sessions stay in the database."
+    )
+
+
+class FrontEndSettings(Section):
+    """The web server that users reach, and how it learns where sessions live."""
+
+    kind: Literal["embedded", "apache"] = Field(
+        "embedded",
+        description="embedded: this service forwards /proxy itself; apache: Apache does.",
+    )
+    local_end: Literal["tcp", "unix"] = Field(
+        "tcp",
+        description="Local end of tunnels: a port of 127.0.0.1, or a unix socket by session id.",
+    )
+    map_file: Path | None = Field(
+        None, description="Text map 'id host:port' for Apache's RewriteMap; written when set."
+    )
+    socket_dir: Path | None = Field(
+        None, description="Directory of unix sockets; 'sockets' in state_dir by default."
+    )
+    group: str | None = Field(
+        None, description="Group of the front end, given access to the map and the sockets."
+    )
+    websocket_paths: list[str] = Field(
+        default_factory=lambda: ["ws"],
+        description="Paths of a session that WebSockets may ask for.",
+    )
+    server_name: str = Field(
+        "localhost", description="Name of the virtual host that 'hpcbridge frontend' prints."
+    )
+
+
+class LimitSettings(Section):
+    """How much may run at once."""
+
+    sessions: int = Field(200, ge=1, description="Sessions that may wait or run at once, in all.")
+
+
+class SSHSettings(Section):
+    """An SSH login."""
+
+    host: str = Field(min_length=1, description="Host name, or a Host entry of the ssh config.")
+    port: int | None = Field(None, ge=1, le=65535, description="Port; from the ssh config, or 22.")
+    user: str | None = Field(
+        None, description="Account; from the ssh config, or the service's own."
+    )
+    known_hosts: Path | None = Field(
+        None, description="File of accepted host keys; ~/.ssh/known_hosts by default. Required."
+    )
+    config: Path | None = Field(None, description="ssh config file; ~/.ssh/config by default.")
+    identity_files: list[Path] = Field(
+        default_factory=list,
+        description="Private keys; from the ssh config or the agent by default.",
+    )
+    connect_timeout: Seconds = Field(10, description="Seconds to wait for a connection.")
+    keepalive_interval: Seconds = Field(5, description="Seconds between keepalive messages.")
+    keepalive_count: int = Field(
+        3, ge=1, description="Unanswered keepalives after which the connection counts as lost."
+    )
+
+
+class TunnelSettings(Section):
+    """How the nodes are reached from this host."""
+
+    via: Literal["node", "login", "direct"] = Field(
+        "node",
+        description="node: SSH to the node (through the login host, if there is one), and there to "
+        "127.0.0.1; login: SSH to the login host, and from there to the node's address; direct: "
+        "plain TCP from this host to the node's address.",
+    )
+    node_pattern: str = Field(
+        r"[A-Za-z0-9]([A-Za-z0-9-]{0,62})(\.[A-Za-z0-9-]{1,63})*",
+        description="Regular expression that a node's whole name must match to be connected to.",
+    )
+    node_port: int = Field(22, ge=1, le=65535, description="Port of sshd on the nodes.")
+    linger: Seconds = Field(
+        120, description="Seconds for which an unused connection to a node is kept."
+    )
+
+
+class ClusterSettings(Section):
+    """What all clusters have."""
+
+    title: str = Field("", description="Name for people.")
+    session_root: str | None = Field(
+        None,
+        description="Directory on the cluster, shared with its nodes, that holds the sessions' "
+        "directories; ~/.hpcbridge by default.",
+    )
+    options: dict[Name, Primitive] = Field(
+        default_factory=dict,
+        description="Values for the template's cluster.NAME, such as partition, account, qos.",
+    )
+    python: str | None = Field(
+        None,
+        description="Python of the nodes for templates that start one (bridge.python); python3 by "
+        "default, and the service's own for the local scheduler.",
+    )
+    grace: Seconds = Field(
+        10, description="Seconds after submission for which a job may be missing in the listing."
+    )
+
+
+class LocalCluster(ClusterSettings):
+    """The embedded batch runner: jobs of this machine."""
+
+    scheduler: Literal["local"] = Field(description="This machine, by the embedded batch runner.")
+    slots: int = Field(4, ge=1, description="Jobs that may run at once.")
+    queue: int = Field(32, ge=0, description="Jobs that may wait for a slot.")
+
+
+class SlurmCluster(ClusterSettings):
+    """Slurm by its commands, on this machine or over SSH."""
+
+    scheduler: Literal["slurm"] = Field(description="Slurm, by sbatch, squeue and scancel.")
+    ssh: SSHSettings | None = Field(
+        None, description="Login host on which the commands run; this machine by default."
+    )
+    tunnel: TunnelSettings = Field(
+        default_factory=TunnelSettings, description="How nodes are reached."
+    )
+    command_timeout: Seconds = Field(
+        8,
+        description="Seconds to wait for a Slurm command; its own commands give up after 9 to 18.",
+    )
+
+    @model_validator(mode="after")
+    def _reachable(self) -> "SlurmCluster":
+        if self.tunnel.via == "login" and self.ssh is None:
+            raise ValueError(
+                "tunnel.via = 'login' needs an [ssh] section that names the login host"
+            )
+        return self
+
+
+Cluster = Annotated[LocalCluster | SlurmCluster, Field(discriminator="scheduler")]
+
+
+class ParameterSettings(Section):
+    """A value that users may choose; templates see it as param.NAME."""
+
+    type: Literal["str", "int", "float", "bool"] = Field(description="Type of the value.")
+    default: Primitive | None = Field(None, description="Value when none is posted; else required.")
+    choices: list[Primitive] | None = Field(None, description="The only values allowed.")
+    pattern: str | None = Field(None, description="Regular expression for the whole of a str.")
+    max_length: int = Field(256, ge=1, description="Longest str, in characters.")
+    min: float | None = Field(None, description="Smallest number.")
+    max: float | None = Field(None, description="Largest number.")
+    title: str = Field("", description="Name for people.")
+
+
+class ApplicationSettings(Section):
+    """Something a user can ask for by name."""
+
+    cluster: Name = Field(description="The cluster that runs it: a name under [clusters].")
+    template: str = Field(
+        description="Job template: a file of template_dirs, or one of hpcbridge's."
+    )
+    title: str = Field("", description="Name for people.")
+    description: str = Field("", description="One or two sentences for people.")
+    ready_line: str = Field(
+        "Starting factory",
+        min_length=1,
+        description="Text in the job's output that says the application accepts connections.",
+    )
+    wait: Seconds = Field(
+        300, description="Seconds that a launch may take, queue included, before it is given up."
+    )
+    walltime: int | None = Field(
+        None, ge=1, description="Seconds that the job may run; templates see it as job.walltime."
+    )
+    properties: dict[Name, Primitive] = Field(
+        default_factory=dict, description="The admin's own values; templates see them as app.NAME."
+    )
+    parameters: dict[Name, ParameterSettings] = Field(
+        default_factory=dict, description="Values that users may post."
+    )
+
+    @field_validator("parameters")
+    @classmethod
+    def _free_names(cls, value: dict[str, ParameterSettings]) -> dict[str, ParameterSettings]:
+        if taken := sorted(value.keys() & {"application", "id", "secret", "sessionURL", "error"}):
+            raise ValueError(f"{', '.join(taken)}: reserved by the launcher API")
+        return value
+
+
+class Settings(BaseSettings):
+    """The whole configuration."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HPCBRIDGE_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    server: ServerSettings = Field(default_factory=ServerSettings)
+    store: StoreSettings = Field(default_factory=StoreSettings)
+    frontend: FrontEndSettings = Field(default_factory=FrontEndSettings)
+    limits: LimitSettings = Field(default_factory=LimitSettings)
+    template_dirs: list[Path] = Field(
+        default_factory=list, description="Directories of the admin's job templates, first wins."
+    )
+    clusters: dict[Name, Cluster] = Field(
+        min_length=1, description="The batch systems, by name: [clusters.NAME]."
+    )
+    applications: dict[Name, ApplicationSettings] = Field(
+        min_length=1, description="What users can ask for, by name: [applications.NAME]."
+    )
+
+    @model_validator(mode="after")
+    def _clusters_exist(self) -> "Settings":
+        for name, application in self.applications.items():
+            if application.cluster not in self.clusters:
+                raise ValueError(
+                    f"applications.{name}.cluster is '{application.cluster}'; "
+                    f"clusters: {', '.join(self.clusters)}"
+                )
+        return self
+
+    @property
+    def store_url(self) -> str:
+        """The database's URL, password included."""
+        if self.store.url is not None:
+            return self.store.url.get_secret_value()
+        return f"sqlite+aiosqlite:///{self.server.state_dir / 'hpcbridge.sqlite'}"
+
+    @property
+    def socket_dir(self) -> Path:
+        """Where tunnels end when ``frontend.local_end`` is ``unix``."""
+        return self.frontend.socket_dir or self.server.state_dir / "sockets"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment goes above the file, whose content comes as keyword arguments."""
+        return env_settings, init_settings

@@ -1,0 +1,146 @@
+"""Reading the configuration file, and saying exactly what is wrong with it."""
+
+import difflib
+import os
+import tomllib
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import tomli_w
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from hpcbridge.config import Settings
+from hpcbridge.errors import ConfigError
+
+MASK = "********"
+
+
+def load(path: Path) -> Settings:
+    """Read the TOML file at ``path`` and the environment.
+
+    Relative paths in the file count from the file's directory. Raises
+    :class:`~hpcbridge.errors.ConfigError`, with a line for each thing that is wrong.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}.") from error
+    try:
+        return Settings(**_absolute(Settings, data, path.resolve().parent))
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(path, error))) from error
+
+
+def show(settings: Settings) -> str:
+    """The configuration in force as TOML, secrets masked."""
+    return tomli_w.dumps(_plain(settings))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        items = ((key, getattr(value, key)) for key in type(value).model_fields)
+        return {key: _plain(item) for key, item in items if item is not None}
+    if isinstance(value, SecretStr):
+        return MASK
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _absolute(model: Any, value: Any, base: Path) -> Any:
+    """``value`` with every relative path, as far as ``model`` knows of any, put below ``base``."""
+    model = _strip(model)
+    if model is Path and isinstance(value, str):
+        return str(base / Path(value).expanduser())
+    if isinstance(value, dict):
+        return {key: _absolute(_step(model, key, value), item, base) for key, item in value.items()}
+    if isinstance(value, list) and get_origin(model) is list:
+        return [_absolute(get_args(model)[0], item, base) for item in value]
+    return value
+
+
+def _strip(model: Any) -> Any:
+    """The type without ``Annotated`` and without ``| None``."""
+    if get_origin(model) is Annotated:
+        return _strip(get_args(model)[0])
+    if get_origin(model) in (Union, types.UnionType):
+        real = [each for each in get_args(model) if each is not type(None)]
+        if len(real) == 1:
+            return _strip(real[0])
+    return model
+
+
+def _step(model: Any, key: str, siblings: Any = None) -> Any:
+    """The type of ``model``'s member ``key``; None where there is none."""
+    model = _strip(model)
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        field = model.model_fields.get(key)
+        return field.annotation if field else None
+    if get_origin(model) is dict:
+        return get_args(model)[1]
+    if get_origin(model) in (Union, types.UnionType):
+        wanted = siblings.get("scheduler") if isinstance(siblings, dict) else None
+        for each in get_args(model):
+            if isinstance(each, type) and issubclass(each, BaseModel) and wanted in _tags(each):
+                return _step(each, key)
+    return None
+
+
+def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
+    field = model.model_fields.get("scheduler")
+    return get_args(field.annotation) if field else ()
+
+
+def _explain(path: Path, error: ValidationError) -> Iterator[str]:
+    for problem in error.errors():
+        model, keys = _locate(problem["loc"])
+        where = ".".join(keys) or "the file"
+        source = f"{path}: {where}"
+        variable = "HPCBRIDGE_" + "__".join(keys).upper()
+        if variable in os.environ:
+            source += f" (or the environment's {variable})"
+        kind = problem["type"]
+        if kind == "extra_forbidden":
+            yield f"{source}: unknown key.{_allowed(model, keys[-1])}"
+        elif kind == "missing":
+            yield f"{source}: required, but missing."
+        else:
+            yield f"{source}: {problem['msg'].removeprefix('Value error, ')}."
+
+
+def _locate(loc: tuple[int | str, ...]) -> tuple[Any, list[str]]:
+    """The model that holds the last key of ``loc``, and the keys as the file spells them."""
+    model: Any = Settings
+    keys: list[str] = []
+    for depth, part in enumerate(map(str, loc)):
+        stripped = _strip(model)
+        tagged = [
+            each
+            for each in get_args(stripped)
+            if isinstance(each, type) and issubclass(each, BaseModel) and part in _tags(each)
+        ]
+        if tagged:
+            model = tagged[0]
+            continue
+        if part == "[key]":
+            continue
+        keys.append(part)
+        if depth < len(loc) - 1:
+            model = _step(model, part)
+    return model, keys
+
+
+def _allowed(model: Any, key: str) -> str:
+    model = _strip(model)
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        return ""
+    names = list(model.model_fields)
+    close = difflib.get_close_matches(key, names, n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return f"{hint} Allowed: {', '.join(names)}."

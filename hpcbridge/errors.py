@@ -1,0 +1,132 @@
+"""Everything hpcbridge raises on purpose.
+
+::
+
+    BridgeError                     500
+    ├── ConfigError                 500  a setting or template is wrong: file, key, what is allowed
+    │   └── TemplateError           500  a job template cannot be read or rendered
+    ├── RequestError                400  the client's request is wrong
+    │   ├── UnknownApplication      400
+    │   ├── BadParameter            400
+    │   ├── OriginRefused           403
+    │   ├── SessionNotFound         404
+    │   └── TooLarge                413
+    ├── NoCapacity                  503  all slots are taken; trying again later may work
+    ├── ClusterError                502  something on the way to the cluster
+    │   ├── ClusterUnreachable      503  could not ask (network, host, controller)
+    │   │   └── OutcomeUnknown      503  a command was sent and its answer was lost
+    │   ├── JobRejected             502  the scheduler said no
+    │   └── UnexpectedReply         502  the scheduler's answer could not be read
+    ├── TunnelError                 502  the application could not be reached through the tunnel
+    ├── RouteError                  500  the front end could not be told
+    ├── StoreError                  503  the database could not be read or written
+    └── SessionFailed               502  the session ended before it was ready
+        └── NotReadyInTime          504
+
+Every message is one or more sentences for a user or an admin: what was wrong, where, and what to
+do. ``status`` is the HTTP status of the reply, whose body is ``{"error": message}``.
+"""
+
+
+class BridgeError(Exception):
+    """Root of the tree. ``str(error)`` is fit for a user's eyes and holds no secret."""
+
+    status = 500
+
+
+class ConfigError(BridgeError):
+    """A setting is wrong; the message names the file, the key and what is allowed."""
+
+
+class TemplateError(ConfigError):
+    """A job template cannot be found, read or rendered."""
+
+
+class RequestError(BridgeError):
+    """The client's request is wrong; repeating it unchanged will not help."""
+
+    status = 400
+
+
+class UnknownApplication(RequestError):
+    """The posted ``application`` is not configured."""
+
+
+class BadParameter(RequestError):
+    """A posted parameter has the wrong type or a value that is not allowed."""
+
+
+class OriginRefused(RequestError):
+    """The browser page that sent the request may not use this launcher."""
+
+    status = 403
+
+
+class SessionNotFound(RequestError):
+    """No session with this id, or it has ended."""
+
+    status = 404
+
+
+class TooLarge(RequestError):
+    """The request body is over the limit."""
+
+    status = 413
+
+
+class NoCapacity(BridgeError):
+    """All slots are taken; the same request may work later."""
+
+    status = 503
+
+
+class ClusterError(BridgeError):
+    """Something on the way to the cluster."""
+
+    status = 502
+
+
+class ClusterUnreachable(ClusterError):
+    """The cluster could not be asked. Never a reason to end a session."""
+
+    status = 503
+
+
+class OutcomeUnknown(ClusterUnreachable):
+    """A command was sent and its answer was lost: it may or may not have taken effect."""
+
+
+class JobRejected(ClusterError):
+    """The scheduler refused the job and said why."""
+
+
+class UnexpectedReply(ClusterError):
+    """The scheduler answered something that could not be read. Treated as "could not ask"."""
+
+
+class TunnelError(BridgeError):
+    """The application could not be reached through the tunnel."""
+
+    status = 502
+
+
+class RouteError(BridgeError):
+    """The front end could not be told where the session lives."""
+
+
+class StoreError(BridgeError):
+    """The database could not be read or written."""
+
+    status = 503
+
+
+class SessionFailed(BridgeError):
+    """The session ended before it was ready; the message ends with the last log lines."""
+
+    status = 502
+
+
+class NotReadyInTime(SessionFailed):
+    """The session was given up because it was not ready within the application's wait."""
+
+    status = 504

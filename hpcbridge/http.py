@@ -1,0 +1,66 @@
+"""What stands before every request: paths as clients write them, errors as they read them."""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = logging.getLogger(__name__)
+
+
+def error_reply(
+    message: str, status: int, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The one form of every failure."""
+    return JSONResponse({"error": message}, status, headers=dict(headers or {}))
+
+
+def origin_allowed(request: Request, others: Sequence[str]) -> bool:
+    """Whether the page that sent the request may: no page, a page of this host, or a listed one.
+
+    A POST of ``text/plain`` needs no preflight, so any page can make a browser send one.
+    """
+    origin = request.headers.get("origin")
+    if origin is None or "*" in others or origin in others:
+        return True
+    return urlsplit(origin).netloc == request.headers.get("host")
+
+
+class Guard:
+    """Middleware under the endpoint: one path for all ways to write it, no traceback to a client.
+
+    wslink's JavaScript writes ``/paraview/`` and ``/paraview//ID``; both are answered in place,
+    since it follows no redirect on POST.
+    """
+
+    def __init__(self, app: ASGIApp, endpoint: str) -> None:
+        self._app = app
+        self._endpoint = endpoint
+        self._under = re.compile(re.escape(endpoint) + r"(/+.*)?")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if self._under.fullmatch(scope["path"]):
+            path = re.sub(r"/+", "/", scope["path"]).rstrip("/")
+            scope = {**scope, "path": path, "raw_path": path.encode()}
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except Exception:
+            log.exception("%s %s failed", scope["method"], self._endpoint)
+            if begun:
+                raise
+            reply = error_reply("Internal error; the service's log has details.", 500)
+            await reply(scope, receive, send)

@@ -1,0 +1,68 @@
+"""What a session directory holds before its job is submitted."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hpcbridge.clusters import Cluster
+from hpcbridge.config import ApplicationSettings, ClusterSettings, LocalCluster, Primitive
+from hpcbridge.jobscripts.render import LAUNCH_STUB, ScriptContext, TemplateSet, render
+from hpcbridge.store import SessionRow
+from hpcbridge.transports.base import StagedFile
+
+
+def script_context(
+    cluster: ClusterSettings,
+    application_name: str,
+    application: ApplicationSettings,
+    parameters: Mapping[str, Primitive],
+    *,
+    job_name: str,
+    directory: str,
+    bind: str,
+) -> ScriptContext:
+    """What the application's template sees."""
+    python = cluster.python or (sys.executable if isinstance(cluster, LocalCluster) else "python3")
+    return ScriptContext(
+        job_name=job_name,
+        directory=directory,
+        walltime=application.walltime,
+        bind=bind,
+        application=application_name,
+        properties=application.properties,
+        parameters=parameters,
+        options=cluster.options,
+        python=python,
+    )
+
+
+class JobFiles:
+    """Makes the files of session directories from the admin's templates and hpcbridge's own."""
+
+    def __init__(self, directories: Sequence[Path]) -> None:
+        self._templates = TemplateSet(directories)
+        self._stub = StagedFile(LAUNCH_STUB.read_bytes())
+
+    def for_session(
+        self, application: ApplicationSettings, cluster: Cluster, row: SessionRow, directory: str
+    ) -> dict[str, StagedFile]:
+        """The script, the launch stub, and the secret in a file of its own (0600).
+
+        Raises :class:`~hpcbridge.errors.TemplateError` and
+        :class:`~hpcbridge.errors.BadParameter`.
+        """
+        context = script_context(
+            cluster.settings,
+            row.application,
+            application,
+            row.parameters,
+            job_name=row.job_name,
+            directory=directory,
+            bind=cluster.bind,
+        )
+        script = render(self._templates, application.template, context)
+        return {
+            "job.sh": StagedFile(script.encode(), mode=0o700),
+            "launch.py": self._stub,
+            "secret": StagedFile((row.secret or "").encode()),
+        }

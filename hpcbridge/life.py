@@ -1,0 +1,380 @@
+"""The life of one session, driven by one task.
+
+::
+
+    submitting -> queued -> starting -> ready -> ended
+         \\___________\\__________\\_________\\____/
+
+The task sleeps until something about the session moved (the watcher, the log follower, a stop, the
+deadline), and then takes the step that follows. Every step is written to the store before it is
+believed, so a new service goes on where an old one was cut off.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcbridge import endings
+from hpcbridge.addresses import Address, TCPAddress, UnixAddress
+from hpcbridge.clusters import Cluster
+from hpcbridge.config import ApplicationSettings
+from hpcbridge.errors import (
+    BridgeError,
+    ClusterError,
+    ClusterUnreachable,
+    NotReadyInTime,
+    OutcomeUnknown,
+    SessionFailed,
+    StoreError,
+)
+from hpcbridge.frontends.base import Route
+from hpcbridge.frontends.table import RouteTable
+from hpcbridge.jobscripts.stage import JobFiles
+from hpcbridge.readiness import Following
+from hpcbridge.schedulers.base import EndReason, JobInfo, JobRequest, JobState
+from hpcbridge.store import SessionRow, State, Store
+from hpcbridge.tunnels import Tunnel
+from hpcbridge.watcher import Watch
+
+log = logging.getLogger(__name__)
+
+RETRY = 2.0
+"""Seconds before a second attempt at something that has to succeed some day."""
+RETRY_LIMIT = 60.0
+
+
+def job_name(session_id: str) -> str:
+    """The job's name. The id opens the session and job names are public: so a digest of it."""
+    return "hpcb-" + hashlib.sha256(session_id.encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True)
+class Means:
+    """What all sessions of a service work with. ``socket_dir`` None puts tunnels on TCP ports."""
+
+    store: Store
+    routes: RouteTable
+    files: JobFiles
+    socket_dir: Path | None = None
+    group: int | None = None
+
+
+class _End(Exception):
+    """Ends the session. ``told`` is what a client that still waits for it gets to hear."""
+
+    def __init__(self, reason: EndReason, told: BridgeError) -> None:
+        super().__init__(str(told))
+        self.reason = reason
+        self.told = told
+
+
+class Life:
+    """One session in this service's hands; :meth:`run` is its task.
+
+    ``application`` None means that it is no longer configured: the session is then ended.
+    """
+
+    def __init__(
+        self,
+        row: SessionRow,
+        means: Means,
+        cluster: Cluster,
+        application: ApplicationSettings | None,
+    ) -> None:
+        self.row = row
+        #: Set when the session is ready or has ended.
+        self.settled = asyncio.Event()
+        #: What ended it, once it has ended.
+        self.error: BridgeError | None = None
+        self.watch: Watch | None = None
+        self._means = means
+        self._cluster = cluster
+        self._application = application
+        self._tunnel: Tunnel | None = None
+        self._moved = asyncio.Event()
+        self._stopping = False
+        if row.state in (State.READY, State.ENDED):
+            self.settled.set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the session is ending or has ended."""
+        return self._stopping or self.row.state == State.ENDED
+
+    def stop(self) -> None:
+        """Begin to end it."""
+        self._stopping = True
+        self._moved.set()
+
+    async def run(self) -> None:
+        """Drive the session from where its row says it is to its end, and clean up after it."""
+        try:
+            if self.row.state != State.ENDED:
+                await self._live()
+            await self._clean_up()
+        except Exception:
+            log.exception("session %s: its task failed", self.row.job_name)
+            self.error = BridgeError("Internal error; the service's log has details.")
+            self.settled.set()
+
+    async def release(self) -> None:
+        """Close the tunnel's local end; for a service that stops while the job goes on."""
+        if self._tunnel is not None:
+            await self._tunnel.close()
+
+    # -- from the launch to the end
+
+    async def _live(self) -> None:
+        try:
+            application = self._configured()
+            if self.row.state == State.SUBMITTING:
+                await self._submit(application)
+            await self._until_ready(application)
+            while True:
+                await self._check()
+                await self._wait(None)
+        except _End as end:
+            await self._end(end)
+        except BridgeError as error:
+            before = self.row.state == State.SUBMITTING
+            await self._end(_End(EndReason.REJECTED if before else EndReason.FAILED, error))
+
+    def _configured(self) -> ApplicationSettings:
+        if self._application is None:
+            gone = f"The application '{self.row.application}' is no longer configured."
+            raise _End(EndReason.STOPPED, SessionFailed(gone))
+        return self._application
+
+    async def _submit(self, application: ApplicationSettings) -> None:
+        """submitting -> queued."""
+        row, cluster = self.row, self._cluster
+        if row.directory:  # an earlier service was cut off here: the job may be there
+            job_id = await self._look_up()
+        else:
+            directory = f"{await cluster.session_root()}/{row.job_name}"
+            files = self._means.files.for_session(application, cluster, row, directory)
+            await self._means.store.update(row, directory=directory)
+            await cluster.transport.stage(directory, files)
+            script = f"{directory}/job.sh"
+            request = JobRequest(row.job_name, directory, script, application.walltime)
+            try:
+                job_id = await cluster.scheduler.submit(request)
+            except OutcomeUnknown as lost:
+                log.warning("session %s: %s", row.job_name, lost)
+                job_id = await self._look_up()
+        await self._step(State.QUEUED, "Waiting in the queue.", job_id=job_id)
+
+    async def _look_up(self) -> str:
+        """The id of a job whose submission has an unknown outcome."""
+        deadline: float | None = None
+        while True:
+            with contextlib.suppress(ClusterUnreachable):
+                if job_id := await self._cluster.scheduler.find(self.row.job_name):
+                    return job_id
+                # Jobs appear late: only a while of complete listings without it is proof.
+                deadline = deadline or time.monotonic() + self._cluster.settings.grace
+            self._check_stop()
+            if deadline and time.monotonic() > deadline:
+                told = SessionFailed("The cluster did not take the job. Launch again.")
+                raise _End(EndReason.REJECTED, told)
+            await self._wait(time.monotonic() + RETRY)
+
+    async def _until_ready(self, application: ApplicationSettings) -> None:
+        """queued -> starting -> ready."""
+        row, cluster = self.row, self._cluster
+        watch = self._watch_job()
+        if row.state == State.READY:  # taken up again after a restart
+            await self._reopen()
+        else:
+            following = cluster.follower.follow(
+                row.directory, application.ready_line, self._moved.set
+            )
+            waited = time.time() - (row.submitting_at or time.time())
+            deadline = time.monotonic() + application.wait - waited
+            try:
+                while not self._is_ready():
+                    await self._check()
+                    if not await self._advance(following):
+                        if time.monotonic() > deadline:
+                            raise await self._too_late(application)
+                        await self._wait(deadline)
+            finally:
+                cluster.follower.drop(following)
+        watch.settled = True
+        self.settled.set()
+
+    async def _advance(self, following: Following) -> bool:
+        """Take the next step towards ready, if it is time; whether one was taken."""
+        row, job = self.row, self.watch.job if self.watch else None
+        if job is None:
+            return False
+        if row.state == State.QUEUED:
+            if job.state == JobState.RUNNING and job.host:
+                message = f"Running on {job.host}; the application is starting."
+                await self._step(State.STARTING, message, host=job.host)
+                self._cluster.tunnels.warm(job.host)
+                return True
+            row.message = f"Waiting in the queue: {job.detail}." if job.detail else row.message
+            return False
+        if not following.ready.is_set() or following.port is None or row.host is None:
+            return False
+        tunnel = await self._open(row.host, following.port, self._new_local_end())
+        await self._step(State.READY, "Ready.", port=following.port, address=str(tunnel.address))
+        return True
+
+    def _is_ready(self) -> bool:
+        return self.row.state == State.READY
+
+    async def _reopen(self) -> None:
+        """Open a ready session's tunnel again, on the same local end, however long it takes."""
+        row, pause = self.row, RETRY
+        if row.host is None or row.port is None or row.address is None:
+            broken = SessionFailed("The record of this session is not complete.")
+            raise _End(EndReason.FAILED, broken)
+        while True:
+            await self._check()
+            try:
+                await self._open(row.host, row.port, _address(row.address))
+            except BridgeError as error:
+                log.warning("session %s: %s", row.job_name, error)
+            else:
+                return
+            await self._wait(time.monotonic() + pause)
+            pause = min(pause * 2, RETRY_LIMIT)
+
+    async def _open(self, host: str, port: int, local: Address) -> Tunnel:
+        tunnel = await self._cluster.tunnels.open(host, port, local, group=self._means.group)
+        self._tunnel = tunnel
+        await self._means.routes.add(Route(self.row.id, tunnel.address))
+        return tunnel
+
+    def _new_local_end(self) -> Address:
+        if self._means.socket_dir is not None:
+            return UnixAddress(self._means.socket_dir / f"{self.row.id}.sock")
+        return TCPAddress("127.0.0.1", 0)
+
+    def _watch_job(self) -> Watch:
+        row, grace = self.row, self._cluster.settings.grace
+        self.watch = self._cluster.watcher.watch(
+            row.job_id or "", row.job_name, grace, self._moved.set
+        )
+        return self.watch
+
+    async def _wait(self, deadline: float | None) -> None:
+        """Sleep until something moved, or until ``deadline`` (monotonic seconds)."""
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(left):
+                await self._moved.wait()
+        self._moved.clear()
+
+    async def _step(self, state: State, message: str, **changes: Any) -> None:
+        """Write a transition down. Every one of them is written here or in :meth:`_end`."""
+        changes[f"{state}_at"] = time.time()
+        await self._means.store.update(self.row, state=state, message=message, **changes)
+        log.info("session %s: %s", self.row.job_name, state)
+
+    # -- reasons to end
+
+    async def _check(self) -> None:
+        """Raise when the session is to end, or when there is proof that its job has."""
+        self._check_stop()
+        if self.watch is not None and self.watch.ended and self.watch.job is not None:
+            raise await self._job_over(self.watch.job)
+
+    def _check_stop(self) -> None:
+        if self._stopping:
+            raise _End(EndReason.STOPPED, SessionFailed("The session was stopped."))
+
+    async def _job_over(self, job: JobInfo) -> _End:
+        tail = await self._cluster.follower.tail(self.row.directory)
+        await self._means.store.update(self.row, exit_status=job.exit_status, log_tail=tail)
+        reason = job.reason or EndReason.FINISHED
+        if self.row.state == State.READY:
+            return _End(reason, SessionFailed(endings.ended_later(job)))
+        if reason == EndReason.FINISHED:
+            reason = EndReason.FAILED
+        return _End(reason, SessionFailed(endings.died_early(job, tail)))
+
+    async def _too_late(self, application: ApplicationSettings) -> _End:
+        if self.watch and self.watch.unknown_since:
+            message = endings.silent_cluster(application.wait)
+        elif self.row.state == State.QUEUED:
+            message = endings.still_queued(application.wait, self.row.message)
+        else:
+            tail = await self._cluster.follower.tail(self.row.directory)
+            await self._means.store.update(self.row, log_tail=tail)
+            message = endings.never_ready(application.wait, application.ready_line, tail)
+        return _End(EndReason.NEVER_READY, NotReadyInTime(message))
+
+    # -- the end
+
+    async def _end(self, end: _End) -> None:
+        """any state -> ended. Whoever waits is told; the job is cleaned up afterwards."""
+        row = self.row
+        await self._close_tunnel()
+        log.info("session %s: ended, %s", row.job_name, end.reason)
+        changes: dict[str, Any] = {"state": State.ENDED, "reason": end.reason, "message": str(end)}
+        changes |= {"secret": None, "address": None, "ended_at": time.time()}
+        try:
+            await self._means.store.update(row, **changes)
+        except StoreError as error:
+            # The record still says what it said: the next service finds the job over and ends it.
+            log.warning("session %s: %s", row.job_name, error)
+            for key, value in changes.items():
+                setattr(row, key, value)
+        self.error = end.told
+        self.settled.set()
+
+    async def _close_tunnel(self) -> None:
+        try:
+            await self._means.routes.remove(self.row.id)
+        except BridgeError as error:
+            log.warning("session %s: %s", self.row.job_name, error)
+        if self._tunnel is not None:
+            await self._tunnel.close()
+            self._tunnel = None
+
+    async def _clean_up(self) -> None:
+        """Leave nothing on the cluster, however long the cluster cannot be asked."""
+        pause = RETRY
+        while True:
+            try:
+                await self._end_job()
+                if self.row.directory:
+                    await self._cluster.transport.remove(self.row.directory)
+                await self._means.store.update(self.row, job_ended=True)
+            except (ClusterError, StoreError) as error:
+                log.warning("session %s: cleaning up: %s", self.row.job_name, error)
+            else:
+                return
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, RETRY_LIMIT)
+
+    async def _end_job(self) -> None:
+        """Cancel the job until there is proof that it is over."""
+        row, cluster = self.row, self._cluster
+        if row.job_id is None and row.directory:
+            job_id = await cluster.scheduler.find(row.job_name)
+            await self._means.store.update(row, job_id=job_id)
+        if row.job_id is None:
+            return
+        watch = self.watch or self._watch_job()
+        watch.hurry()
+        while not watch.ended:
+            await cluster.scheduler.cancel([row.job_id])
+            cluster.watcher.stir()
+            await self._wait(time.monotonic() + RETRY)
+        cluster.watcher.drop(watch)
+
+
+def _address(text: str) -> Address:
+    if text.startswith("unix:"):
+        return UnixAddress(Path(text.removeprefix("unix:")))
+    host, _, port = text.rpartition(":")
+    return TCPAddress(host, int(port))

@@ -1,0 +1,345 @@
+"""The embedded batch runner: jobs of this machine, a few at a time, the others in a queue.
+
+Each job is a file in the runner's directory and a process session of its own, so jobs outlive the
+service: a new one reads the files, finds the processes and goes on. What a job started is known by
+an environment variable that all its processes inherit, so that nothing is orphaned, whatever
+process groups or sessions it made (``xvfb-run`` leaves its children behind on SIGTERM).
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcbridge.errors import ClusterError, NoCapacity
+from hpcbridge.schedulers import processes
+from hpcbridge.schedulers.base import EndReason, JobInfo, JobRequest, JobState, Listing
+from hpcbridge.transports.local import clean_environment
+
+log = logging.getLogger(__name__)
+
+KILL_WAIT = 5.0
+"""Seconds between SIGTERM and SIGKILL."""
+REMEMBER = 3600.0
+"""Seconds for which an ended job is still listed."""
+ADOPTED_BEAT = 0.25
+"""Seconds between two looks at a job that an earlier service started."""
+
+# The keeper stays while the job runs and writes down how it ended, with or without a service to
+# see it. The trap is a handler, not "ignore": children would inherit an ignored signal.
+KEEPER = """
+trap : TERM INT HUP
+"$2"
+status=$?
+printf '%s' "$status" > "$1.new" && mv "$1.new" "$1"
+exit "$status"
+"""
+
+
+@dataclass
+class _Job:
+    """One job as its file holds it. ``pid`` and ``ticks`` name the keeper."""
+
+    job_id: int
+    name: str
+    directory: str
+    script: str
+    walltime: int | None
+    state: str = JobState.QUEUED
+    boot: str = ""
+    pid: int | None = None
+    ticks: int | None = None
+    started: float = 0.0
+    ended: float = 0.0
+    reason: str | None = None
+    exit_status: int | None = None
+
+
+class LocalScheduler:
+    """Implements :class:`~hpcbridge.schedulers.base.Scheduler` on this machine."""
+
+    def __init__(self, directory: Path, *, slots: int, queue: int) -> None:
+        self._directory = directory
+        self._slots = slots
+        self._queue = queue
+        self._jobs: dict[int, _Job] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._ending: dict[int, asyncio.Task[None]] = {}
+        self._changed: Callable[[], None] = lambda: None
+        self._lock = asyncio.Lock()
+        self._loaded = False
+
+    def notify(self, changed: Callable[[], None]) -> None:
+        """See :meth:`hpcbridge.schedulers.base.Scheduler.notify`."""
+        self._changed = changed
+
+    async def submit(self, request: JobRequest) -> str:
+        """Queue a job, and start it if a slot is free.
+
+        Raises :class:`~hpcbridge.errors.NoCapacity` when the queue is full.
+        """
+        await self._load()
+        async with self._lock:
+            waiting = sum(job.state != JobState.ENDED for job in self._jobs.values())
+            if waiting >= self._slots + self._queue:
+                raise NoCapacity(
+                    f"All {self._slots} slots and {self._queue} places in the queue are taken. "
+                    "Try again when a session has ended."
+                )
+            job = _Job(
+                max(self._jobs, default=0) + 1,
+                request.name,
+                request.directory,
+                request.script,
+                request.walltime,
+            )
+            await self._save(job)
+            self._jobs[job.job_id] = job
+            await self._start_waiting()
+        return str(job.job_id)
+
+    async def list_jobs(self) -> Listing:
+        """See :meth:`hpcbridge.schedulers.base.Scheduler.list_jobs`."""
+        await self._load()
+        waiting = [job.job_id for job in self._jobs.values() if job.state == JobState.QUEUED]
+        return Listing({str(job.job_id): _info(job, waiting) for job in self._jobs.values()})
+
+    async def find(self, name: str) -> str | None:
+        """See :meth:`hpcbridge.schedulers.base.Scheduler.find`."""
+        await self._load()
+        ids = [job.job_id for job in self._jobs.values() if job.name == name]
+        return str(max(ids)) if ids else None
+
+    async def describe_end(self, job_id: str) -> JobInfo | None:
+        """See :meth:`hpcbridge.schedulers.base.Scheduler.describe_end`."""
+        return (await self.list_jobs()).jobs.get(job_id)
+
+    async def cancel(self, job_ids: Iterable[str]) -> None:
+        """See :meth:`hpcbridge.schedulers.base.Scheduler.cancel`."""
+        await self._load()
+        for job_id in job_ids:
+            job = self._jobs.get(int(job_id)) if job_id.isdigit() else None
+            if job is not None:
+                await self._end(job, EndReason.CANCELLED)
+
+    async def close(self) -> None:
+        """Stop looking after the jobs; they go on, and a later runner takes them up."""
+        for task in [*self._tasks.values(), *self._ending.values()]:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    # -- the life of a job
+
+    async def _start_waiting(self) -> None:
+        running = sum(job.state == JobState.RUNNING for job in self._jobs.values())
+        for job in sorted(self._jobs.values(), key=lambda each: each.job_id):
+            if running >= self._slots:
+                return
+            if job.state == JobState.QUEUED:
+                await self._launch(job)
+                running += job.state == JobState.RUNNING
+
+    async def _launch(self, job: _Job) -> None:
+        job.state, job.started = JobState.RUNNING, time.time()
+        job.boot = processes.boot_id()
+        await self._save(job)  # before the process exists, so that it is looked for after a crash
+        try:
+            log_file = await asyncio.to_thread(_open_log, Path(job.directory) / "scheduler.out")
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    "/bin/sh",
+                    "-c",
+                    KEEPER,
+                    "hpcbridge-job",
+                    self._exit_file(job),
+                    job.script,
+                    cwd=job.directory,
+                    env={**clean_environment(), processes.COOKIE: job.name},
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log_file,
+                    stderr=log_file,
+                    start_new_session=True,
+                )
+            finally:
+                os.close(log_file)
+        except OSError as error:
+            log.warning("local job %s did not start: %s", job.name, error.strerror)
+            await self._record_end(job, EndReason.FAILED)
+            return
+        job.pid, job.ticks = process.pid, processes.start_ticks(process.pid)
+        await self._save(job)
+        self._watch(job, process)
+
+    def _watch(self, job: _Job, process: asyncio.subprocess.Process | None) -> None:
+        task = asyncio.create_task(self._look_after(job, process), name=f"local job {job.job_id}")
+        self._tasks[job.job_id] = task
+
+    async def _look_after(self, job: _Job, process: asyncio.subprocess.Process | None) -> None:
+        left = None if job.walltime is None else job.started + job.walltime - time.time()
+        gone = process.wait() if process else self._gone(job)
+        waiting = asyncio.ensure_future(gone)
+        try:
+            done, _ = await asyncio.wait({waiting}, timeout=None if left is None else max(0, left))
+            if not done:
+                await self._end(job, EndReason.TIMED_OUT)
+                await waiting
+        finally:
+            waiting.cancel()
+        await self._sweep(job)
+        async with self._lock:
+            await self._record_end(job, None)
+            await self._start_waiting()
+
+    async def _gone(self, job: _Job) -> None:
+        # Not a child of this process: nothing tells when it ends.
+        while job.pid is not None and processes.start_ticks(job.pid) == job.ticks:  # noqa: ASYNC110
+            await asyncio.sleep(ADOPTED_BEAT)
+
+    async def _end(self, job: _Job, reason: EndReason) -> None:
+        """Begin to end a job; a queued one ends at once."""
+        async with self._lock:
+            if job.state == JobState.ENDED or job.job_id in self._ending:
+                return
+            job.reason = reason
+            if job.state == JobState.QUEUED:
+                await self._record_end(job, reason)
+                return
+            await self._save(job)
+            task = asyncio.create_task(self._kill(job), name=f"end local job {job.job_id}")
+            self._ending[job.job_id] = task
+
+    async def _kill(self, job: _Job) -> None:
+        processes.send(signal.SIGTERM, await self._processes(job))
+        deadline = time.monotonic() + KILL_WAIT
+        while await self._processes(job):
+            if time.monotonic() > deadline:
+                processes.send(signal.SIGKILL, await self._processes(job))
+            await asyncio.sleep(0.05)
+
+    async def _sweep(self, job: _Job) -> None:
+        """End whatever outlived the job's script."""
+        if await self._processes(job):
+            await self._ending.setdefault(
+                job.job_id, asyncio.create_task(self._kill(job), name=f"sweep {job.job_id}")
+            )
+
+    async def _processes(self, job: _Job) -> list[int]:
+        return await asyncio.to_thread(processes.with_cookie, job.name)
+
+    async def _record_end(self, job: _Job, reason: EndReason | None) -> None:
+        status = await asyncio.to_thread(_read_status, Path(self._exit_file(job)))
+        chosen = job.reason or reason
+        if chosen is None:
+            chosen = EndReason.FINISHED if status == 0 else EndReason.FAILED
+        job.state, job.reason, job.ended = JobState.ENDED, chosen, time.time()
+        job.exit_status = status
+        await self._save(job)
+        self._tasks.pop(job.job_id, None)
+        self._ending.pop(job.job_id, None)
+        await self._forget_old()
+        self._changed()
+
+    # -- what is kept on disk
+
+    def _exit_file(self, job: _Job) -> str:
+        return str(self._directory / f"{job.job_id}.exit")
+
+    async def _save(self, job: _Job) -> None:
+        try:
+            await asyncio.to_thread(
+                _write_json, self._directory / f"{job.job_id}.json", asdict(job)
+            )
+        except OSError as error:
+            raise ClusterError(
+                f"The batch runner cannot write to {self._directory}: {error.strerror}. "
+                "Check its owner, its mode and the free space."
+            ) from error
+
+    async def _load(self) -> None:
+        if self._loaded:
+            return
+        async with self._lock:
+            if self._loaded:
+                return
+            for data in await asyncio.to_thread(_read_all, self._directory):
+                job = _Job(**data)
+                self._jobs[job.job_id] = job
+                if job.state == JobState.RUNNING:
+                    await self._adopt(job)
+            self._loaded = True
+            await self._start_waiting()
+
+    async def _adopt(self, job: _Job) -> None:
+        """Take up a job that an earlier service started."""
+        if job.boot != processes.boot_id():
+            await self._record_end(job, EndReason.NODE_FAILED)
+            return
+        if job.pid is None:  # the service died between starting the keeper and writing it down
+            found = await self._processes(job)
+            job.pid = min(found, default=None)
+            job.ticks = processes.start_ticks(job.pid) if job.pid else None
+        self._watch(job, None)
+
+    async def _forget_old(self) -> None:
+        limit = time.time() - REMEMBER
+        # The newest stays: the next id is counted from it.
+        for job in sorted(self._jobs.values(), key=lambda each: each.job_id)[:-1]:
+            if job.state == JobState.ENDED and job.ended < limit:
+                del self._jobs[job.job_id]
+                for suffix in ("json", "exit"):
+                    path = self._directory / f"{job.job_id}.{suffix}"
+                    await asyncio.to_thread(path.unlink, missing_ok=True)
+
+
+def _info(job: _Job, waiting: list[int]) -> JobInfo:
+    detail = ""
+    if job.state == JobState.QUEUED:
+        ahead = sum(each < job.job_id for each in waiting)
+        detail = f"waiting for a free slot, {ahead} ahead"
+    return JobInfo(
+        str(job.job_id),
+        job.name,
+        JobState(job.state),
+        None if job.state == JobState.QUEUED else "localhost",
+        detail,
+        EndReason(job.reason) if job.state == JobState.ENDED and job.reason else None,
+        job.exit_status,
+    )
+
+
+def _open_log(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(data))
+    new.replace(path)
+
+
+def _read_all(directory: Path) -> list[dict[str, Any]]:
+    found = []
+    for path in sorted(directory.glob("*.json")):
+        try:
+            found.append(json.loads(path.read_text()))
+        except ValueError:
+            log.warning("%s is not a job file of this runner; left alone", path)
+    return found
+
+
+def _read_status(path: Path) -> int | None:
+    """The exit status that the keeper wrote; a shell's 128 + n is told as signal -n."""
+    try:
+        status = int(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return 128 - status if status > 128 else status

@@ -1,0 +1,182 @@
+"""The service: everything put together, started in order, stopped in reverse."""
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import grp
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+
+from hpcbridge import clusters
+from hpcbridge.addresses import UNIX_PATH_LIMIT
+from hpcbridge.api import create_app
+from hpcbridge.config import Settings
+from hpcbridge.errors import ConfigError
+from hpcbridge.frontends.base import Publisher
+from hpcbridge.frontends.embedded import front_protocol
+from hpcbridge.frontends.table import RouteTable
+from hpcbridge.frontends.textmap import TextMap
+from hpcbridge.jobscripts.stage import JobFiles
+from hpcbridge.life import Means
+from hpcbridge.sessions import Sessions
+from hpcbridge.store import Store
+
+log = logging.getLogger(__name__)
+
+GRACEFUL = 3
+"""Seconds that open requests get when the service stops."""
+
+
+async def serve(settings: Settings, *, end_sessions: bool, ready: Callable[[str], None]) -> None:
+    """Run until SIGINT or SIGTERM; ``ready`` is called with the service's URL when it accepts
+    requests.
+
+    Raises :class:`~hpcbridge.errors.BridgeError` when it cannot start.
+    """
+    server = settings.server
+    listener = _listen(server.host, server.port)
+    with listener:
+        host, port = listener.getsockname()[:2]
+        async with running(settings, end_sessions=end_sessions) as (sessions, routes):
+            config = uvicorn.Config(
+                create_app(settings, sessions),
+                http=front_protocol(
+                    routes,
+                    allowed_origins=server.cors_origins,
+                    websocket_paths=settings.frontend.websocket_paths,
+                )
+                if settings.frontend.kind == "embedded"
+                else "h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=True,
+                forwarded_allow_ips=",".join(server.trusted_proxies),
+                timeout_graceful_shutdown=GRACEFUL,
+                server_header=False,
+            )
+            web = uvicorn.Server(config)
+            asyncio.get_running_loop().call_soon(_announce, web, ready, host, port)
+            await web.serve(sockets=[listener])
+
+
+def _announce(web: uvicorn.Server, ready: Callable[[str], None], host: str, port: int) -> None:
+    if web.started:
+        shown = f"[{host}]" if ":" in host else host
+        ready(f"http://{shown}:{port}/")
+    elif not web.should_exit:
+        asyncio.get_running_loop().call_later(0.01, _announce, web, ready, host, port)
+
+
+@contextlib.asynccontextmanager
+async def running(
+    settings: Settings, *, end_sessions: bool = False
+) -> AsyncIterator[tuple[Sessions, RouteTable]]:
+    """Sessions and routes at work, without the web server."""
+    state_dir = settings.server.state_dir
+    with _locked(state_dir):
+        group = _group(settings.frontend.group)
+        store = await Store.open(settings.store_url)
+        routes = RouteTable(_publishers(settings))
+        _socket_directory(settings, group)
+        await routes.start()
+        built = {
+            name: clusters.build(name, each, state_dir) for name, each in settings.clusters.items()
+        }
+        socket_dir = settings.socket_dir if settings.frontend.local_end == "unix" else None
+        means = Means(store, routes, JobFiles(settings.template_dirs), socket_dir, group)
+        sessions = Sessions(settings, means, built)
+        try:
+            await sessions.start()
+            yield sessions, routes
+        finally:
+            await sessions.close(end_sessions=end_sessions)
+            await routes.close()
+            await asyncio.gather(*(each.close() for each in built.values()))
+            await store.close()
+
+
+def _publishers(settings: Settings) -> list[Publisher]:
+    if settings.frontend.map_file is None:
+        return []
+    return [TextMap(settings.frontend.map_file, group=settings.frontend.group)]
+
+
+def _group(name: str | None) -> int | None:
+    if name is None:
+        return None
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError as error:
+        raise ConfigError(f"frontend.group: there is no group '{name}' on this machine.") from error
+
+
+def _socket_directory(settings: Settings, group: int | None) -> None:
+    """Make the directory of unix sockets: only the front end's group can enter, none can list."""
+    if settings.frontend.local_end != "unix":
+        return
+    directory = settings.socket_dir
+    longest = len(os.fsencode(directory / f"{'x' * 32}.sock"))
+    if longest > UNIX_PATH_LIMIT:
+        raise ConfigError(
+            f"frontend.socket_dir: {directory} is too long: sockets in it would have names of "
+            f"{longest} bytes, and the system allows {UNIX_PATH_LIMIT}."
+        )
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if group is not None:
+            os.chown(directory, -1, group)
+        directory.chmod(0o700 if group is None else 0o2710)
+        for stale in directory.glob("*.sock"):
+            stale.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"frontend.socket_dir: {directory} cannot be prepared: {error.strerror}."
+        ) from error
+
+
+@contextlib.contextmanager
+def _locked(state_dir: Path) -> Iterator[None]:
+    """Hold the state directory: two services on one database would both drive every session."""
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(
+            f"server.state_dir: {state_dir} cannot be written: {error.strerror}."
+        ) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(
+                f"Another hpcbridge is running with the state directory {state_dir}. Stop it, or "
+                "give this one its own server.state_dir."
+            ) from error
+        yield
+    finally:
+        os.close(handle)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        hint = ""
+        if error.errno == errno.EADDRINUSE:
+            hint = " Another program has it; choose another with HPCBRIDGE_SERVER__PORT=NUMBER."
+        raise ConfigError(
+            f"server.port: cannot listen on port {port} of {host}: {error.strerror}.{hint}"
+        ) from error
+    return listener

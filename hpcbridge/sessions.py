@@ -1,0 +1,134 @@
+"""All sessions of this service: what the API asks for, and what a restart takes up again."""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from hpcbridge.clusters import Cluster
+from hpcbridge.config import Settings
+from hpcbridge.errors import NoCapacity, SessionFailed, SessionNotFound, UnknownApplication
+from hpcbridge.life import Life, Means, job_name
+from hpcbridge.parameters import check_parameters
+from hpcbridge.store import SessionRow, State
+
+log = logging.getLogger(__name__)
+
+END_LIMIT = 30.0
+"""Seconds that ending all sessions may take when the service stops."""
+
+
+class Sessions:
+    """The sessions that live, and the door to the store for those that have ended."""
+
+    def __init__(self, settings: Settings, means: Means, clusters: Mapping[str, Cluster]) -> None:
+        self._settings = settings
+        self._means = means
+        self._clusters = clusters
+        self._lives: dict[str, Life] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def launch(self, application: str, posted: Mapping[str, Any]) -> Life:
+        """Write the intent down and begin; returns before the job is submitted.
+
+        Raises :class:`~hpcbridge.errors.RequestError` for what the client got wrong,
+        :class:`~hpcbridge.errors.NoCapacity` when the limit of sessions is reached, and
+        :class:`~hpcbridge.errors.StoreError` when the intent cannot be written.
+        """
+        wanted = self._settings.applications.get(application)
+        if wanted is None:
+            names = ", ".join(self._settings.applications)
+            raise UnknownApplication(
+                f"There is no application '{application[:64]}'. Applications: {names}."
+            )
+        parameters = check_parameters(wanted.parameters, posted)
+        running = sum(not life.stopping for life in self._lives.values())
+        if running >= self._settings.limits.sessions:
+            raise NoCapacity(
+                f"All {running} sessions that this service allows are taken. "
+                "Try again when one has ended."
+            )
+        session_id = secrets.token_urlsafe(24)
+        row = SessionRow(
+            id=session_id,
+            secret=secrets.token_urlsafe(24),
+            application=application,
+            cluster=wanted.cluster,
+            parameters=parameters,
+            job_name=job_name(session_id),
+            message=f"Submitting the job to {wanted.cluster}.",
+            submitting_at=time.time(),
+        )
+        life = self._take(row)
+        try:
+            await self._means.store.add(row)
+        except BaseException:
+            del self._lives[session_id]
+            raise
+        self._drive(life)
+        return life
+
+    async def ready(self, life: Life) -> None:
+        """Return when the session is ready; raise what ended it otherwise."""
+        await life.settled.wait()
+        if life.row.state != State.READY:
+            raise life.error or SessionFailed(life.row.message)
+
+    async def get(self, session_id: str) -> SessionRow:
+        """A session, live or ended. Raises :class:`~hpcbridge.errors.SessionNotFound`."""
+        life = self._lives.get(session_id)
+        row = life.row if life else await self._means.store.get(session_id)
+        if row is None:
+            raise SessionNotFound("There is no such session.")
+        return row
+
+    def unknown_since(self, session_id: str) -> float | None:
+        """Since when (seconds since the epoch) the session's cluster could not be asked."""
+        life = self._lives.get(session_id)
+        return life.watch.unknown_since if life and life.watch else None
+
+    def stop(self, session_id: str) -> SessionRow:
+        """Begin to end a session. Raises :class:`~hpcbridge.errors.SessionNotFound`."""
+        life = self._lives.get(session_id)
+        if life is None or life.stopping:
+            raise SessionNotFound("There is no such session, or it has ended.")
+        life.stop()
+        return life.row
+
+    async def start(self) -> None:
+        """Take up what an earlier service left: live sessions, and jobs that are still to end."""
+        await self._means.store.prune(self._settings.store.keep_ended)
+        for row in await self._means.store.unfinished():
+            if row.cluster in self._clusters:
+                self._drive(self._take(row))
+            else:
+                log.warning("session %s: no cluster '%s' any more", row.job_name, row.cluster)
+
+    async def close(self, *, end_sessions: bool = False) -> None:
+        """Let go of all sessions: their jobs go on, unless they are to be ended as well."""
+        tasks = list(self._tasks.values())
+        if end_sessions and tasks:
+            for life in self._lives.values():
+                life.stop()
+            await asyncio.wait(tasks, timeout=END_LIMIT)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(life.release() for life in self._lives.values()))
+
+    def _take(self, row: SessionRow) -> Life:
+        application = self._settings.applications.get(row.application)
+        life = Life(row, self._means, self._clusters[row.cluster], application)
+        self._lives[row.id] = life
+        return life
+
+    def _drive(self, life: Life) -> None:
+        task = asyncio.create_task(life.run(), name=f"session {life.row.job_name}")
+        self._tasks[life.row.id] = task
+        task.add_done_callback(lambda _: self._forget(life.row.id))
+
+    def _forget(self, session_id: str) -> None:
+        self._tasks.pop(session_id, None)
+        self._lives.pop(session_id, None)

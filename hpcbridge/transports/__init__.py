@@ -1,0 +1,1 @@
+"""Where commands run: :mod:`~hpcbridge.transports.local` or :mod:`~hpcbridge.transports.ssh`."""

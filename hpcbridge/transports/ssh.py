@@ -1,0 +1,210 @@
+"""Commands and files of another host, over one kept SSH connection."""
+
+import asyncio
+import io
+import shlex
+import tarfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import asyncssh
+
+from hpcbridge.errors import ClusterError, ClusterUnreachable, OutcomeUnknown, UnexpectedReply
+from hpcbridge.ssh import SSHHost
+from hpcbridge.transports.base import Completed, Slice, StagedFile
+
+OUTPUT_LIMIT = 16 * 2**20
+"""Bytes of output that a command may print."""
+
+# An NFS client checks whether a file grew when the file is opened, not when an open one is read:
+# a handle older than this (seconds) is opened anew.
+HANDLE_AGE = 0.5
+
+# argv: directory. Standard input: a tar archive of the files.
+STAGE_SCRIPT = """
+umask 077
+mkdir -p -- "$(dirname -- "$1")" && mkdir -- "$1" && tar -xf - -C "$1"
+"""
+
+
+@dataclass
+class _Open:
+    file: asyncssh.SFTPClientFile
+    opened: float
+
+
+class SSHTransport:
+    """Implements :class:`~hpcbridge.transports.base.Transport` over SSH."""
+
+    follow_interval = 0.05
+
+    def __init__(self, host: SSHHost) -> None:
+        self._host = host
+        self._sftp: asyncssh.SFTPClient | None = None
+        self._sftp_connection: asyncssh.SSHClientConnection | None = None
+        self._files: dict[str, _Open] = {}
+
+    async def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float) -> Completed:  # noqa: ASYNC109
+        """See :meth:`hpcbridge.transports.base.Transport.run`."""
+        connection = await self._host.connection()
+        name = argv[0]
+        try:
+            async with asyncio.timeout(timeout):
+                process = await connection.create_process(
+                    shlex.join(argv), encoding=None, stdin=asyncssh.PIPE
+                )
+                try:
+                    process.stdin.write(stdin)
+                    process.stdin.write_eof()
+                    out, err = await asyncio.gather(
+                        _capped(process.stdout), _capped(process.stderr)
+                    )
+                    result = await process.wait()
+                finally:
+                    process.close()
+        except asyncssh.ChannelOpenError as error:
+            raise ClusterUnreachable(
+                f"{self._host.name} refused to run {name}: {error.reason}."
+            ) from error
+        except TimeoutError as error:
+            raise OutcomeUnknown(
+                f"{name} on {self._host.name} did not answer within {timeout:g} s."
+            ) from error
+        except (asyncssh.Error, OSError) as error:
+            raise OutcomeUnknown(
+                f"The connection to {self._host.name} was lost while {name} ran."
+            ) from error
+        if len(out) > OUTPUT_LIMIT or len(err) > OUTPUT_LIMIT:
+            raise UnexpectedReply(f"{name} printed more than {OUTPUT_LIMIT} bytes.")
+        if result.returncode is None:
+            raise OutcomeUnknown(f"The connection to {self._host.name} was lost while {name} ran.")
+        return Completed(tuple(argv), result.returncode, out, err)
+
+    async def home(self) -> str:
+        """See :meth:`hpcbridge.transports.base.Transport.home`."""
+        await self._host.connection()
+        if not self._host.home.startswith("/"):
+            raise ClusterError(
+                f"The account on {self._host.name} has no home directory. "
+                "Set the cluster's session_root to an absolute path."
+            )
+        return self._host.home
+
+    async def stage(self, directory: str, files: Mapping[str, StagedFile]) -> None:
+        """See :meth:`hpcbridge.transports.base.Transport.stage`."""
+        argv = ["/bin/sh", "-c", STAGE_SCRIPT, "hpcbridge-stage", directory]
+        done = await self.run(argv, stdin=_archive(files), timeout=20)
+        if done.exit_status != 0:
+            raise ClusterError(
+                f"The session directory {directory} on {self._host.name} cannot be written: "
+                f"{done.err.strip()[-300:] or 'no reason was given'}. Check the owner, the mode "
+                "and the free space of the cluster's session_root."
+            )
+
+    async def read(self, wanted: Sequence[Slice]) -> list[bytes | None]:
+        """See :meth:`hpcbridge.transports.base.Transport.read`."""
+        sftp = await self._client()
+        results = await asyncio.gather(
+            *(self._read(sftp, each) for each in wanted), return_exceptions=True
+        )
+        slices: list[bytes | None] = []
+        for result in results:
+            if isinstance(result, BaseException):
+                self._sftp = None
+                self._files.clear()
+                raise ClusterUnreachable(
+                    f"Files on {self._host.name} cannot be read: {result}."
+                ) from result
+            slices.append(result)
+        return slices
+
+    async def _client(self) -> asyncssh.SFTPClient:
+        connection = await self._host.connection()
+        if (
+            self._sftp is None
+            or not self._host.connected
+            or self._sftp_connection is not connection
+        ):
+            self._files.clear()
+            try:
+                async with asyncio.timeout(10):
+                    self._sftp = await connection.start_sftp_client()
+            except (asyncssh.Error, OSError, TimeoutError) as error:
+                raise ClusterUnreachable(
+                    f"{self._host.name} does not offer SFTP, by which job output is read: {error}."
+                ) from error
+            self._sftp_connection = connection
+        return self._sftp
+
+    async def _read(self, sftp: asyncssh.SFTPClient, wanted: Slice) -> bytes | None:
+        async with asyncio.timeout(10):
+            try:
+                file = await self._open(sftp, wanted.path)
+                if file is None:
+                    return None
+                offset = wanted.offset
+                if offset < 0:
+                    offset = max(0, ((await file.stat()).size or 0) + offset)
+                data = await file.read(wanted.limit, offset)
+            except asyncssh.SFTPEOFError:
+                return b""
+            except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPPermissionDenied, asyncssh.SFTPFailure):
+                await self._forget(wanted.path)
+                return None
+        return data if isinstance(data, bytes) else data.encode()
+
+    async def _open(self, sftp: asyncssh.SFTPClient, path: str) -> asyncssh.SFTPClientFile | None:
+        held = self._files.get(path)
+        if held is not None:
+            if time.monotonic() - held.opened < HANDLE_AGE:
+                return held.file
+            await self._forget(path)
+        directory, status = await asyncio.gather(
+            sftp.lstat(path.rpartition("/")[0]), sftp.lstat(path)
+        )
+        regular = status.type == asyncssh.FILEXFER_TYPE_REGULAR
+        if not regular or status.uid != directory.uid:
+            return None
+        file = await sftp.open(path, "rb")
+        self._files[path] = _Open(file, time.monotonic())
+        return file
+
+    async def _forget(self, path: str) -> None:
+        held = self._files.pop(path, None)
+        if held is not None:
+            await held.file.close()
+
+    async def remove(self, directory: str) -> None:
+        """See :meth:`hpcbridge.transports.base.Transport.remove`."""
+        for path in [path for path in self._files if path.startswith(f"{directory}/")]:
+            await self._forget(path)
+        done = await self.run(["rm", "-rf", "--", directory], timeout=20)
+        if done.exit_status != 0:
+            raise ClusterError(f"{directory} cannot be removed: {done.err.strip()[-300:]}")
+
+    async def close(self) -> None:
+        """See :meth:`hpcbridge.transports.base.Transport.close`."""
+        self._files.clear()
+        if self._sftp is not None:
+            self._sftp.exit()
+            self._sftp = None
+
+
+def _archive(files: Mapping[str, StagedFile]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, file in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(file.content), file.mode
+            member.mtime = int(time.time())
+            archive.addfile(member, io.BytesIO(file.content))
+    return buffer.getvalue()
+
+
+async def _capped(stream: asyncssh.SSHReader[bytes]) -> bytes:
+    """Read to the end; past the limit (by one byte) the rest is thrown away."""
+    kept = bytearray()
+    while chunk := await stream.read(65536):
+        kept += chunk[: OUTPUT_LIMIT + 1 - len(kept)]
+    return bytes(kept)

@@ -1,0 +1,219 @@
+"""Tunnels: from a local end on this host to the application's port on a node.
+
+The local end is this service's own listener; each connection to it is dialled anew through the
+SSH connection of that moment. So the local end outlives the SSH connection, and all traffic is
+counted where it passes.
+"""
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncssh
+
+from hpcbridge.addresses import Address
+from hpcbridge.config import SSHSettings, TunnelSettings
+from hpcbridge.errors import BridgeError, TunnelError
+from hpcbridge.relay import Relay
+from hpcbridge.splice import Traffic
+from hpcbridge.ssh import SSHHost
+
+log = logging.getLogger(__name__)
+
+PROBE_TIME = 10.0
+"""Seconds for which an application may refuse connections after its ready line."""
+
+ProtocolFactory = Callable[[], Any]
+Dial = Callable[[ProtocolFactory], Awaitable[object]]
+
+
+class Tunnel:
+    """An open tunnel; ``address`` is its local end."""
+
+    def __init__(self, relay: Relay, release: Callable[[], None]) -> None:
+        self._relay = relay
+        self._release = release
+
+    @property
+    def address(self) -> Address:
+        """Where the front end connects."""
+        return self._relay.address
+
+    @property
+    def traffic(self) -> Traffic:
+        """Bytes and connections so far."""
+        return self._relay.traffic
+
+    async def close(self) -> None:
+        """Close the local end and all connections through it."""
+        await self._relay.close()
+        self._release()
+
+
+class Tunnels:
+    """Opens the tunnels of one cluster.
+
+    ``login`` is the login host's connection, or None where this machine is on the cluster.
+    ``settings`` None means that jobs run on this machine.
+    """
+
+    def __init__(
+        self, settings: TunnelSettings | None, ssh: SSHSettings | None, login: SSHHost | None
+    ) -> None:
+        self._settings = settings
+        self._ssh = ssh
+        self._login = login
+        self._nodes: dict[str, SSHHost] = {}
+        self._users: dict[str, int] = {}
+        self._lingering: dict[str, asyncio.TimerHandle] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def warm(self, host: str) -> None:
+        """Begin to connect to a node, so that the tunnel is quick when its job is ready."""
+        if self._settings and self._settings.via == "node" and self._allowed(host):
+            task = asyncio.create_task(self._warm(host), name=f"connect {host}")
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def _warm(self, host: str) -> None:
+        release = self._use(host)
+        with contextlib.suppress(BridgeError):  # whoever opens the tunnel is told
+            await self._node(host).connection()
+        release()
+
+    async def open(
+        self, host: str, port: int, local: Address, *, group: int | None = None
+    ) -> Tunnel:
+        """Open and probe a tunnel to ``port`` on the node ``host``, as the scheduler named it.
+
+        Raises :class:`~hpcbridge.errors.TunnelError` when the application accepts no connection,
+        :class:`~hpcbridge.errors.ClusterUnreachable` when the node cannot be reached, and
+        :class:`~hpcbridge.errors.RouteError` when the local end cannot be had.
+        """
+        if not self._allowed(host):
+            raise TunnelError(
+                f"The job runs on '{host[:80]}', which tunnel.node_pattern does not allow."
+            )
+        dial = self._dial(host, port)
+        release = self._use(host)
+        try:
+            await _probe(dial, self._prober(), host, port)
+            relay = await Relay.listen(local, dial, Traffic(), group=group)
+        except BaseException:
+            release()
+            raise
+        return Tunnel(relay, release)
+
+    def _allowed(self, host: str) -> bool:
+        if self._settings is None:
+            return host == "localhost"
+        pattern = self._settings.node_pattern
+        local = host == "localhost" or host.startswith("127.")
+        return re.fullmatch(pattern, host) is not None and not local
+
+    def _dial(self, host: str, port: int) -> Dial:
+        via = self._settings.via if self._settings else "direct"
+        if via == "direct":
+            target = host if self._settings else "127.0.0.1"
+            return lambda factory: asyncio.get_running_loop().create_connection(
+                factory, target, port
+            )
+        if via == "login":
+            assert self._login is not None
+            return _through(self._login, host, port)
+        return _through(self._node(host), "127.0.0.1", port)
+
+    def _prober(self) -> ProtocolFactory:
+        direct = self._settings is None or self._settings.via == "direct"
+        return _TCPProbe if direct else _SSHProbe
+
+    def _node(self, host: str) -> SSHHost:
+        if host not in self._nodes:
+            assert self._settings is not None
+            settings = self._ssh or SSHSettings(host=host)
+            self._nodes[host] = SSHHost(
+                settings, host=host, port=self._settings.node_port, through=self._login
+            )
+        return self._nodes[host]
+
+    def _use(self, host: str) -> Callable[[], None]:
+        """Keep a node's connection until the returned function is called, and a while longer."""
+        if timer := self._lingering.pop(host, None):
+            timer.cancel()
+        self._users[host] = self._users.get(host, 0) + 1
+        released = False
+
+        def release() -> None:
+            nonlocal released
+            if released:
+                return
+            released = True
+            self._users[host] -= 1
+            if not self._users[host] and self._settings:
+                self._lingering[host] = asyncio.get_running_loop().call_later(
+                    self._settings.linger, self._hang_up, host
+                )
+
+        return release
+
+    def _hang_up(self, host: str) -> None:
+        self._lingering.pop(host, None)
+        if node := self._nodes.pop(host, None):
+            task = asyncio.create_task(node.close(), name=f"close {host}")
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        """Close all connections to nodes."""
+        for timer in self._lingering.values():
+            timer.cancel()
+        for task in self._closing:
+            task.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+        await asyncio.gather(*(node.close() for node in self._nodes.values()))
+
+
+def _through(host: SSHHost, target: str, port: int) -> Dial:
+    async def dial(factory: ProtocolFactory) -> object:
+        connection = await host.connection()
+        return await connection.create_connection(factory, target, port)
+
+    return dial
+
+
+class _TCPProbe(asyncio.Protocol):
+    """A connection that only wants to be accepted."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+class _SSHProbe(asyncssh.SSHTCPSession[bytes]):
+    """The same over an SSH channel."""
+
+    def connection_made(self, chan: "asyncssh.SSHTCPChannel[bytes]") -> None:
+        chan.close()
+
+
+async def _probe(dial: Dial, probe: ProtocolFactory, host: str, port: int) -> None:
+    """Return once the application accepts a connection."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + PROBE_TIME
+    pause = 0.02
+    while True:
+        try:
+            async with asyncio.timeout_at(deadline):
+                await dial(probe)
+        except (OSError, asyncssh.ChannelOpenError, TimeoutError) as error:
+            if loop.time() + pause >= deadline:
+                raise TunnelError(
+                    f"The application said that it was ready, but nothing accepts connections on "
+                    f"port {port} of {host}. Does it listen on the address in job.bind?"
+                ) from error
+            await asyncio.sleep(pause)
+            pause = min(0.5, pause * 2)
+        else:
+            return

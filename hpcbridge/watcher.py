@@ -1,0 +1,177 @@
+"""One loop a cluster: ask once for all jobs, and tell every session what is new of its job.
+
+"Could not ask" is never news of a job: it only sets ``unknown_since``. A job counts as ended when
+the scheduler says so, or when two complete listings in a row lack it after its grace period.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import random
+import time
+from collections.abc import Callable
+
+from hpcbridge.errors import ClusterError
+from hpcbridge.schedulers.base import EndReason, JobInfo, JobState, Scheduler
+
+log = logging.getLogger(__name__)
+
+# Seconds between two queries.
+BEAT_STARTING = 1.0
+BEAT_WAITING = 5.0
+BEAT_QUIET = 15.0
+BEAT_FAILING = 30.0
+LEAST = 0.05
+"""Seconds between two queries, however many hints come in."""
+YOUNG = 60.0
+"""Seconds for which a job is looked at as one that may start any moment."""
+SIGHTINGS = 2
+
+
+class Watch:
+    """What is known of one job. ``changed`` is called after each change of these fields."""
+
+    def __init__(self, job_id: str, name: str, grace: float, changed: Callable[[], None]) -> None:
+        self.job_id = job_id
+        self.name = name
+        self.job: JobInfo | None = None
+        #: Seconds since the epoch since which the scheduler could not be asked.
+        self.unknown_since: float | None = None
+        #: Whether the session is past its start, so that slow rounds will do.
+        self.settled = False
+        self.changed = changed
+        self.since = time.monotonic()
+        self.grace = grace
+        self.missing = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is proof that the job is over."""
+        return self.job is not None and self.job.state == JobState.ENDED
+
+    def hurry(self) -> None:
+        """Look at the job often again: it is being ended."""
+        self.settled, self.since = False, time.monotonic()
+
+    @property
+    def beat(self) -> float:
+        """How soon this job wants to be asked for again, in seconds."""
+        if self.settled:
+            return BEAT_QUIET
+        young = time.monotonic() - self.since < YOUNG
+        running = self.job is not None and self.job.state == JobState.RUNNING
+        return BEAT_STARTING if young or running else BEAT_WAITING
+
+
+class Watcher:
+    """Watches all jobs of one cluster with one query a round."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._watches: dict[str, Watch] = {}
+        self._stirred = asyncio.Event()
+        self._failures = 0
+        self._task: asyncio.Task[None] | None = None
+        scheduler.notify(self.stir)
+
+    def watch(self, job_id: str, name: str, grace: float, changed: Callable[[], None]) -> Watch:
+        """Begin to watch a job; ``grace`` in seconds from now."""
+        watch = Watch(job_id, name, grace, changed)
+        self._watches[job_id] = watch
+        self.stir()
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="watch jobs")
+        return watch
+
+    def drop(self, watch: Watch) -> None:
+        """Watch no longer."""
+        if self._watches.get(watch.job_id) is watch:
+            del self._watches[watch.job_id]
+
+    def stir(self) -> None:
+        """Ask soon: there is a hint that a job moved."""
+        self._stirred.set()
+
+    async def _run(self) -> None:
+        while True:
+            self._stirred.clear()
+            if self._watches:
+                await self._round()
+            await asyncio.sleep(LEAST)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pause()):
+                    await self._stirred.wait()
+
+    def _pause(self) -> float | None:
+        """Seconds until the next round, or None while there is nothing to watch."""
+        beat = min((watch.beat for watch in self._watches.values()), default=None)
+        if beat is None:
+            return None
+        if self._failures:
+            beat = min(BEAT_FAILING, max(beat, 2.0**self._failures / 2))
+        return beat * random.uniform(0.9, 1.1)  # noqa: S311  # jitter, not a secret
+
+    async def _round(self) -> None:
+        watches = list(self._watches.values())
+        try:
+            listing = await self._scheduler.list_jobs()
+        except ClusterError as error:
+            self._failures += 1
+            log.warning("jobs cannot be asked for: %s", error)
+            for watch in watches:
+                if watch.unknown_since is None:
+                    watch.unknown_since = time.time()
+                    watch.changed()
+            return
+        self._failures = 0
+        for watch in watches:
+            await self._update(watch, listing.jobs.get(watch.job_id))
+
+    async def _update(self, watch: Watch, job: JobInfo | None) -> None:
+        if job is not None and job.name != watch.name:
+            job = None  # schedulers use ids again
+        if job is None:
+            job = await self._missing(watch)
+            if job is None:
+                return
+        elif job.state == JobState.ENDED and not watch.ended:
+            job = await self._with_details(job)
+        else:
+            watch.missing = 0
+        if job != watch.job or watch.unknown_since is not None:
+            watch.job, watch.unknown_since = job, None
+            watch.changed()
+
+    async def _missing(self, watch: Watch) -> JobInfo | None:
+        """How a job ended that the listing lacks, or None while that may still mean nothing."""
+        watch.missing += 1
+        young = time.monotonic() - watch.since < watch.grace
+        if watch.ended or young or watch.missing < SIGHTINGS:
+            return watch.job
+        lost = JobInfo(
+            watch.job_id,
+            watch.name,
+            JobState.ENDED,
+            detail="the scheduler no longer knows the job",
+            reason=EndReason.FINISHED,
+        )
+        return await self._with_details(lost)
+
+    async def _with_details(self, job: JobInfo) -> JobInfo:
+        """The same end with what the scheduler tells of it on a second question, if anything."""
+        try:
+            details = await self._scheduler.describe_end(job.job_id)
+        except ClusterError as error:
+            log.warning("the end of job %s cannot be asked for: %s", job.job_id, error)
+            return job
+        if details is None or details.name != job.name or details.state != JobState.ENDED:
+            return job
+        return dataclasses.replace(details, host=details.host or job.host)
+
+    async def close(self) -> None:
+        """Watch nothing any more."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
