@@ -19,10 +19,11 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 
 import hpcbridge
 from hpcbridge.config import ServerSettings, Settings
-from hpcbridge.errors import BridgeError, OriginRefused, RequestError, TooLarge
+from hpcbridge.errors import BridgeError, ConfigError, OriginRefused, RequestError, TooLarge
 from hpcbridge.http import Guard, error_reply, origin_allowed
 from hpcbridge.life import Life
 from hpcbridge.portal import pages
@@ -33,6 +34,11 @@ from hpcbridge.store import SessionRow, State
 log = logging.getLogger(__name__)
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,255})(:[0-9]{1,5})?")
+
+DEPTH_LIMIT = 64
+"""Levels of nesting that a request may have: what can be read cannot always be written again."""
+OURS = frozenset({"id", "secret", "sessionURL", "error"})
+"""Keys that only a reply can have; a posted ``error`` would turn success into failure."""
 
 
 class ErrorReply(BaseModel):
@@ -80,6 +86,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     502: {"model": ErrorReply, "description": "The job was refused or failed."},
     503: {"model": ErrorReply, "description": "No capacity, or the cluster does not answer."},
     504: {"model": ErrorReply, "description": "Not ready within the application's wait."},
+    "default": {"model": ErrorReply, "description": "Any other failure."},
 }
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
 
@@ -116,6 +123,8 @@ def create_app(settings: Settings, sessions: Sessions) -> FastAPI:
     )
     app.include_router(_router(settings, sessions), prefix=server.endpoint)
     if server.content is not None:
+        if not server.content.is_dir():
+            raise ConfigError(f"server.content: {server.content} is not a directory.")
         app.mount("/", StaticFiles(directory=server.content, html=True), name="content")
     elif server.portal:
         pages.mount(app, endpoint=server.endpoint, applications=pages.cards(settings.applications))
@@ -136,7 +145,7 @@ def create_app(settings: Settings, sessions: Sessions) -> FastAPI:
 def _router(settings: Settings, sessions: Sessions) -> APIRouter:
     server = settings.server
 
-    def same_site(request: Request) -> None:
+    async def same_site(request: Request) -> None:
         if server.check_origin and not origin_allowed(request, server.cors_origins):
             raise OriginRefused(
                 "Pages of this site may not use the launcher. "
@@ -187,10 +196,13 @@ def _router(settings: Settings, sessions: Sessions) -> APIRouter:
 async def _posted(request: Request, server: ServerSettings) -> dict[str, Any]:
     """The posted object. Raises :class:`~hpcbridge.errors.RequestError` for anything else."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > server.max_body:
-            raise TooLarge(f"The request has more than {server.max_body} bytes.")
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > server.max_body:
+                raise TooLarge(f"The request has more than {server.max_body} bytes.")
+    except ClientDisconnect as error:
+        raise RequestError("The client hung up in the middle of its request.") from error
     try:
         posted = await asyncio.to_thread(_parse, bytes(body))
     except (ValueError, RecursionError) as error:
@@ -199,7 +211,7 @@ async def _posted(request: Request, server: ServerSettings) -> dict[str, Any]:
         raise RequestError('The request must be a JSON object such as {"application": "NAME"}.')
     if not isinstance(posted.get("application"), str):
         raise RequestError("The request is not complete: 'application' must name an application.")
-    return posted
+    return {key: value for key, value in posted.items() if key not in OURS}
 
 
 def _parse(body: bytes) -> Any:
@@ -209,8 +221,20 @@ def _parse(body: bytes) -> Any:
         raise ValueError(f"{word} is not JSON")
 
     value = json.loads(body, parse_constant=refuse)
+    if _depth(value) > DEPTH_LIMIT:
+        raise ValueError("nested too deeply")
     json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     return value
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level := [each for each in level if isinstance(each, dict | list)]:
+        depth += 1
+        level = [
+            inner for each in level for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+    return depth
 
 
 def _launched(
@@ -264,7 +288,8 @@ def _session_url(row: SessionRow, request: Request, server: ServerSettings) -> s
     """The configured address with its ``${...}`` filled in. See ``server.session_url``."""
     host = request.headers.get("host", "")
     if not _HOST.fullmatch(host):
-        host = f"{server.host}:{server.port}"
+        name, port = request.scope.get("server") or (server.host, server.port)
+        host = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
     local_host, _, local_port = (row.address or "").rpartition(":")
     return Template(server.session_url).safe_substitute(
         id=row.id,
@@ -272,14 +297,14 @@ def _session_url(row: SessionRow, request: Request, server: ServerSettings) -> s
         port=local_port,
         request_host=host,
         request_hostname=re.sub(r":[0-9]+$", "", host),
-        ws_scheme="wss" if request.url.scheme == "https" else "ws",
+        ws_scheme="wss" if request.scope["scheme"] == "https" else "ws",
     )
 
 
 def _bridge_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, BridgeError)
     if error.status >= 500:
-        log.warning("%s %s: %s", request.method, request.url.path, error)
+        log.warning("%s %r: %s", request.method, request.scope["path"], error)
     return error_reply(str(error), error.status)
 
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +12,7 @@ import typer
 
 import hpcbridge
 from hpcbridge import clusters, configfile, parameters, service
-from hpcbridge.config import ApplicationSettings, Settings
+from hpcbridge.config import ApplicationSettings, Primitive, Settings
 from hpcbridge.errors import BridgeError, ConfigError
 from hpcbridge.frontends import apache
 from hpcbridge.jobscripts.check import check
@@ -77,7 +77,9 @@ def _root(
 @app.command()
 def serve(
     config: Config,
-    port: Annotated[int | None, typer.Option(help="TCP port instead of the file's.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="TCP port instead of the file's.")
+    ] = None,
     end_sessions: Annotated[
         bool,
         typer.Option("--end-sessions", help="When stopped, end all sessions; else they go on."),
@@ -102,8 +104,22 @@ def serve(
 
     def ready(url: str) -> None:
         print(f"hpcbridge ready on {url}", flush=True)
+        print(_first_steps(settings, url), flush=True)
 
     asyncio.run(service.serve(settings, end_sessions=end_sessions, ready=ready))
+
+
+def _first_steps(settings: Settings, url: str) -> str:
+    """What a person may do now."""
+    address = url.rstrip("/") + settings.server.endpoint
+    name = next(iter(settings.applications))
+    body = f'{{"application": "{name}"}}'
+    page = settings.server.portal and settings.server.content is None
+    return (
+        (f"  In a browser:   {url}\n" if page else "")
+        + f"  In a terminal:  curl -X POST -d '{body}' {address}\n"
+        + "  Ctrl-C stops the service."
+    )
 
 
 @config_app.command("show")
@@ -136,7 +152,9 @@ def template_show(
 def template_render(config: Config, application: Application, param: Parameters = None) -> None:
     """Print the job script that a launch of APPLICATION would submit."""
     settings = configfile.load(config)
-    wanted, context = _context(settings, application, param or [])
+    wanted = _wanted(settings, application)
+    values = parameters.check_parameters(wanted.parameters, _posted(application, wanted, param))
+    context = _context(settings, application, wanted, values)
     print(render(TemplateSet(settings.template_dirs), wanted.template, context), end="")
 
 
@@ -147,7 +165,7 @@ def template_check(config: Config) -> None:
     templates = TemplateSet(settings.template_dirs)
     failed = False
     for name, wanted in settings.applications.items():
-        _, context = _context(settings, name, [])
+        context = _context(settings, name, wanted, _samples(wanted))
         problems = check(templates, wanted.template, context)
         for problem in problems:
             print(f"{name}: {problem.severity}: {problem}")
@@ -158,28 +176,50 @@ def template_check(config: Config) -> None:
         raise typer.Exit(1)
 
 
-def _context(
-    settings: Settings, name: str, posted: list[str]
-) -> tuple[ApplicationSettings, ScriptContext]:
+def _wanted(settings: Settings, name: str) -> ApplicationSettings:
     wanted = settings.applications.get(name)
     if wanted is None:
         known = ", ".join(settings.applications)
         raise ConfigError(f"There is no application '{name}'. Applications: {known}.")
-    pairs = dict(each.partition("=")[::2] for each in posted)
-    if unknown := sorted(pairs.keys() - wanted.parameters.keys()):
+    return wanted
+
+
+def _posted(name: str, wanted: ApplicationSettings, pairs: list[str] | None) -> dict[str, str]:
+    posted = dict(each.partition("=")[::2] for each in pairs or [])
+    if unknown := sorted(posted.keys() - wanted.parameters.keys()):
         declared = ", ".join(wanted.parameters) or "none"
         raise ConfigError(f"No parameter '{unknown[0]}' in '{name}'. Parameters: {declared}.")
+    return posted
+
+
+def _samples(wanted: ApplicationSettings) -> dict[str, Primitive]:
+    """A value for every parameter, those included that a user has to give."""
+    samples: dict[str, Primitive] = {"str": "sample", "int": 1, "float": 1.0, "bool": False}
+    return {
+        name: next(
+            (each for each in (rules.default, *(rules.choices or [])) if each is not None),
+            samples[rules.type],
+        )
+        for name, rules in wanted.parameters.items()
+    }
+
+
+def _context(
+    settings: Settings,
+    name: str,
+    wanted: ApplicationSettings,
+    values: Mapping[str, Primitive],
+) -> ScriptContext:
     cluster = settings.clusters[wanted.cluster]
-    context = script_context(
+    return script_context(
         cluster,
         name,
         wanted,
-        parameters.check_parameters(wanted.parameters, pairs),
+        values,
         job_name=SAMPLE_JOB,
         directory=f"{cluster.session_root or '/home/USER/.hpcbridge'}/{SAMPLE_JOB}",
         bind=clusters.bind_address(cluster),
     )
-    return wanted, context
 
 
 @frontend_app.command("apache")

@@ -28,11 +28,13 @@ class Cluster:
     watcher: Watcher
     follower: Follower
     bind: str
+    default_root: str | None = None
     login: SSHHost | None = None
 
     async def session_root(self) -> str:
         """The directory that holds session directories, absolute."""
-        return self.settings.session_root or f"{await self.transport.home()}/.hpcbridge"
+        given = self.settings.session_root or self.default_root
+        return given or f"{await self.transport.home()}/.hpcbridge"
 
     async def close(self) -> None:
         """Stop watching and let go of all connections; jobs go on."""
@@ -56,6 +58,7 @@ def build(name: str, settings: ClusterSettings, state_dir: Path) -> Cluster:
     login: SSHHost | None = None
     transport: Transport = LocalTransport()
     scheduler: Scheduler
+    default_root = None
     if isinstance(settings, SlurmCluster):
         if settings.ssh is not None:
             login = SSHHost(settings.ssh)
@@ -65,6 +68,7 @@ def build(name: str, settings: ClusterSettings, state_dir: Path) -> Cluster:
     else:
         assert isinstance(settings, LocalCluster)
         directory = state_dir / "local" / name
+        default_root = str(directory / "sessions")
         scheduler = LocalScheduler(directory, slots=settings.slots, queue=settings.queue)
         tunnels = Tunnels(None, None, None)
     watcher = Watcher(scheduler)
@@ -78,5 +82,6 @@ def build(name: str, settings: ClusterSettings, state_dir: Path) -> Cluster:
         watcher,
         follower,
         bind_address(settings),
+        default_root,
         login,
     )

@@ -4,10 +4,12 @@ Every field's description is its documentation; ``hpcbridge config show`` prints
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -16,10 +18,24 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from sqlalchemy import URL
 
 Primitive = str | int | float | bool
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _compiles(text: str) -> str:
+    try:
+        re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    return text
+
+
+Pattern = Annotated[str, AfterValidator(_compiles)]
+# Paths of the file are absolute already; one of the environment counts from where we were started.
+FilePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 
 
 def default_state_directory() -> Path:
@@ -48,11 +64,11 @@ class ServerSettings(Section):
         pattern=r"^/[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$",
         description="Path of the launcher API.",
     )
-    state_dir: Path = Field(
+    state_dir: FilePath = Field(
         default_factory=default_state_directory,
         description="Directory (0700) of the database, local jobs and, by default, sockets.",
     )
-    content: Path | None = Field(
+    content: FilePath | None = Field(
         None, description="Directory of static files to serve at / instead of the portal page."
     )
     portal: bool = Field(
@@ -119,10 +135,10 @@ class FrontEndSettings(Section):
         "tcp",
         description="Local end of tunnels: a port of 127.0.0.1, or a unix socket by session id.",
     )
-    map_file: Path | None = Field(
+    map_file: FilePath | None = Field(
         None, description="Text map 'id host:port' for Apache's RewriteMap; written when set."
     )
-    socket_dir: Path | None = Field(
+    socket_dir: FilePath | None = Field(
         None, description="Directory of unix sockets; 'sockets' in state_dir by default."
     )
     group: str | None = Field(
@@ -130,6 +146,7 @@ class FrontEndSettings(Section):
     )
     websocket_paths: list[str] = Field(
         default_factory=lambda: ["ws"],
+        min_length=1,
         description="Paths of a session that WebSockets may ask for.",
     )
     server_name: str = Field(
@@ -151,11 +168,11 @@ class SSHSettings(Section):
     user: str | None = Field(
         None, description="Account; from the ssh config, or the service's own."
     )
-    known_hosts: Path | None = Field(
+    known_hosts: FilePath | None = Field(
         None, description="File of accepted host keys; ~/.ssh/known_hosts by default. Required."
     )
-    config: Path | None = Field(None, description="ssh config file; ~/.ssh/config by default.")
-    identity_files: list[Path] = Field(
+    config: FilePath | None = Field(None, description="ssh config file; ~/.ssh/config by default.")
+    identity_files: list[FilePath] = Field(
         default_factory=list,
         description="Private keys; from the ssh config or the agent by default.",
     )
@@ -175,7 +192,7 @@ class TunnelSettings(Section):
         "127.0.0.1; login: SSH to the login host, and from there to the node's address; direct: "
         "plain TCP from this host to the node's address.",
     )
-    node_pattern: str = Field(
+    node_pattern: Pattern = Field(
         r"[A-Za-z0-9]([A-Za-z0-9-]{0,62})(\.[A-Za-z0-9-]{1,63})*",
         description="Regular expression that a node's whole name must match to be connected to.",
     )
@@ -191,8 +208,9 @@ class ClusterSettings(Section):
     title: str = Field("", description="Name for people.")
     session_root: str | None = Field(
         None,
+        pattern=r"^/",
         description="Directory on the cluster, shared with its nodes, that holds the sessions' "
-        "directories; ~/.hpcbridge by default.",
+        "directories; ~/.hpcbridge by default, and below state_dir for the local scheduler.",
     )
     options: dict[Name, Primitive] = Field(
         default_factory=dict,
@@ -248,8 +266,10 @@ class ParameterSettings(Section):
 
     type: Literal["str", "int", "float", "bool"] = Field(description="Type of the value.")
     default: Primitive | None = Field(None, description="Value when none is posted; else required.")
-    choices: list[Primitive] | None = Field(None, description="The only values allowed.")
-    pattern: str | None = Field(None, description="Regular expression for the whole of a str.")
+    choices: list[Primitive] | None = Field(
+        None, min_length=1, description="The only values allowed."
+    )
+    pattern: Pattern | None = Field(None, description="Regular expression for the whole of a str.")
     max_length: int = Field(256, ge=1, description="Longest str, in characters.")
     min: float | None = Field(None, description="Smallest number.")
     max: float | None = Field(None, description="Largest number.")
@@ -302,7 +322,7 @@ class Settings(BaseSettings):
     store: StoreSettings = Field(default_factory=StoreSettings)
     frontend: FrontEndSettings = Field(default_factory=FrontEndSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
-    template_dirs: list[Path] = Field(
+    template_dirs: list[FilePath] = Field(
         default_factory=list, description="Directories of the admin's job templates, first wins."
     )
     clusters: dict[Name, Cluster] = Field(
@@ -323,11 +343,12 @@ class Settings(BaseSettings):
         return self
 
     @property
-    def store_url(self) -> str:
+    def store_url(self) -> str | URL:
         """The database's URL, password included."""
         if self.store.url is not None:
             return self.store.url.get_secret_value()
-        return f"sqlite+aiosqlite:///{self.server.state_dir / 'hpcbridge.sqlite'}"
+        database = self.server.state_dir / "hpcbridge.sqlite"
+        return URL.create("sqlite+aiosqlite", database=str(database))
 
     @property
     def socket_dir(self) -> Path:

@@ -1,6 +1,7 @@
 """Reading the configuration file, and saying exactly what is wrong with it."""
 
 import difflib
+import json
 import os
 import tomllib
 import types
@@ -10,9 +11,11 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import tomli_w
 from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_settings import SettingsError
 
-from hpcbridge.config import Settings
-from hpcbridge.errors import ConfigError
+from hpcbridge.config import Primitive, Settings
+from hpcbridge.errors import BadParameter, ConfigError
+from hpcbridge.parameters import check_parameters
 
 MASK = "********"
 
@@ -30,9 +33,14 @@ def load(path: Path) -> Settings:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: not TOML: {error}.") from error
     try:
-        return Settings(**_absolute(Settings, data, path.resolve().parent))
+        settings = Settings(**_absolute(Settings, data, path.resolve().parent))
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(path, error))) from error
+    except SettingsError as error:
+        raise ConfigError(_explain_environment()) from error
+    if wrong := list(_impossible(path, settings)):
+        raise ConfigError("\n".join(wrong))
+    return settings
 
 
 def show(settings: Settings) -> str:
@@ -79,7 +87,7 @@ def _strip(model: Any) -> Any:
 def _step(model: Any, key: str, siblings: Any = None) -> Any:
     """The type of ``model``'s member ``key``; None where there is none."""
     model = _strip(model)
-    if isinstance(model, type) and issubclass(model, BaseModel):
+    if _is_section(model):
         field = model.model_fields.get(key)
         return field.annotation if field else None
     if get_origin(model) is dict:
@@ -87,7 +95,7 @@ def _step(model: Any, key: str, siblings: Any = None) -> Any:
     if get_origin(model) in (Union, types.UnionType):
         wanted = siblings.get("scheduler") if isinstance(siblings, dict) else None
         for each in get_args(model):
-            if isinstance(each, type) and issubclass(each, BaseModel) and wanted in _tags(each):
+            if _is_section(each) and wanted in _tags(each):
                 return _step(each, key)
     return None
 
@@ -98,18 +106,27 @@ def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
 
 
 def _explain(path: Path, error: ValidationError) -> Iterator[str]:
-    for problem in error.errors():
+    told: set[str] = set()
+    for problem in error.errors(include_url=False, include_input=False):
         model, keys = _locate(problem["loc"])
-        where = ".".join(keys) or "the file"
-        source = f"{path}: {where}"
+        source = f"{path}: {'.'.join(keys)}" if keys else str(path)
         variable = "HPCBRIDGE_" + "__".join(keys).upper()
         if variable in os.environ:
             source += f" (or the environment's {variable})"
+        if source in told and _is_value(model):
+            continue  # one for each type that the value might have had
+        told.add(source)
         kind = problem["type"]
         if kind == "extra_forbidden":
             yield f"{source}: unknown key.{_allowed(model, keys[-1])}"
         elif kind == "missing":
             yield f"{source}: required, but missing."
+        elif kind in ("union_tag_not_found", "union_tag_invalid"):
+            yield f"{source}.scheduler: required. Allowed: {', '.join(_schedulers(model))}."
+        elif kind.startswith(("model_type", "model_attributes_type", "dict_type")):
+            yield f"{source}: must be a table."
+        elif _is_value(model):
+            yield f"{source}: must be a text, a number, true or false."
         else:
             yield f"{source}: {problem['msg'].removeprefix('Value error, ')}."
 
@@ -120,25 +137,66 @@ def _locate(loc: tuple[int | str, ...]) -> tuple[Any, list[str]]:
     keys: list[str] = []
     for depth, part in enumerate(map(str, loc)):
         stripped = _strip(model)
-        tagged = [
-            each
-            for each in get_args(stripped)
-            if isinstance(each, type) and issubclass(each, BaseModel) and part in _tags(each)
-        ]
+        tagged = [each for each in get_args(stripped) if _is_section(each) and part in _tags(each)]
         if tagged:
             model = tagged[0]
             continue
         if part == "[key]":
             continue
+        inner = _step(model, part)
+        if _is_value(inner):
+            return inner, [*keys, part]
         keys.append(part)
-        if depth < len(loc) - 1:
-            model = _step(model, part)
+        if depth < len(loc) - 1 or get_origin(_strip(inner)) in (Union, types.UnionType):
+            model = inner
     return model, keys
+
+
+def _is_section(model: Any) -> bool:
+    return isinstance(model, type) and issubclass(model, BaseModel)
+
+
+def _is_value(model: Any) -> bool:
+    """Whether any text, number or boolean will do."""
+    return set(get_args(Primitive)) <= set(get_args(model))
+
+
+def _schedulers(model: Any) -> list[str]:
+    return [str(tag) for each in get_args(_strip(model)) for tag in _tags(each)]
+
+
+def _explain_environment() -> str:
+    """Variables of tables and lists hold JSON; one of them does not."""
+    for name, value in os.environ.items():
+        prefix, _, keys = name.lower().partition("hpcbridge_")
+        model: Any = Settings
+        for key in keys.split("__"):
+            model = _strip(_step(model, key))
+        if not prefix and (_is_section(model) or get_origin(model) in (list, dict)):
+            try:
+                json.loads(value)
+            except ValueError:
+                return f'The environment\'s {name}: must be JSON, such as ["a"] or {{"key": 1}}.'
+    return "A variable HPCBRIDGE_... of the environment holds a table or a list that is not JSON."
+
+
+def _impossible(path: Path, settings: Settings) -> Iterator[str]:
+    """Defaults and choices that the parameter's own rules do not allow."""
+    for name, application in settings.applications.items():
+        for key, rules in application.parameters.items():
+            given = [] if rules.default is None else [("default", rules.default)]
+            given += [("choices", each) for each in rules.choices or []]
+            for where, value in given:
+                try:
+                    check_parameters({key: rules}, {key: value})
+                except BadParameter as error:
+                    place = f"applications.{name}.parameters.{key}.{where}"
+                    yield f"{path}: {place}: {value!r} is not possible. {error}"
 
 
 def _allowed(model: Any, key: str) -> str:
     model = _strip(model)
-    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+    if not _is_section(model):
         return ""
     names = list(model.model_fields)
     close = difflib.get_close_matches(key, names, n=1)

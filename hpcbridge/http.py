@@ -2,12 +2,13 @@
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
-from urllib.parse import urlsplit
+from collections.abc import Collection, Mapping
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hpcbridge.frontends import origin
 
 log = logging.getLogger(__name__)
 
@@ -19,15 +20,14 @@ def error_reply(
     return JSONResponse({"error": message}, status, headers=dict(headers or {}))
 
 
-def origin_allowed(request: Request, others: Sequence[str]) -> bool:
+def origin_allowed(request: Request, others: Collection[str]) -> bool:
     """Whether the page that sent the request may: no page, a page of this host, or a listed one.
 
     A POST of ``text/plain`` needs no preflight, so any page can make a browser send one.
     """
-    origin = request.headers.get("origin")
-    if origin is None or "*" in others or origin in others:
-        return True
-    return urlsplit(origin).netloc == request.headers.get("host")
+    pages: list[str | None] = [*request.headers.getlist("origin")] or [None]
+    host = request.headers.get("host")
+    return all(origin.origin_allowed(page, host, others) for page in pages)
 
 
 class Guard:

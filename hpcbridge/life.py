@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,11 @@ from hpcbridge.config import ApplicationSettings
 from hpcbridge.errors import (
     BridgeError,
     ClusterError,
-    ClusterUnreachable,
     NotReadyInTime,
     OutcomeUnknown,
     SessionFailed,
     StoreError,
+    UnexpectedReply,
 )
 from hpcbridge.frontends.base import Route
 from hpcbridge.frontends.table import RouteTable
@@ -65,12 +66,18 @@ class Means:
 
 
 class _End(Exception):
-    """Ends the session. ``told`` is what a client that still waits for it gets to hear."""
+    """Ends the session. ``told`` is what a client that still waits for it gets to hear.
 
-    def __init__(self, reason: EndReason, told: BridgeError) -> None:
+    ``facts`` are columns of the row that are written with the end.
+    """
+
+    def __init__(
+        self, reason: EndReason, told: BridgeError, facts: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(str(told))
         self.reason = reason
         self.told = told
+        self.facts = dict(facts or {})
 
 
 class Life:
@@ -98,6 +105,9 @@ class Life:
         self._tunnel: Tunnel | None = None
         self._moved = asyncio.Event()
         self._stopping = False
+        # Whether the scheduler may have a job that the row does not tell.
+        self._asked = row.job_id is None and row.directory != ""
+        self._absent_since: float | None = None
         if row.state in (State.READY, State.ENDED):
             self.settled.set()
 
@@ -154,7 +164,7 @@ class Life:
         """submitting -> queued."""
         row, cluster = self.row, self._cluster
         if row.directory:  # an earlier service was cut off here: the job may be there
-            job_id = await self._look_up()
+            job_id = await self._look_up(application)
         else:
             directory = f"{await cluster.session_root()}/{row.job_name}"
             files = self._means.files.for_session(application, cluster, row, directory)
@@ -162,27 +172,51 @@ class Life:
             await cluster.transport.stage(directory, files)
             script = f"{directory}/job.sh"
             request = JobRequest(row.job_name, directory, script, application.walltime)
+            self._asked = True
             try:
                 job_id = await cluster.scheduler.submit(request)
-            except OutcomeUnknown as lost:
+            except (OutcomeUnknown, UnexpectedReply) as lost:
                 log.warning("session %s: %s", row.job_name, lost)
-                job_id = await self._look_up()
+                job_id = await self._look_up(application)
+            except BridgeError:
+                self._asked = False  # a clear no
+                raise
         await self._step(State.QUEUED, "Waiting in the queue.", job_id=job_id)
 
-    async def _look_up(self) -> str:
+    async def _look_up(self, application: ApplicationSettings) -> str:
         """The id of a job whose submission has an unknown outcome."""
-        deadline: float | None = None
+        deadline = self._deadline(application)
         while True:
-            with contextlib.suppress(ClusterUnreachable):
-                if job_id := await self._cluster.scheduler.find(self.row.job_name):
-                    return job_id
-                # Jobs appear late: only a while of complete listings without it is proof.
-                deadline = deadline or time.monotonic() + self._cluster.settings.grace
+            job_id, sure = await self._find()
+            if job_id:
+                return job_id
             self._check_stop()
-            if deadline and time.monotonic() > deadline:
+            if sure:
                 told = SessionFailed("The cluster did not take the job. Launch again.")
                 raise _End(EndReason.REJECTED, told)
-            await self._wait(time.monotonic() + RETRY)
+            if time.monotonic() > deadline:
+                told = NotReadyInTime(endings.silent_cluster(application.wait))
+                raise _End(EndReason.NEVER_READY, told)
+            await self._wait(min(deadline, time.monotonic() + RETRY))
+
+    async def _find(self) -> tuple[str | None, bool]:
+        """The job's id by its name; and whether it is sure that there is none.
+
+        Jobs appear late: only complete listings without it for all of the grace are proof.
+        """
+        with contextlib.suppress(ClusterError):
+            job_id = await self._cluster.scheduler.find(self.row.job_name)
+            now = time.monotonic()
+            self._absent_since = self._absent_since or now
+            sure = now - self._absent_since >= self._cluster.settings.grace
+            self._asked = self._asked and not sure
+            return job_id, sure
+        return None, False
+
+    def _deadline(self, application: ApplicationSettings) -> float:
+        """When the launch has taken too long, in monotonic seconds."""
+        waited = time.time() - (self.row.submitting_at or time.time())
+        return time.monotonic() + application.wait - waited
 
     async def _until_ready(self, application: ApplicationSettings) -> None:
         """queued -> starting -> ready."""
@@ -194,8 +228,7 @@ class Life:
             following = cluster.follower.follow(
                 row.directory, application.ready_line, self._moved.set
             )
-            waited = time.time() - (row.submitting_at or time.time())
-            deadline = time.monotonic() + application.wait - waited
+            deadline = self._deadline(application)
             try:
                 while not self._is_ready():
                     await self._check()
@@ -249,8 +282,12 @@ class Life:
 
     async def _open(self, host: str, port: int, local: Address) -> Tunnel:
         tunnel = await self._cluster.tunnels.open(host, port, local, group=self._means.group)
+        try:
+            await self._means.routes.add(Route(self.row.id, tunnel.address))
+        except BaseException:
+            await tunnel.close()  # a second attempt may want the same local end
+            raise
         self._tunnel = tunnel
-        await self._means.routes.add(Route(self.row.id, tunnel.address))
         return tunnel
 
     def _new_local_end(self) -> Address:
@@ -293,24 +330,25 @@ class Life:
 
     async def _job_over(self, job: JobInfo) -> _End:
         tail = await self._cluster.follower.tail(self.row.directory)
-        await self._means.store.update(self.row, exit_status=job.exit_status, log_tail=tail)
+        facts = {"exit_status": job.exit_status, "log_tail": tail}
         reason = job.reason or EndReason.FINISHED
         if self.row.state == State.READY:
-            return _End(reason, SessionFailed(endings.ended_later(job)))
+            return _End(reason, SessionFailed(endings.ended_later(job)), facts)
         if reason == EndReason.FINISHED:
             reason = EndReason.FAILED
-        return _End(reason, SessionFailed(endings.died_early(job, tail)))
+        return _End(reason, SessionFailed(endings.died_early(job, tail)), facts)
 
     async def _too_late(self, application: ApplicationSettings) -> _End:
+        facts = {}
         if self.watch and self.watch.unknown_since:
             message = endings.silent_cluster(application.wait)
         elif self.row.state == State.QUEUED:
             message = endings.still_queued(application.wait, self.row.message)
         else:
             tail = await self._cluster.follower.tail(self.row.directory)
-            await self._means.store.update(self.row, log_tail=tail)
+            facts = {"log_tail": tail}
             message = endings.never_ready(application.wait, application.ready_line, tail)
-        return _End(EndReason.NEVER_READY, NotReadyInTime(message))
+        return _End(EndReason.NEVER_READY, NotReadyInTime(message), facts)
 
     # -- the end
 
@@ -320,7 +358,7 @@ class Life:
         await self._close_tunnel()
         log.info("session %s: ended, %s", row.job_name, end.reason)
         changes: dict[str, Any] = {"state": State.ENDED, "reason": end.reason, "message": str(end)}
-        changes |= {"secret": None, "address": None, "ended_at": time.time()}
+        changes |= {"secret": None, "address": None, "ended_at": time.time(), **end.facts}
         try:
             await self._means.store.update(row, **changes)
         except StoreError as error:
@@ -359,9 +397,12 @@ class Life:
     async def _end_job(self) -> None:
         """Cancel the job until there is proof that it is over."""
         row, cluster = self.row, self._cluster
-        if row.job_id is None and row.directory:
-            job_id = await cluster.scheduler.find(row.job_name)
-            await self._means.store.update(row, job_id=job_id)
+        while row.job_id is None and self._asked:
+            job_id, sure = await self._find()
+            if job_id:
+                await self._means.store.update(row, job_id=job_id)
+            elif not sure:
+                await self._wait(time.monotonic() + RETRY)
         if row.job_id is None:
             return
         watch = self.watch or self._watch_job()

@@ -12,6 +12,9 @@ from typing import Any
 from hpcbridge.config import ParameterSettings, Primitive
 from hpcbridge.errors import BadParameter
 
+INT_LIMIT = 10**18
+"""Whole numbers stay below this, as text and as JSON."""
+
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -51,18 +54,22 @@ def _convert(rules: ParameterSettings, value: Any) -> Primitive | None:
         case "int":
             if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,18}", value):
                 return int(value)
-            return value if isinstance(value, int) and not isinstance(value, bool) else None
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            return value if whole and abs(value) < INT_LIMIT else None
         case "float":
-            if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9.]{1,30}(e[+-]?\d{1,3})?", value):
+            number = r"[+-]?[0-9.]{1,30}([eE][+-]?[0-9]{1,3})?"
+            if isinstance(value, str) and re.fullmatch(number, value):
                 value = _number(value)
-            usable = isinstance(value, int | float) and not isinstance(value, bool)
-            return float(value) if usable and math.isfinite(value) else None
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                return None
+            value = _number(value)
+            return value if value is not None and math.isfinite(value) else None
 
 
-def _number(text: str) -> float | None:
+def _number(value: str | float) -> float | None:
     try:
-        return float(text)
-    except ValueError:
+        return float(value)
+    except (ValueError, OverflowError):
         return None
 
 
@@ -85,7 +92,7 @@ def _allowed(rules: ParameterSettings) -> str:
         said += f" of at most {rules.max_length} characters without control characters"
         said += f", matching {rules.pattern}" if rules.pattern else ""
     if rules.min is not None:
-        said += f", at least {rules.min:g}"
+        said += f", at least {rules.min:.15g}"
     if rules.max is not None:
-        said += f", at most {rules.max:g}"
+        said += f", at most {rules.max:.15g}"
     return said

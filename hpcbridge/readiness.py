@@ -146,8 +146,10 @@ class Follower:
                 if loop.time() >= next_status:
                     next_status = loop.time() + STATUS_BEAT
                     await self._read_status(list(self._followed))
-            except ClusterUnreachable as error:
-                log.warning("job output cannot be read: %s", error)
+            except Exception as error:
+                # Whatever went wrong: the loop goes on.
+                expected = isinstance(error, ClusterUnreachable)
+                log.warning("job output cannot be read: %s", error, exc_info=not expected)
                 await asyncio.sleep(1)
             if not behind:
                 await asyncio.sleep(self._transport.follow_interval)

@@ -7,9 +7,11 @@ import fcntl
 import grp
 import logging
 import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
@@ -62,9 +64,31 @@ async def serve(settings: Settings, *, end_sessions: bool, ready: Callable[[str]
                 timeout_graceful_shutdown=GRACEFUL,
                 server_header=False,
             )
-            web = uvicorn.Server(config)
+            web = _Web(config, sessions.leave)
             asyncio.get_running_loop().call_soon(_announce, web, ready, host, port)
             await web.serve(sockets=[listener])
+
+
+class _Web(uvicorn.Server):
+    """uvicorn without its own signal handling, which raises KeyboardInterrupt once it has stopped
+    and so would cut the end of the sessions off. ``leave`` is called when it begins to stop."""
+
+    def __init__(self, config: uvicorn.Config, leave: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._leave = leave
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop; launches that wait for their session are answered now."""
+        self._leave()
+        super().handle_exit(sig, frame)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at SIGINT and SIGTERM; a second one does not wait for open requests."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
 
 
 def _announce(web: uvicorn.Server, ready: Callable[[str], None], host: str, port: int) -> None:
@@ -84,23 +108,24 @@ async def running(
     with _locked(state_dir):
         group = _group(settings.frontend.group)
         store = await Store.open(settings.store_url)
-        routes = RouteTable(_publishers(settings))
-        _socket_directory(settings, group)
-        await routes.start()
-        built = {
-            name: clusters.build(name, each, state_dir) for name, each in settings.clusters.items()
-        }
-        socket_dir = settings.socket_dir if settings.frontend.local_end == "unix" else None
-        means = Means(store, routes, JobFiles(settings.template_dirs), socket_dir, group)
-        sessions = Sessions(settings, means, built)
-        try:
+        async with contextlib.AsyncExitStack() as opened:
+            opened.push_async_callback(store.close)
+            routes = RouteTable(_publishers(settings))
+            _socket_directory(settings, group)
+            await routes.start()
+            built = {
+                name: clusters.build(name, each, state_dir)
+                for name, each in settings.clusters.items()
+            }
+            for each in built.values():
+                opened.push_async_callback(each.close)
+            opened.push_async_callback(routes.close)
+            socket_dir = settings.socket_dir if settings.frontend.local_end == "unix" else None
+            means = Means(store, routes, JobFiles(settings.template_dirs), socket_dir, group)
+            sessions = Sessions(settings, means, built)
+            opened.push_async_callback(sessions.close, end_sessions=end_sessions)
             await sessions.start()
             yield sessions, routes
-        finally:
-            await sessions.close(end_sessions=end_sessions)
-            await routes.close()
-            await asyncio.gather(*(each.close() for each in built.values()))
-            await store.close()
 
 
 def _publishers(settings: Settings) -> list[Publisher]:
@@ -123,7 +148,7 @@ def _socket_directory(settings: Settings, group: int | None) -> None:
     if settings.frontend.local_end != "unix":
         return
     directory = settings.socket_dir
-    longest = len(os.fsencode(directory / f"{'x' * 32}.sock"))
+    longest = len(os.fsencode(directory / f"{'x' * 40}.sock"))
     if longest > UNIX_PATH_LIMIT:
         raise ConfigError(
             f"frontend.socket_dir: {directory} is too long: sockets in it would have names of "
@@ -167,16 +192,18 @@ def _locked(state_dir: Path) -> Iterator[None]:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
+    # Named in full: asyncio sets TCP_NODELAY only on sockets that say they are TCP.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-    except OSError as error:
+        listener.listen()  # bind() alone shares the port with whoever does not listen yet either
+    except (OSError, UnicodeError) as error:
         listener.close()
-        hint = ""
-        if error.errno == errno.EADDRINUSE:
+        hint, reason = "", getattr(error, "strerror", None) or "not a host name"
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
             hint = " Another program has it; choose another with HPCBRIDGE_SERVER__PORT=NUMBER."
         raise ConfigError(
-            f"server.port: cannot listen on port {port} of {host}: {error.strerror}.{hint}"
+            f"server.port: cannot listen on port {port} of {host}: {reason}.{hint}"
         ) from error
     return listener

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 END_LIMIT = 30.0
 """Seconds that ending all sessions may take when the service stops."""
 
+_LEAVING = "The service is stopping. Launch again when it is back."
+
 
 class Sessions:
     """The sessions that live, and the door to the store for those that have ended."""
@@ -29,6 +31,7 @@ class Sessions:
         self._clusters = clusters
         self._lives: dict[str, Life] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._leaving = asyncio.Event()
 
     async def launch(self, application: str, posted: Mapping[str, Any]) -> Life:
         """Write the intent down and begin; returns before the job is submitted.
@@ -37,6 +40,8 @@ class Sessions:
         :class:`~hpcbridge.errors.NoCapacity` when the limit of sessions is reached, and
         :class:`~hpcbridge.errors.StoreError` when the intent cannot be written.
         """
+        if self._leaving.is_set():
+            raise NoCapacity(_LEAVING)
         wanted = self._settings.applications.get(application)
         if wanted is None:
             names = ", ".join(self._settings.applications)
@@ -50,7 +55,7 @@ class Sessions:
                 f"All {running} sessions that this service allows are taken. "
                 "Try again when one has ended."
             )
-        session_id = secrets.token_urlsafe(24)
+        session_id = secrets.token_hex(20)  # lower case: some clients lower the whole sessionURL
         row = SessionRow(
             id=session_id,
             secret=secrets.token_urlsafe(24),
@@ -72,7 +77,14 @@ class Sessions:
 
     async def ready(self, life: Life) -> None:
         """Return when the session is ready; raise what ended it otherwise."""
-        await life.settled.wait()
+        waits = [asyncio.create_task(each.wait()) for each in (life.settled, self._leaving)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
+        if not life.settled.is_set():
+            raise NoCapacity(_LEAVING)
         if life.row.state != State.READY:
             raise life.error or SessionFailed(life.row.message)
 
@@ -105,6 +117,10 @@ class Sessions:
                 self._drive(self._take(row))
             else:
                 log.warning("session %s: no cluster '%s' any more", row.job_name, row.cluster)
+
+    def leave(self) -> None:
+        """The service begins to stop: whoever waits for a session is told now."""
+        self._leaving.set()
 
     async def close(self, *, end_sessions: bool = False) -> None:
         """Let go of all sessions: their jobs go on, unless they are to be ended as well."""

@@ -5,7 +5,9 @@ connections for as long. Readers are never in the way (WAL).
 """
 
 import asyncio
+import contextlib
 import logging
+import os
 import time
 from collections.abc import Sequence
 from enum import StrEnum
@@ -15,7 +17,7 @@ from typing import Any
 import alembic.command
 import alembic.config
 import alembic.util
-from sqlalchemy import JSON, Column, Connection, Enum, event
+from sqlalchemy import JSON, URL, Column, Connection, Enum, event, make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -62,7 +64,9 @@ class SessionRow(SQLModel, table=True):
     application: str = Field(max_length=64)
     cluster: str = Field(max_length=64)
     parameters: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
-    state: State = Field(default=State.SUBMITTING, sa_column=Column(_enum(State), index=True))
+    state: State = Field(
+        default=State.SUBMITTING, sa_column=Column(_enum(State), nullable=False, index=True)
+    )
     reason: EndReason | None = Field(default=None, sa_column=Column(_enum(EndReason)))
     message: str = ""
     job_name: str = Field(max_length=64, unique=True)
@@ -93,12 +97,12 @@ class Store:
         self._writing = asyncio.Lock()
 
     @classmethod
-    async def open(cls, url: str) -> "Store":
+    async def open(cls, url: str | URL) -> "Store":
         """Open the database at a SQLAlchemy URL and bring its schema up to date."""
-        engine = create_async_engine(url)
-        if engine.dialect.name == "sqlite":
-            event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        engine = _engine(url)
         try:
+            if engine.dialect.name == "sqlite":
+                await asyncio.to_thread(_keep_private, engine.url.database)
             async with engine.begin() as connection:
                 await connection.run_sync(_migrate)
         except alembic.util.CommandError as error:
@@ -180,11 +184,43 @@ def _cause(error: BaseException) -> str:
     return str(getattr(error, "orig", None) or getattr(error, "strerror", None) or error)
 
 
+def _engine(url: str | URL) -> AsyncEngine:
+    try:
+        # Parameters stay out of errors and logs: secrets are among them.
+        engine = create_async_engine(make_url(url), hide_parameters=True)
+    except (SQLAlchemyError, ImportError, ValueError) as error:
+        # Not the error's own words: they may hold the URL and its password.
+        raise StoreError(
+            "store.url: not a database that can be used. Give a SQLAlchemy URL with an "
+            "asynchronous driver that is installed, such as sqlite+aiosqlite:////var/lib/FILE."
+        ) from error
+    if engine.dialect.name == "sqlite":
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _keep_private(database: str | None) -> None:
+    """Make the file, and those that SQLite puts beside it, readable by this account only."""
+    if not database or database == ":memory:" or database.startswith("file:"):
+        return
+    os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    for path in (database, f"{database}-wal", f"{database}-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            Path(path).chmod(0o600)
+
+
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # The driver would begin transactions by itself, and none for a change of the schema.
+    connection.isolation_level = None
     cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
 
 
 def _migrate(connection: Connection) -> None:

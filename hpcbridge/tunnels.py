@@ -7,8 +7,10 @@ counted where it passes.
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import re
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -110,9 +112,7 @@ class Tunnels:
     def _allowed(self, host: str) -> bool:
         if self._settings is None:
             return host == "localhost"
-        pattern = self._settings.node_pattern
-        local = host == "localhost" or host.startswith("127.")
-        return re.fullmatch(pattern, host) is not None and not local
+        return re.fullmatch(self._settings.node_pattern, host) is not None and not _special(host)
 
     def _dial(self, host: str, port: int) -> Dial:
         via = self._settings.via if self._settings else "direct"
@@ -176,6 +176,27 @@ class Tunnels:
         await asyncio.gather(*(node.close() for node in self._nodes.values()))
 
 
+def _special(host: str) -> bool:
+    """Whether a name or address can mean no node: this host itself, or a cloud's metadata."""
+    try:
+        packed = socket.inet_aton(host)  # takes what connect() takes: 0, 127.1, 0x7f000001
+        address: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.IPv4Address(packed)
+    except OSError:
+        try:
+            address = ipaddress.ip_address(host.strip("[]"))
+        except ValueError:
+            labels = host.lower().rstrip(".").split(".")
+            return "localhost" in labels or labels[0] in ("ip6-localhost", "ip6-loopback")
+    mapped = getattr(address, "ipv4_mapped", None)
+    address = mapped or address
+    return (
+        address.is_loopback
+        or address.is_unspecified
+        or address.is_link_local
+        or address.is_multicast
+    )
+
+
 def _through(host: SSHHost, target: str, port: int) -> Dial:
     async def dial(factory: ProtocolFactory) -> object:
         connection = await host.connection()
@@ -208,6 +229,11 @@ async def _probe(dial: Dial, probe: ProtocolFactory, host: str, port: int) -> No
             async with asyncio.timeout_at(deadline):
                 await dial(probe)
         except (OSError, asyncssh.ChannelOpenError, TimeoutError) as error:
+            if getattr(error, "code", None) == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
+                raise TunnelError(
+                    f"sshd does not allow forwarding to port {port} of {host}. "
+                    "Its admins must allow it (AllowTcpForwarding, PermitOpen)."
+                ) from error
             if loop.time() + pause >= deadline:
                 raise TunnelError(
                     f"The application said that it was ready, but nothing accepts connections on "

@@ -69,7 +69,7 @@ class Watcher:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
-        self._watches: dict[str, Watch] = {}
+        self._watches: set[Watch] = set()
         self._stirred = asyncio.Event()
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
@@ -78,7 +78,7 @@ class Watcher:
     def watch(self, job_id: str, name: str, grace: float, changed: Callable[[], None]) -> Watch:
         """Begin to watch a job; ``grace`` in seconds from now."""
         watch = Watch(job_id, name, grace, changed)
-        self._watches[job_id] = watch
+        self._watches.add(watch)
         self.stir()
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="watch jobs")
@@ -86,8 +86,7 @@ class Watcher:
 
     def drop(self, watch: Watch) -> None:
         """Watch no longer."""
-        if self._watches.get(watch.job_id) is watch:
-            del self._watches[watch.job_id]
+        self._watches.discard(watch)
 
     def stir(self) -> None:
         """Ask soon: there is a hint that a job moved."""
@@ -105,20 +104,22 @@ class Watcher:
 
     def _pause(self) -> float | None:
         """Seconds until the next round, or None while there is nothing to watch."""
-        beat = min((watch.beat for watch in self._watches.values()), default=None)
+        beat = min((watch.beat for watch in self._watches), default=None)
         if beat is None:
             return None
         if self._failures:
-            beat = min(BEAT_FAILING, max(beat, 2.0**self._failures / 2))
+            beat = min(BEAT_FAILING, max(beat, 2.0 ** min(self._failures, 10) / 2))
         return beat * random.uniform(0.9, 1.1)  # noqa: S311  # jitter, not a secret
 
     async def _round(self) -> None:
-        watches = list(self._watches.values())
+        watches = list(self._watches)
         try:
             listing = await self._scheduler.list_jobs()
-        except ClusterError as error:
+        except Exception as error:
+            # Whatever went wrong: the loop goes on, and no job is over because of it.
+            expected = isinstance(error, ClusterError)
+            log.warning("jobs cannot be asked for: %s", error, exc_info=not expected)
             self._failures += 1
-            log.warning("jobs cannot be asked for: %s", error)
             for watch in watches:
                 if watch.unknown_since is None:
                     watch.unknown_since = time.time()
@@ -133,18 +134,16 @@ class Watcher:
             job = None  # schedulers use ids again
         if job is None:
             job = await self._missing(watch)
-            if job is None:
-                return
-        elif job.state == JobState.ENDED and not watch.ended:
-            job = await self._with_details(job)
         else:
             watch.missing = 0
+            if job.state == JobState.ENDED:
+                job = watch.job if watch.ended else await self._with_details(job)
         if job != watch.job or watch.unknown_since is not None:
             watch.job, watch.unknown_since = job, None
             watch.changed()
 
     async def _missing(self, watch: Watch) -> JobInfo | None:
-        """How a job ended that the listing lacks, or None while that may still mean nothing."""
+        """How a job ended that the listing lacks, or what was known while that may mean nothing."""
         watch.missing += 1
         young = time.monotonic() - watch.since < watch.grace
         if watch.ended or young or watch.missing < SIGHTINGS:
@@ -159,13 +158,16 @@ class Watcher:
         return await self._with_details(lost)
 
     async def _with_details(self, job: JobInfo) -> JobInfo:
-        """The same end with what the scheduler tells of it on a second question, if anything."""
+        """The same end with what the scheduler tells of it on a second question, if anything.
+
+        That may be that the job is not over at all; then it is not.
+        """
         try:
             details = await self._scheduler.describe_end(job.job_id)
         except ClusterError as error:
             log.warning("the end of job %s cannot be asked for: %s", job.job_id, error)
             return job
-        if details is None or details.name != job.name or details.state != JobState.ENDED:
+        if details is None or details.name != job.name:
             return job
         return dataclasses.replace(details, host=details.host or job.host)
 

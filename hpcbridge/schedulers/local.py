@@ -29,13 +29,12 @@ KILL_WAIT = 5.0
 """Seconds between SIGTERM and SIGKILL."""
 REMEMBER = 3600.0
 """Seconds for which an ended job is still listed."""
-ADOPTED_BEAT = 0.25
-"""Seconds between two looks at a job that an earlier service started."""
 
 # The keeper stays while the job runs and writes down how it ended, with or without a service to
 # see it. The trap is a handler, not "ignore": children would inherit an ignored signal.
 KEEPER = """
 trap : TERM INT HUP
+cd "$3" || exit
 "$2"
 status=$?
 printf '%s' "$status" > "$1.new" && mv "$1.new" "$1"
@@ -60,6 +59,7 @@ class _Job:
     ended: float = 0.0
     reason: str | None = None
     exit_status: int | None = None
+    detail: str = ""
 
 
 class LocalScheduler:
@@ -125,7 +125,7 @@ class LocalScheduler:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.cancel`."""
         await self._load()
         for job_id in job_ids:
-            job = self._jobs.get(int(job_id)) if job_id.isdigit() else None
+            job = self._jobs.get(int(job_id)) if job_id.isdecimal() else None
             if job is not None:
                 await self._end(job, EndReason.CANCELLED)
 
@@ -149,59 +149,40 @@ class LocalScheduler:
 
     async def _launch(self, job: _Job) -> None:
         job.state, job.started = JobState.RUNNING, time.time()
-        job.boot = processes.boot_id()
-        await self._save(job)  # before the process exists, so that it is looked for after a crash
         try:
-            log_file = await asyncio.to_thread(_open_log, Path(job.directory) / "scheduler.out")
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    "/bin/sh",
-                    "-c",
-                    KEEPER,
-                    "hpcbridge-job",
-                    self._exit_file(job),
-                    job.script,
-                    cwd=job.directory,
-                    env={**clean_environment(), processes.COOKIE: job.name},
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=log_file,
-                    stderr=log_file,
-                    start_new_session=True,
-                )
-            finally:
-                os.close(log_file)
-        except OSError as error:
-            log.warning("local job %s did not start: %s", job.name, error.strerror)
+            job.boot = processes.boot_id()
+            await self._save(job)  # before the process exists: it is looked for after a crash
+            job.pid = await asyncio.to_thread(_start, job, self._exit_file(job))
+        except (OSError, ClusterError) as error:
+            job.detail = f"it did not start: {getattr(error, 'strerror', None) or error}"
+            log.warning("local job %s: %s", job.name, job.detail)
             await self._record_end(job, EndReason.FAILED)
             return
-        job.pid, job.ticks = process.pid, processes.start_ticks(process.pid)
-        await self._save(job)
-        self._watch(job, process)
+        job.ticks = processes.start_ticks(job.pid)
+        await self._try_save(job)
+        self._watch(job)
 
-    def _watch(self, job: _Job, process: asyncio.subprocess.Process | None) -> None:
-        task = asyncio.create_task(self._look_after(job, process), name=f"local job {job.job_id}")
+    def _watch(self, job: _Job) -> None:
+        task = asyncio.create_task(self._look_after(job), name=f"local job {job.job_id}")
         self._tasks[job.job_id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(job.job_id, None))
 
-    async def _look_after(self, job: _Job, process: asyncio.subprocess.Process | None) -> None:
+    async def _look_after(self, job: _Job) -> None:
         left = None if job.walltime is None else job.started + job.walltime - time.time()
-        gone = process.wait() if process else self._gone(job)
-        waiting = asyncio.ensure_future(gone)
         try:
-            done, _ = await asyncio.wait({waiting}, timeout=None if left is None else max(0, left))
-            if not done:
-                await self._end(job, EndReason.TIMED_OUT)
-                await waiting
-        finally:
-            waiting.cancel()
+            async with asyncio.timeout(left):
+                await self._gone(job)
+        except TimeoutError:
+            await self._end(job, EndReason.TIMED_OUT)
+            await self._gone(job)
         await self._sweep(job)
         async with self._lock:
             await self._record_end(job, None)
             await self._start_waiting()
 
     async def _gone(self, job: _Job) -> None:
-        # Not a child of this process: nothing tells when it ends.
-        while job.pid is not None and processes.start_ticks(job.pid) == job.ticks:  # noqa: ASYNC110
-            await asyncio.sleep(ADOPTED_BEAT)
+        if job.pid is not None:
+            await processes.gone(job.pid, job.ticks)
 
     async def _end(self, job: _Job, reason: EndReason) -> None:
         """Begin to end a job; a queued one ends at once."""
@@ -212,9 +193,14 @@ class LocalScheduler:
             if job.state == JobState.QUEUED:
                 await self._record_end(job, reason)
                 return
-            await self._save(job)
-            task = asyncio.create_task(self._kill(job), name=f"end local job {job.job_id}")
-            self._ending[job.job_id] = task
+            await self._try_save(job)
+            self._begin_to_kill(job)
+
+    def _begin_to_kill(self, job: _Job) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._kill(job), name=f"end local job {job.job_id}")
+        self._ending[job.job_id] = task
+        task.add_done_callback(lambda _: self._ending.pop(job.job_id, None))
+        return task
 
     async def _kill(self, job: _Job) -> None:
         processes.send(signal.SIGTERM, await self._processes(job))
@@ -226,10 +212,12 @@ class LocalScheduler:
 
     async def _sweep(self, job: _Job) -> None:
         """End whatever outlived the job's script."""
-        if await self._processes(job):
-            await self._ending.setdefault(
-                job.job_id, asyncio.create_task(self._kill(job), name=f"sweep {job.job_id}")
-            )
+        async with self._lock:
+            killing = self._ending.get(job.job_id)
+            if killing is None and await self._processes(job):
+                killing = self._begin_to_kill(job)
+        if killing is not None:
+            await killing
 
     async def _processes(self, job: _Job) -> list[int]:
         return await asyncio.to_thread(processes.with_cookie, job.name)
@@ -241,9 +229,7 @@ class LocalScheduler:
             chosen = EndReason.FINISHED if status == 0 else EndReason.FAILED
         job.state, job.reason, job.ended = JobState.ENDED, chosen, time.time()
         job.exit_status = status
-        await self._save(job)
-        self._tasks.pop(job.job_id, None)
-        self._ending.pop(job.job_id, None)
+        await self._try_save(job)
         await self._forget_old()
         self._changed()
 
@@ -263,15 +249,27 @@ class LocalScheduler:
                 "Check its owner, its mode and the free space."
             ) from error
 
+    async def _try_save(self, job: _Job) -> None:
+        """For what happens to a job whether it can be written down or not."""
+        try:
+            await self._save(job)
+        except ClusterError as error:
+            log.warning("local job %s: %s", job.name, error)
+
     async def _load(self) -> None:
         if self._loaded:
             return
         async with self._lock:
             if self._loaded:
                 return
-            for data in await asyncio.to_thread(_read_all, self._directory):
-                job = _Job(**data)
-                self._jobs[job.job_id] = job
+            try:
+                jobs = await asyncio.to_thread(_read_all, self._directory)
+            except OSError as error:
+                raise ClusterError(
+                    f"The batch runner cannot read {self._directory}: {error.strerror}."
+                ) from error
+            self._jobs = {job.job_id: job for job in jobs}
+            for job in jobs:
                 if job.state == JobState.RUNNING:
                     await self._adopt(job)
             self._loaded = True
@@ -283,10 +281,12 @@ class LocalScheduler:
             await self._record_end(job, EndReason.NODE_FAILED)
             return
         if job.pid is None:  # the service died between starting the keeper and writing it down
-            found = await self._processes(job)
-            job.pid = min(found, default=None)
-            job.ticks = processes.start_ticks(job.pid) if job.pid else None
-        self._watch(job, None)
+            started = {pid: processes.start_ticks(pid) for pid in await self._processes(job)}
+            live = [(ticks, pid) for pid, ticks in started.items() if ticks is not None]
+            job.ticks, job.pid = min(live, default=(None, None))  # the keeper was the first
+        self._watch(job)
+        if job.reason is not None:  # the service died while it was being ended
+            self._begin_to_kill(job)
 
     async def _forget_old(self) -> None:
         limit = time.time() - REMEMBER
@@ -300,7 +300,7 @@ class LocalScheduler:
 
 
 def _info(job: _Job, waiting: list[int]) -> JobInfo:
-    detail = ""
+    detail = job.detail
     if job.state == JobState.QUEUED:
         ahead = sum(each < job.job_id for each in waiting)
         detail = f"waiting for a free slot, {ahead} ahead"
@@ -315,8 +315,18 @@ def _info(job: _Job, waiting: list[int]) -> JobInfo:
     )
 
 
-def _open_log(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+def _start(job: _Job, exit_file: str) -> int:
+    """Start the keeper of a job; its pid."""
+    Path(exit_file).unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+    output = os.open(Path(job.directory) / "scheduler.out", flags, 0o600)
+    try:
+        os.set_blocking(output, True)
+        argv = ["/bin/sh", "-c", KEEPER, "hpcbridge-job", exit_file, job.script, job.directory]
+        environment = {**clean_environment(), processes.COOKIE: job.name}
+        return processes.spawn(argv, environment, output)
+    finally:
+        os.close(output)
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:
@@ -326,12 +336,12 @@ def _write_json(path: Path, data: dict[str, Any]) -> None:
     new.replace(path)
 
 
-def _read_all(directory: Path) -> list[dict[str, Any]]:
+def _read_all(directory: Path) -> list[_Job]:
     found = []
     for path in sorted(directory.glob("*.json")):
         try:
-            found.append(json.loads(path.read_text()))
-        except ValueError:
+            found.append(_Job(**json.loads(path.read_text())))
+        except (ValueError, TypeError):
             log.warning("%s is not a job file of this runner; left alone", path)
     return found
 

@@ -1,5 +1,6 @@
 """Processes of this machine, found and ended by what cannot be mistaken (proc(5))."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -8,6 +9,8 @@ from pathlib import Path
 
 COOKIE = "HPCBRIDGE_JOB"
 """Environment variable that every process of a local job inherits: the job's name."""
+GONE_BEAT = 0.1
+"""Seconds between two looks at a process where the kernel cannot tell its end."""
 
 
 def start_ticks(pid: int) -> int | None:
@@ -21,6 +24,40 @@ def start_ticks(pid: int) -> int | None:
         return None
     fields = stat.rpartition(b")")[2].split()  # the command in parentheses may hold anything
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+async def gone(pid: int, ticks: int | None) -> None:
+    """Return when the process that started at ``ticks`` has ended; it need not be a child."""
+    handle = _open_process(pid)
+    try:
+        # Asked now, so that the handle is not that of a later process.
+        while ticks is not None and start_ticks(pid) == ticks:
+            if handle is None:
+                await asyncio.sleep(GONE_BEAT)
+            else:
+                await _readable(handle)
+    finally:
+        if handle is not None:
+            os.close(handle)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222  # does not wait
+
+
+def _open_process(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except OSError:  # gone, or a kernel before Linux 5.3
+        return None
+
+
+async def _readable(handle: int) -> None:
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(handle, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(handle)
 
 
 def boot_id() -> str:
@@ -41,6 +78,28 @@ def _environments() -> Iterator[tuple[int, bytes]]:
                 environment = Path(entry.path, "environ").read_bytes()
                 if environment:
                     yield int(entry.name), environment
+
+
+def spawn(argv: list[str], environment: dict[str, str], output: int) -> int:
+    """Start a process in a session of its own, which lives on when this one ends; its pid.
+
+    Not with asyncio or subprocess: their objects kill a child that is still running, or complain
+    about it, when they are thrown away. ``output`` is a descriptor for its stdout and stderr.
+    """
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, output, 1),
+        (os.POSIX_SPAWN_DUP2, output, 2),
+    ]
+    return os.posix_spawn(
+        argv[0],
+        argv,
+        environment,
+        file_actions=actions,
+        setsid=True,
+        setsigmask=[],
+        setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
+    )
 
 
 def send(signal_number: signal.Signals, pids: list[int]) -> None:

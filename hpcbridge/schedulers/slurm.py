@@ -4,6 +4,7 @@ The functions are pure: text in, typed answer out. :class:`SlurmScheduler` runs 
 """
 
 import re
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 
 from hpcbridge.errors import (
@@ -18,10 +19,11 @@ from hpcbridge.schedulers.base import EndReason, JobInfo, JobRequest, JobState, 
 from hpcbridge.transports.base import Completed, Transport
 
 JOB_ID = re.compile(r"[0-9]{1,12}")
+# Parts of job arrays and heterogeneous jobs: 12_3, 12_[1-9], 12+1.
+LISTED_ID = re.compile(r"[0-9]{1,12}([_+]\S*)?")
 
-# Characters that nobody types separate fields and records; the name, which users choose, is last.
+# A job may have any name, control characters included: characters that nobody types are not enough.
 FIELD, RECORD = "\x1f", "\x1e"
-SQUEUE_FORMAT = FIELD.join(["%i", "%T", "%r", "%B", "%j"]) + RECORD
 
 # squeue(1), section JOB STATE CODES.
 ACTIVE_STATES = {
@@ -100,29 +102,35 @@ def parse_sbatch(done: Completed) -> str:
     )
 
 
-def squeue_argv() -> list[str]:
-    """One query for all of this account's jobs, those ended within MinJobAge included."""
-    return ["squeue", "--me", "--noheader", "--states=all", f"--format={SQUEUE_FORMAT}"]
+def squeue_argv(mark: str) -> list[str]:
+    """One query for all of this account's jobs, those ended within MinJobAge included.
+
+    ``mark`` (hexadecimal digits, new for each query) is part of every separator, so that no job's
+    name can hold one. The header stays: it is the proof that an empty listing is one.
+    """
+    columns = f"{FIELD}{mark}".join(["%i", "%T", "%r", "%B", "%j"])
+    return ["squeue", "--me", "--states=all", f"--format={columns}{RECORD}{mark}"]
 
 
-def parse_squeue(done: Completed) -> Listing:
+def parse_squeue(done: Completed, mark: str) -> Listing:
     """All jobs of a complete listing; anything less is "could not ask"."""
-    # squeue can print an error and exit 0: an empty listing is only believed in silence.
-    if done.exit_status != 0 or re.search(r"\berror\b", done.err):
+    # squeue can print an error and exit 0 (ood_core#149).
+    failed = re.search(r"\berror\b", done.err) or NOT_ASKED.search(done.err)
+    if done.exit_status != 0 or failed:
         _raise_if_not_asked("squeue", done)
         raise UnexpectedReply(f"squeue failed ({done.exit_status}): {_last_line(done.err)}")
-    text = done.out
-    records = text.split(f"{RECORD}\n")
+    header, *records = done.out.split(f"{RECORD}{mark}\n")
+    if not records or header.count(FIELD + mark) != 4:
+        raise UnexpectedReply(f"squeue printed no listing: {_last_line(done.err or done.out)!r}")
     if records.pop() != "":
         raise UnexpectedReply("squeue's listing was cut off.")
-    jobs = (_record(record) for record in records)
+    jobs = (_record(record.split(FIELD + mark)) for record in records)
     return Listing({job.job_id: job for job in jobs})
 
 
-def _record(record: str) -> JobInfo:
-    fields = record.split(FIELD, 4)
-    if len(fields) != 5 or not JOB_ID.match(fields[0]):
-        raise UnexpectedReply(f"squeue printed a line that cannot be read: {record[:80]!r}")
+def _record(fields: list[str]) -> JobInfo:
+    if len(fields) != 5 or not LISTED_ID.fullmatch(fields[0]):
+        raise UnexpectedReply(f"squeue printed a line that cannot be read: {str(fields)[:80]}")
     job_id, state, detail, host, name = fields
     return _info(job_id, name, state, detail, None if host in ("", "n/a", "(null)") else host)
 
@@ -174,9 +182,9 @@ def parse_scontrol(done: Completed) -> JobInfo | None:
         if "Invalid job id" in done.err:
             return None
         raise UnexpectedReply(f"scontrol failed ({done.exit_status}): {_last_line(done.err)}")
-    found = dict(
-        re.findall(r"(?:^| )(JobId|JobName|JobState|Reason|BatchHost|ExitCode)=(\S*)", done.out)
-    )
+    words = r"(?:^| )(JobId|JobName|JobState|Reason|BatchHost|ExitCode)=(\S*)"
+    # The first one counts: what the job's owner may write (comment, command) comes later.
+    found = dict(reversed(re.findall(words, done.out)))
     if "JobId" not in found or "JobState" not in found:
         raise UnexpectedReply("scontrol printed no job.")
     return _info(
@@ -251,12 +259,13 @@ class SlurmScheduler:
 
     async def list_jobs(self) -> Listing:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.list_jobs`."""
-        return parse_squeue(await self._run(squeue_argv()))
+        mark = secrets.token_hex(4)
+        return parse_squeue(await self._run(squeue_argv(mark)), mark)
 
     async def find(self, name: str) -> str | None:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.find`."""
         jobs = (await self.list_jobs()).jobs.values()
-        ids = [job.job_id for job in jobs if job.name == name]
+        ids = [job.job_id for job in jobs if job.name == name and JOB_ID.fullmatch(job.job_id)]
         return max(ids, key=int, default=None)
 
     async def describe_end(self, job_id: str) -> JobInfo | None:
@@ -265,9 +274,11 @@ class SlurmScheduler:
         if info is not None:
             return info
         try:
-            return parse_sacct(await self._run(sacct_argv(job_id)))
+            record = parse_sacct(await self._run(sacct_argv(job_id)))
         except BridgeError:
             return None  # accounting is optional and down more often than the controller
+        # Accounting can call a job running that the controller has lost (sacctmgr(1), runawayjobs).
+        return record if record and record.state == JobState.ENDED else None
 
     async def cancel(self, job_ids: Iterable[str]) -> None:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.cancel`."""

@@ -83,7 +83,10 @@ class LocalTransport:
 
     async def remove(self, directory: str) -> None:
         """See :meth:`hpcbridge.transports.base.Transport.remove`."""
-        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+        try:
+            await asyncio.to_thread(_remove, Path(directory))
+        except OSError as error:
+            raise ClusterError(f"{directory} cannot be removed: {error.strerror}.") from error
 
     async def close(self) -> None:
         """Nothing to release."""
@@ -115,12 +118,22 @@ async def _capped(stream: asyncio.StreamReader) -> bytes:
 
 
 def _stage(directory: Path, files: Mapping[str, StagedFile]) -> None:
-    directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Path.mkdir(parents=True) would make all but the last with the umask's mode.
+    for parent in reversed(directory.parents):
+        parent.mkdir(mode=0o700, exist_ok=True)
     directory.mkdir(mode=0o700)
     for name, file in files.items():
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         with os.fdopen(os.open(directory / name, flags, file.mode), "wb") as out:
             out.write(file.content)
+
+
+def _remove(directory: Path) -> None:
+    if directory.is_symlink():
+        directory.unlink()
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(directory)
 
 
 def _read(wanted: Slice) -> bytes | None:
@@ -135,5 +148,7 @@ def _read(wanted: Slice) -> bytes | None:
             return None
         offset = wanted.offset if wanted.offset >= 0 else max(0, status.st_size + wanted.offset)
         return os.pread(handle, wanted.limit, offset)
+    except OSError:  # such as a stale NFS handle: the next look opens it anew
+        return None
     finally:
         os.close(handle)

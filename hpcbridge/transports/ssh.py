@@ -1,6 +1,7 @@
 """Commands and files of another host, over one kept SSH connection."""
 
 import asyncio
+import contextlib
 import io
 import shlex
 import tarfile
@@ -21,11 +22,15 @@ OUTPUT_LIMIT = 16 * 2**20
 # a handle older than this (seconds) is opened anew.
 HANDLE_AGE = 0.5
 
-# argv: directory. Standard input: a tar archive of the files.
-STAGE_SCRIPT = """
-umask 077
-mkdir -p -- "$(dirname -- "$1")" && mkdir -- "$1" && tar -xf - -C "$1"
-"""
+# Bytes that any server gives in one reply. What is new in a log is seldom more, and asyncssh splits
+# a longer read into many requests, most of them beyond the end.
+BLOCK = 16384
+
+# argv: directory. Standard input: a tar archive of the files. One line: the login shell reads it
+# first, and csh takes no newline between quotes.
+STAGE_SCRIPT = (
+    'umask 077; mkdir -p -- "$(dirname -- "$1")" && mkdir -- "$1" && exec tar -xf - -C "$1"'
+)
 
 
 @dataclass
@@ -113,8 +118,9 @@ class SSHTransport:
             if isinstance(result, BaseException):
                 self._sftp = None
                 self._files.clear()
+                what = "no answer in time" if isinstance(result, TimeoutError) else result
                 raise ClusterUnreachable(
-                    f"Files on {self._host.name} cannot be read: {result}."
+                    f"Files on {self._host.name} cannot be read: {what}."
                 ) from result
             slices.append(result)
         return slices
@@ -138,47 +144,32 @@ class SSHTransport:
         return self._sftp
 
     async def _read(self, sftp: asyncssh.SFTPClient, wanted: Slice) -> bytes | None:
+        # Taken out while it is in use: whoever reads the same file meanwhile opens it again.
+        held = self._files.pop(wanted.path, None)
         async with asyncio.timeout(10):
             try:
-                file = await self._open(sftp, wanted.path)
-                if file is None:
+                if held is not None and time.monotonic() - held.opened > HANDLE_AGE:
+                    old, held = held, None
+                    await _close(old)
+                held = held or await _open(sftp, wanted.path)
+                if held is None:
                     return None
-                offset = wanted.offset
-                if offset < 0:
-                    offset = max(0, ((await file.stat()).size or 0) + offset)
-                data = await file.read(wanted.limit, offset)
-            except asyncssh.SFTPEOFError:
-                return b""
+                data = await _read_slice(held.file, wanted)
             except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPPermissionDenied, asyncssh.SFTPFailure):
-                await self._forget(wanted.path)
+                if held is not None:
+                    await _close(held)
                 return None
-        return data if isinstance(data, bytes) else data.encode()
+        await self._keep(wanted.path, held)
+        return data
 
-    async def _open(self, sftp: asyncssh.SFTPClient, path: str) -> asyncssh.SFTPClientFile | None:
-        held = self._files.get(path)
-        if held is not None:
-            if time.monotonic() - held.opened < HANDLE_AGE:
-                return held.file
-            await self._forget(path)
-        directory, status = await asyncio.gather(
-            sftp.lstat(path.rpartition("/")[0]), sftp.lstat(path)
-        )
-        regular = status.type == asyncssh.FILEXFER_TYPE_REGULAR
-        if not regular or status.uid != directory.uid:
-            return None
-        file = await sftp.open(path, "rb")
-        self._files[path] = _Open(file, time.monotonic())
-        return file
-
-    async def _forget(self, path: str) -> None:
-        held = self._files.pop(path, None)
-        if held is not None:
-            await held.file.close()
+    async def _keep(self, path: str, held: _Open) -> None:
+        if self._files.setdefault(path, held) is not held:
+            await _close(held)
 
     async def remove(self, directory: str) -> None:
         """See :meth:`hpcbridge.transports.base.Transport.remove`."""
         for path in [path for path in self._files if path.startswith(f"{directory}/")]:
-            await self._forget(path)
+            await _close(self._files.pop(path))
         done = await self.run(["rm", "-rf", "--", directory], timeout=20)
         if done.exit_status != 0:
             raise ClusterError(f"{directory} cannot be removed: {done.err.strip()[-300:]}")
@@ -189,6 +180,40 @@ class SSHTransport:
         if self._sftp is not None:
             self._sftp.exit()
             self._sftp = None
+
+
+async def _open(sftp: asyncssh.SFTPClient, path: str) -> _Open | None:
+    directory, status = await asyncio.gather(sftp.lstat(path.rpartition("/")[0]), sftp.lstat(path))
+    regular = status.type == asyncssh.FILEXFER_TYPE_REGULAR
+    if not regular or status.uid != directory.uid:
+        return None
+    opened = time.monotonic()
+    return _Open(await sftp.open(path, "rb"), opened)
+
+
+async def _close(held: _Open) -> None:
+    """Give a handle back; that of a lost connection is gone already."""
+    with contextlib.suppress(asyncssh.Error, OSError):
+        async with asyncio.timeout(5):
+            await held.file.close()
+
+
+async def _read_slice(file: asyncssh.SFTPClientFile, wanted: Slice) -> bytes:
+    offset = wanted.offset
+    if offset < 0:
+        offset = max(0, ((await file.stat()).size or 0) + offset)
+    first = await _read_bytes(file, min(wanted.limit, BLOCK), offset)
+    if len(first) < BLOCK or len(first) == wanted.limit:
+        return first
+    return first + await _read_bytes(file, wanted.limit - BLOCK, offset + BLOCK)
+
+
+async def _read_bytes(file: asyncssh.SFTPClientFile, size: int, offset: int) -> bytes:
+    try:
+        data = await file.read(size, offset)
+    except asyncssh.SFTPEOFError:
+        return b""
+    return data if isinstance(data, bytes) else data.encode()
 
 
 def _archive(files: Mapping[str, StagedFile]) -> bytes:

@@ -1,0 +1,50 @@
+# make demo   everything set up, then the service with a page at http://127.0.0.1:8080/
+# make test   everything set up, then all tests
+# make help   the rest
+
+PYTHON ?= python3
+PORT ?= 8080
+ACCOUNTING ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-slurm test check cluster cluster-down bench setup-demo setup-test lock clean
+
+help: ## This list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+setup-demo:
+	@$(PYTHON) scripts/bootstrap.py demo
+
+setup-test:
+	@$(PYTHON) scripts/bootstrap.py test
+
+demo: setup-demo ## A 3D session in the browser through the built-in batch runner; PORT=8080
+	@exec .venv/bin/python scripts/demo.py --port $(PORT)
+
+demo-slurm: setup-test cluster ## The same through a real Slurm cluster on this machine (root)
+	@exec .venv/bin/python scripts/demo.py --slurm --port $(PORT)
+
+cluster: ## A real Slurm cluster in network namespaces of this machine (root)
+	@$(PYTHON) -m testbed up
+
+cluster-down: ## End that cluster and all it left
+	@$(PYTHON) -m testbed down
+
+check: setup-test ## Lint, types and unit tests: under two minutes
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/pytest -q -m "not cluster and not browser"
+
+test: check ## Everything: check, then real Slurm, Apache, ParaView and Chromium
+	.venv/bin/pytest -q -m "cluster or browser"
+
+bench: setup-test ## The tables of docs/benchmarks.md
+	@.venv/bin/python -m benchmarks
+
+lock: ## Renew constraints.txt from what is installed
+	@.venv/bin/pip freeze --exclude-editable | grep -v '^#' > constraints.txt
+
+clean: ## Remove what the targets made, the cluster last
+	@$(PYTHON) -m testbed down
+	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache

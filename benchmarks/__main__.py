@@ -1,0 +1,53 @@
+"""The command line: ``python -m benchmarks [--runs 20] [--only NAME] [--markdown]``."""
+
+import argparse
+import importlib
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks import table
+from benchmarks.figures import Unavailable
+from benchmarks.machine import describe
+from benchmarks.table import Section
+
+MODULES = ("local_launch", "slurm_launch", "first_picture")
+
+
+def main() -> int:
+    """Measure and print; exit status 1 when a part could not be measured."""
+    arguments = _arguments()
+    wanted = [name for name in MODULES if arguments.only in (None, _name(name))]
+    sections = [_measure(name, arguments.runs) for name in wanted]
+    if arguments.markdown:
+        print(table.markdown(sections, describe()))
+    else:
+        table.show(sections, describe())
+    return int(any(section.missing for section in sections))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--runs", type=int, default=20, help="runs of each thing (20)")
+    parser.add_argument("--only", choices=[_name(each) for each in MODULES], help="one benchmark")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown")
+    return parser.parse_args()
+
+
+def _name(module: str) -> str:
+    return module.replace("_", "-")
+
+
+def _measure(module: str, runs: int) -> Section:
+    print(f"measuring {_name(module)} ...", file=sys.stderr, flush=True)
+    try:
+        part = importlib.import_module(f"benchmarks.{module}")
+        with tempfile.TemporaryDirectory(prefix="hpcb-bench-") as folder:
+            section: Section = part.measure(runs, Path(folder))
+            return section
+    except (Unavailable, ImportError) as error:
+        return Section(_name(module), "not measured", missing=str(error))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

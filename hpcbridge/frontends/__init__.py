@@ -1,0 +1,1 @@
+"""How users reach sessions: routes, and the web servers that look them up."""

@@ -1,0 +1,99 @@
+"""Prints the virtual host with which Apache 2.4 serves the API and the sessions."""
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+import jinja2
+
+from hpcbridge.errors import ConfigError
+
+_HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
+_SERVER_NAME = re.compile(_HOST)
+_LISTEN = re.compile(rf"(?:\*|{_HOST}):[0-9]{{1,5}}")
+_API_URL = re.compile(rf"https?://{_HOST}(?::[0-9]{{1,5}})?")
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?")
+_ENDPOINT = re.compile(r"/[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+)*")
+_PATH = re.compile(r"[A-Za-z0-9_-]+(?:[./][A-Za-z0-9_-]+)*")
+_FILE = re.compile(r"(?:/[A-Za-z0-9_+@=,-][A-Za-z0-9._+@=,-]*)+")
+
+# What sites use to tell an application who the user is, and what tells it where the user is.
+_USER_HEADERS = (
+    *("X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Groups"),
+    *("X-Forwarded-Preferred-Username", "X-Forwarded-For", "X-Forwarded-Host"),
+    *("X-Forwarded-Server", "Forwarded", "Remote-User", "REMOTE_USER", "X-Remote-User"),
+    *("X-Remote-Group", "X-Remote-Groups", "X-Auth-Request-User", "X-Auth-Request-Email"),
+    *("X-Authenticated-User", "X-WebAuth-User", "X-User", "X-Real-IP"),
+)
+_PRIVATE_HEADERS = (
+    *("Cookie", "Authorization", "Proxy-Authorization", "Referer"),
+    *("X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Groups", "X-Remote-User"),
+    *("Remote-User", "REMOTE_USER"),
+)
+
+_environment = jinja2.Environment(
+    loader=jinja2.PackageLoader("hpcbridge.frontends"),
+    undefined=jinja2.StrictUndefined,
+    autoescape=False,  # noqa: S701 - not HTML; every value is checked below
+    trim_blocks=True,
+    keep_trailing_newline=True,
+)
+
+
+def virtual_host(
+    *,
+    server_name: str,
+    listen: str,
+    api_url: str,
+    endpoint: str,
+    map_file: Path | None = None,
+    socket_dir: Path | None = None,
+    document_root: Path | None = None,
+    allowed_origins: Collection[str] = (),
+    websocket_path: str = "ws",
+    timeout: int = 900,
+) -> str:
+    """A complete virtual host for ``listen`` (``*:443``).
+
+    ``api_url`` is where the service listens (``http://127.0.0.1:8080``) and ``endpoint`` the API's
+    path there and here. Sessions are found in ``map_file``, in ``socket_dir`` or in both;
+    ``allowed_origins`` are pages on other hosts that may use them. ``timeout`` is in seconds and
+    must be above every application's wait. Without ``document_root`` nothing else is served.
+
+    Raises :class:`~hpcbridge.errors.ConfigError` for a value that could mean something else in
+    Apache's configuration.
+    """
+    if map_file is None and socket_dir is None:
+        raise ConfigError("Apache needs a map_file or a socket_dir to find the sessions.")
+    if isinstance(timeout, bool) or not 1 <= timeout <= 7 * 24 * 3600:
+        raise ConfigError(f"timeout is {timeout!r}; it must be 1 to 604800 seconds.")
+    values = {
+        "server_name": _checked("server_name", server_name, _SERVER_NAME, "a host name"),
+        "listen": _checked("listen", listen, _LISTEN, "an address and port, such as '*:443'"),
+        "api_url": _checked("api_url", api_url, _API_URL, "a URL such as 'http://127.0.0.1:8080'"),
+        "endpoint": _checked("endpoint", endpoint, _ENDPOINT, "a path such as '/paraview'"),
+        "websocket_path": _checked("websocket_path", websocket_path, _PATH, "a path such as 'ws'"),
+        "map_file": _file("map_file", map_file),
+        "socket_dir": _file("socket_dir", socket_dir),
+        "document_root": _file("document_root", document_root),
+        "allowed_origins": [
+            _checked("allowed_origins", origin, _ORIGIN, "like 'https://portal.example.org'")
+            for origin in allowed_origins
+        ],
+        "timeout": timeout,
+        "user_headers": _USER_HEADERS,
+        "private_headers": _PRIVATE_HEADERS,
+    }
+    return _environment.get_template("apache.conf.j2").render(values)
+
+
+def _checked(name: str, value: str, pattern: re.Pattern[str], wanted: str) -> str:
+    if not pattern.fullmatch(value):
+        raise ConfigError(f"{name} is {value!r}; it must be {wanted}.")
+    return value
+
+
+def _file(name: str, path: Path | None) -> str | None:
+    if path is None:
+        return None
+    return _checked(name, str(path), _FILE, "an absolute path of letters, digits and . _ + @ = , -")

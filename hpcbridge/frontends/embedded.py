@@ -1,0 +1,202 @@
+"""The built-in front end: ``/proxy?sessionId=ID&path=ws`` on the same port as the API.
+
+uvicorn lets its HTTP protocol class be replaced. Ours looks at the first bytes of every request
+and takes the connection over where they are for a session: it rewrites the head and splices raw
+bytes from then on, which costs half of what re-framing WebSocket messages would. All other
+requests go on to uvicorn as they came.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from http import HTTPStatus
+from typing import Protocol
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from hpcbridge.addresses import Address, TCPAddress
+from hpcbridge.errors import TunnelError
+from hpcbridge.frontends.ends import Answer, OneRequest, PlainAnswer
+from hpcbridge.frontends.forwarding import Forward, Refused, error_reply, is_forwarded, read_head
+from hpcbridge.splice import Dial, Pipe, Traffic, connect, pair, tune
+
+_log = logging.getLogger(__name__)
+
+#: Seconds that a visitor gets to send a request's head.
+HEAD_TIMEOUT = 10.0
+#: Seconds that a session's address gets to accept a connection.
+CONNECT_TIMEOUT = 5.0
+#: Seconds that a visitor gets to read an error.
+_LAST_WORDS = 2.0
+
+
+class Lookup(Protocol):
+    """What is needed of a :class:`~hpcbridge.frontends.table.RouteTable`."""
+
+    def lookup(self, session_id: str) -> Address | None:
+        """Where the session's route leads, or None."""
+        ...
+
+
+def front_protocol(
+    table: Lookup,
+    *,
+    allowed_origins: Collection[str] = (),
+    websocket_paths: Collection[str] = ("ws",),
+) -> type[H11Protocol]:
+    """A class for ``uvicorn.Config(http=...)`` that also serves the sessions of ``table``.
+
+    ``allowed_origins`` are web pages on other hosts that may use the sessions, ``websocket_paths``
+    the paths that a WebSocket may ask the application for, the first being the default.
+    """
+    values = {
+        "table": table,
+        "origins": tuple(allowed_origins),
+        "websocket_paths": tuple(websocket_paths),
+    }
+    return type("FrontProtocol", (_Front,), values)
+
+
+class _Front(H11Protocol):
+    table: Lookup
+    origins: tuple[str, ...]
+    websocket_paths: tuple[str, ...]
+    _start_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A visitor; without TCP_NODELAY each API reply would wait 40 ms for an acknowledgement."""
+        super().connection_made(transport)
+        tune(transport.get_extra_info("socket"))
+
+    def handle_events(self) -> None:
+        """Every request begins here, kept-alive and pipelined ones included."""
+        if self.conn.our_state is h11.IDLE and self.conn.their_state is h11.IDLE:
+            received, _ = self.conn.trailing_data
+            verdict = is_forwarded(received)
+            if verdict is None and received:
+                if self._start_timer is None:
+                    self._start_timer = self.loop.call_later(HEAD_TIMEOUT, self.transport.abort)
+                return
+            self._stop_timer()
+            if verdict:
+                self._hand_over(received)
+                return
+        super().handle_events()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The visitor has gone before it asked for a session."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def _stop_timer(self) -> None:
+        if self._start_timer is not None:
+            self._start_timer.cancel()
+            self._start_timer = None
+
+    def _hand_over(self, received: bytes) -> None:
+        self._unset_keepalive_if_required()
+        self.connections.discard(self)
+        visit = _Visit(self)
+        # uvicorn calls shutdown() on what is in here, and waits until it is empty.
+        self.connections.add(visit)  # type: ignore[arg-type]
+        visit.begin(self.transport, received)
+
+
+class _Visit(asyncio.Protocol):
+    """One connection of a visitor who asked for a session, until it is spliced or refused."""
+
+    def __init__(self, front: _Front) -> None:
+        self._front = front
+        self._received = bytearray()
+        self._transport: asyncio.Transport
+        self._near: Pipe | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._refused = False
+
+    def begin(self, transport: asyncio.Transport, received: bytes) -> None:
+        self._transport = transport
+        self._timer = self._front.loop.call_later(HEAD_TIMEOUT, transport.abort)
+        transport.set_protocol(self)
+        transport.resume_reading()
+        self.data_received(received)
+
+    def shutdown(self) -> None:
+        """The server ends."""
+        if self._near is None:
+            self._transport.abort()
+        else:
+            self._near.abort()
+            self._near.other.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self._received += data
+        front = self._front
+        try:
+            found = read_head(bytes(self._received), front.origins, front.websocket_paths)
+            if found is None:
+                return
+            request, rest = found
+            address = front.table.lookup(request.session_id)
+            if address is None:
+                raise Refused(HTTPStatus.NOT_FOUND, "No such session.")  # noqa: TRY301
+        except Refused as error:
+            self._refuse(error.status, str(error))
+            return
+        self._timer.cancel()
+        self._splice(request, rest, address)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
+        self._over()
+
+    def _over(self) -> None:
+        self._front.connections.discard(self)
+
+    def _splice(self, request: Forward, rest: bytes, address: Address) -> None:
+        near_type, far_type = (Pipe, Answer) if request.websocket else (OneRequest, PlainAnswer)
+        self._near, far = pair(Traffic(), self._over, near=near_type, far=far_type)
+        self._transport.set_protocol(self._near)
+        self._near.connection_made(self._transport)
+        far.send(request.head)
+        if rest:
+            self._near.data_received(rest)
+        self._task = self._front.loop.create_task(self._connect(self._near, address))
+        self._front.tasks.add(self._task)
+        self._task.add_done_callback(self._front.tasks.discard)
+
+    async def _connect(self, near: Pipe, address: Address) -> None:
+        try:
+            await connect(near.other, _dial(address), CONNECT_TIMEOUT)
+        except TunnelError as error:
+            _log.info("a session at %s: %s", address, error)
+            reason = "The session cannot be reached. Has it ended?"
+            near.send(self._reply(HTTPStatus.BAD_GATEWAY, reason))
+            near.finish()
+
+    def _reply(self, status: HTTPStatus, reason: str) -> bytes:
+        head_only = self._received.startswith(b"HEAD ")
+        return error_reply(status, reason, with_body=not head_only)
+
+    def _refuse(self, status: HTTPStatus, reason: str) -> None:
+        self._refused = True
+        self._timer.cancel()
+        self._transport.write(self._reply(status, reason))
+        # Bytes that nobody reads would turn close() into a reset, and the reply would be lost.
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+            self._timer = self._front.loop.call_later(_LAST_WORDS, self._transport.abort)
+        else:
+            self._transport.close()
+
+
+def _dial(address: Address) -> Dial:
+    def dial(factory: Callable[[], Pipe]) -> Awaitable[object]:
+        loop = asyncio.get_running_loop()
+        if isinstance(address, TCPAddress):
+            return loop.create_connection(factory, address.host, address.port)
+        return loop.create_unix_connection(factory, str(address.path))
+
+    return dial

@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""Run a Python application with its secret, which neither ``ps`` nor its environment ever shows.
+
+    python3 launch.py [--secret-option --authKey] [--keep-secret] SCRIPT [ARGUMENT...]
+    python3 launch.py [--secret-option --authKey] [--keep-secret] -m MODULE [ARGUMENT...]
+
+The secret is read from the file ``secret`` beside this file (mode 0600, the caller's own), appended
+to ``sys.argv`` inside this process as ``--authKey SECRET``, and the file is erased: whoever finds
+the directory later finds no key. ``--keep-secret`` leaves it, for a job that starts more than once.
+What the application prints reaches the log at once and without the secret.
+
+Staged into every session directory and run by whatever Python is there, so: standard library only,
+Python 3.8 and later, ``pvpython`` included. Exit status 2 and one sentence when it cannot begin.
+"""
+
+# os.path and not pathlib: it is loaded anyway, and this runs before every application.
+# ruff: noqa: PTH100, PTH108, PTH110, PTH118, PTH120
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import runpy
+import stat
+import sys
+from typing import NoReturn
+
+SIZE_LIMIT = 4096
+"""Bytes a secret may have."""
+
+
+def main(arguments: list[str]) -> None:
+    """Become the application. ``arguments`` are those after ``launch.py``."""
+    option, keep, is_module, target, rest = parse(arguments)
+    if not is_module and not os.path.exists(target):
+        give_up(f"there is no script {target} on this node")
+    here = os.path.dirname(os.path.abspath(__file__))
+    path = os.path.join(here, "secret")
+    secret = read_secret(path)
+    if not keep:
+        os.unlink(path)
+    show_output_at_once(secret)
+    sys.argv[:] = [target, *rest, option, secret]
+    if sys.path[:1] == [here]:  # not so with PYTHONSAFEPATH
+        del sys.path[0]
+    if is_module:
+        sys.path.insert(0, "")
+        run_module(target)
+    else:
+        sys.path.insert(0, os.path.dirname(os.path.abspath(target)))
+        runpy.run_path(target, run_name="__main__")
+
+
+def parse(arguments: list[str]) -> tuple[str, bool, bool, str, list[str]]:
+    """Split into: secret's option, keep the file?, is it a module?, script or module, the rest."""
+    option, keep = "--authKey", False
+    left = list(arguments)
+    while left:
+        word = left.pop(0)
+        if word == "--secret-option" and left:
+            option = left.pop(0)
+        elif word == "--keep-secret":
+            keep = True
+        elif word == "-m" and left:
+            return option, keep, True, left.pop(0), left
+        elif word.startswith("-"):
+            break
+        else:
+            return option, keep, False, word, left
+    give_up(
+        "usage: launch.py [--secret-option OPTION] [--keep-secret] SCRIPT|-m MODULE [ARGUMENT...]"
+    )
+
+
+def read_secret(path: str) -> str:
+    """The secret in the file at ``path``; exits if the file is not private to this user."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        give_up(f"the secret file {path} cannot be opened: {error.strerror}")
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            give_up(f"the secret file {path} is not a regular file of this user")
+        if status.st_mode & 0o077:
+            give_up(f"the secret file {path} can be read by others; its mode must be 0600")
+        raw = file.read(SIZE_LIMIT + 1)
+    secret = raw.decode("ascii", "replace").strip()
+    if not secret or len(raw) > SIZE_LIMIT or not secret.isascii() or not secret.isprintable():
+        give_up(f"the secret file {path} does not hold one line of printable ASCII text")
+    return secret
+
+
+def show_output_at_once(secret: str) -> None:
+    """Make print() write through: a ready line in a buffer is as good as none."""
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")  # for Python processes it starts
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):  # pvpython may have its own, which do not buffer
+            stream.flush()
+            raw = io.FileIO(stream.fileno(), "w", closefd=False)
+            setattr(sys, name, Redacted(raw, stream.encoding, secret))
+
+
+class Redacted(io.TextIOWrapper):
+    """An unbuffered text stream that writes ``***`` for the secret, as when argparse repeats it."""
+
+    def __init__(self, raw: io.FileIO, encoding: str, secret: str) -> None:
+        super().__init__(raw, encoding, "backslashreplace", write_through=True)
+        self._secret = secret
+
+    def write(self, text: str) -> int:
+        """Write at once; the answer counts the characters asked for."""
+        super().write(text.replace(self._secret, "***"))
+        return len(text)
+
+
+def run_module(name: str) -> None:
+    """Run as ``python -m`` does; a module that is not there is told apart from one that fails."""
+    try:
+        found = importlib.util.find_spec(name)
+    except ImportError:
+        found = None
+    if found is None:
+        give_up(f"there is no module {name} for {sys.executable or 'this Python'}")
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
+
+
+def give_up(reason: str) -> NoReturn:
+    """Say why and exit with status 2."""
+    sys.stderr.write(f"hpcbridge launch.py: {reason}.\n")
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

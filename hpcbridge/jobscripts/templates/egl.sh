@@ -1,0 +1,37 @@
+#!/bin/bash
+# A VTK application drawn by a GPU of the node through EGL: no X server. Needs VTK 9.4 or later,
+# which chooses its window when it starts.
+#
+# Placeholders in double braces become values, each quoted for the shell; #SBATCH lines need
+# "| directive" instead. Batch systems other than Slurm read #SBATCH as a comment.
+#   app.NAME      the properties of this application: script; gpus, pythonpath, timeout may be
+#                 left out
+#   param.NAME    what the user chose, handed to the script as --NAME=VALUE
+#   cluster.NAME  the options of the cluster, all of which may be left out (slurm-options.sh)
+#   job.NAME      bind, directory, walltime: set by hpcbridge
+{% if job.walltime %}
+#SBATCH --time={{ job.walltime | hms }}
+{% endif %}
+#SBATCH --gres=gpu:{{ app.gpus | default(1) | directive }}
+{% include "slurm-options.sh" %}
+
+{% include "prelude.sh" %}
+
+export VTK_DEFAULT_OPENGL_WINDOW=vtkEGLRenderWindow
+# The first GPU that the scheduler granted. Where it hides the others, they are numbered from 0
+# anyway; a name (MIG) says nothing about EGL's order, so there VTK's own choice stands.
+gpu=${CUDA_VISIBLE_DEVICES:-}
+gpu=${gpu%%,*}
+[[ $gpu =~ ^[0-9]+$ ]] && export VTK_DEFAULT_EGL_DEVICE_INDEX=$gpu
+{% if app.pythonpath is defined %}
+export PYTHONPATH={{ app.pythonpath }}
+{% endif %}
+
+arguments=(--host {{ job.bind }} --port "$HPCBRIDGE_PORT")
+arguments+=(--timeout {{ app.timeout | default(300) }})  # seconds without a viewer
+{% for name in param %}
+arguments+=(--{{ name }}={{ param[name] }})
+{% endfor %}
+
+# launch.py adds the session's secret inside the process, where no ps can show it.
+hpcbridge_run {{ bridge.python }} launch.py {{ app.script }} "${arguments[@]}"

@@ -1,0 +1,128 @@
+# What every hpcbridge job does first. Templates include this text; it gives them
+#
+#   HPCBRIDGE_DIRECTORY         the session directory (mode 0700), also the working directory
+#   HPCBRIDGE_PORT              a TCP port of this node that nothing uses
+#   hpcbridge_xvfb [1920x1080]  start a virtual display that only this job can open; sets DISPLAY
+#   hpcbridge_run COMMAND...    run the application and wait for it; its exit status is the job's
+#
+# and ends whatever they started, when the script ends or is told to end. Bash 4.2 or later.
+
+umask 077
+ulimit -c 0  # a core file would hold the key of the session
+cd {{ job.directory }} || { echo "hpcbridge: no session directory on $HOSTNAME" >&2; exit 1; }
+exec >>output.log 2>&1 </dev/null
+export HPCBRIDGE_DIRECTORY={{ job.directory }}
+
+# Tell the service something: KEY=VALUE, one a line, in a file that is never seen half written.
+hpcbridge_tell() {
+  hpcbridge_told+=$1$'\n'
+  printf '%s' "$hpcbridge_told" >status.tmp && command mv -f status.tmp status
+}
+
+# Below the ports that the kernel gives to clients, so that only servers are in the way.
+hpcbridge_pick_port() {
+  local v4=() v6=() port pattern
+  { mapfile -t v4 </proc/net/tcp; mapfile -t v6 </proc/net/tcp6; } 2>/dev/null
+  local table="${v4[*]} ${v6[*]}"
+  for _ in {1..200}; do
+    port=$((20000 + RANDOM % 12768))
+    printf -v pattern '*:%04X *' "$port"
+    # shellcheck disable=SC2053 # a pattern is meant
+    [[ $table == $pattern ]] || { export HPCBRIDGE_PORT=$port; return; }
+  done
+  echo "hpcbridge: found no free port on $HOSTNAME" >&2
+  exit 1
+}
+
+hpcbridge_run() {
+  "$@" &
+  wait "$!"
+}
+
+# The cookie for display $1, or for any, as in Xauth(3); xauth(1) would show it in its arguments.
+hpcbridge_cookie() {
+  printf '\377\377\0\0\0\'"${#1}"'%s\0\022MIT-MAGIC-COOKIE-1\0\020%s' "$1" "$cookie"
+}
+
+hpcbridge_xvfb() {
+  local display output cookie LC_ALL=C
+  if ! command -v Xvfb >/dev/null; then
+    echo "hpcbridge: Xvfb is not installed on $HOSTNAME" >&2
+    exit 1
+  fi
+  export XAUTHORITY=$HPCBRIDGE_DIRECTORY/Xauthority
+  IFS= read -r -N 16 cookie </dev/urandom
+  hpcbridge_cookie >"$XAUTHORITY" || exit 1
+  exec {output}< <(
+    exec Xvfb -displayfd 4 -screen 0 "${1:-1920x1080}x24" -auth "$XAUTHORITY" \
+      -nolisten tcp -noreset 4>&1 1>&2
+  )
+  if ! read -r -t 15 display <&"$output" || [[ -z $display ]]; then
+    echo "hpcbridge: Xvfb was not ready after 15 seconds; what it said is above" >&2
+    exit 1
+  fi
+  exec {output}<&-
+  # From now on for this display only: programs that try other people's displays must not show it.
+  hpcbridge_cookie "$display" >"$XAUTHORITY.new" && command mv -f "$XAUTHORITY.new" "$XAUTHORITY"
+  export DISPLAY=:$display
+}
+
+# Find what this script started and what still runs of it: its descendants, its process group and
+# session where it leads them, and whoever carries its environment (a daemon has left all three).
+hpcbridge_find() {
+  local stat line pid up depth
+  local -a parent=() group=() session=()
+  hpcbridge_found=()
+  for stat in /proc/[0-9]*/stat; do
+    { read -r line <"$stat"; } 2>/dev/null || continue
+    pid=${line%% *}
+    # shellcheck disable=SC2086 # fields: state parent group session ...
+    set -- ${line##*) }
+    [[ $1 == [ZX] ]] && continue
+    parent[pid]=$2 group[pid]=$3 session[pid]=$4
+  done
+  for pid in $(HPCBRIDGE_DIRECTORY='' grep -lszxF -e "HPCBRIDGE_DIRECTORY=$HPCBRIDGE_DIRECTORY" \
+    /proc/[0-9]*/environ); do
+    pid=${pid#/proc/}
+    pid=${pid%/environ}
+    [[ -n ${parent[pid]} ]] && group[pid]=$$
+  done
+  for pid in "${!parent[@]}"; do
+    ((pid == $$)) && continue
+    for ((up = pid, depth = 0; up > 1 && up != $$ && depth < 99; depth++)); do
+      up=${parent[up]:-0}
+    done
+    ((up == $$ || group[pid] == $$ || session[pid] == $$)) && hpcbridge_found+=("$pid")
+  done
+  ((${#hpcbridge_found[@]}))
+}
+
+# TERM first, once a process; KILL for those that are left after HPCBRIDGE_GRACE seconds.
+hpcbridge_end() {
+  local asked=' ' pid deadline=$((SECONDS + ${HPCBRIDGE_GRACE:-5}))
+  while hpcbridge_find; do
+    ((SECONDS > deadline + 5)) && return  # what KILL does not end, nothing here can
+    ((SECONDS < deadline)) || kill -KILL "${hpcbridge_found[@]}" 2>/dev/null
+    for pid in "${hpcbridge_found[@]}"; do
+      [[ $asked == *" $pid "* ]] || kill -TERM "$pid" 2>/dev/null
+      asked+="$pid "
+    done
+    sleep 0.05
+  done
+}
+
+hpcbridge_exit() {
+  local status=$?
+  trap '' TERM INT HUP
+  trap - EXIT
+  hpcbridge_end
+  hpcbridge_tell "exit=$status" 2>/dev/null
+  exit "$status"
+}
+trap hpcbridge_exit EXIT
+trap 'exit 143' TERM
+trap 'exit 130' INT
+trap 'exit 129' HUP
+
+hpcbridge_pick_port
+hpcbridge_tell "port=$HPCBRIDGE_PORT"

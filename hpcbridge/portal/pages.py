@@ -1,0 +1,128 @@
+"""The portal's routes: the page itself, its style and scripts, and wslink's browser modules.
+
+The page is plain HTML and JavaScript modules, with no build step, and loads nothing from anywhere
+else; the Content-Security-Policy sent with it makes the browser hold it to that.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fastapi import FastAPI, HTTPException
+from fastapi.responses import HTMLResponse, Response
+from fastapi.staticfiles import StaticFiles
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from hpcbridge.config import ApplicationSettings, ParameterSettings
+from hpcbridge.portal import wslinkjs
+
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class ApplicationCard:
+    """What the page shows of one application, and the fields of its form."""
+
+    name: str
+    title: str
+    description: str = ""
+    parameters: Mapping[str, ParameterSettings] = field(default_factory=dict)
+
+
+def cards(applications: Mapping[str, ApplicationSettings]) -> list[ApplicationCard]:
+    """The cards of the configured applications, in the order of the configuration."""
+    return [
+        ApplicationCard(name, app.title or name, app.description, app.parameters)
+        for name, app in applications.items()
+    ]
+
+
+def mount(
+    app: FastAPI,
+    *,
+    endpoint: str,
+    applications: Iterable[ApplicationCard],
+    connect_to: Iterable[str] = (),
+) -> None:
+    """Add `GET /` and everything below `/portal/` to `app`.
+
+    `endpoint` is the path of the launcher API, without a slash at its end. `connect_to` names
+    further origins that sessions may live at (`wss://viz.example.org`), where `sessionURL` is not
+    this one. Reads files, so call it before serving. Without the wheel that ships wslink's
+    JavaScript the page still launches sessions, and says what is missing to show them.
+    """
+    headers = _headers(connect_to)
+    page, missing = _page(endpoint, list(applications))
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def portal_page() -> HTMLResponse:
+        return HTMLResponse(page, headers=headers)
+
+    @app.get("/portal/vendor/{path:path}", include_in_schema=False)
+    async def portal_client(path: str) -> Response:
+        if missing:
+            raise HTTPException(404, missing)
+        text = wslinkjs.modules().get(path)  # cached by _page()
+        if text is None:
+            raise HTTPException(404, f"wslink has no module {path}")
+        return Response(text, media_type="text/javascript", headers=headers)
+
+    app.mount("/portal", _Static(directory=_HERE / "static", headers=headers), name="portal")
+
+
+def _page(endpoint: str, applications: list[ApplicationCard]) -> tuple[str, str]:
+    """The page's HTML, and why sessions cannot be shown, or ''."""
+    missing, modules = "", []
+    try:
+        modules = list(wslinkjs.modules())
+    except wslinkjs.ClientMissingError as error:
+        missing = f"{error}; install hpcbridge with its extra 'demo' on the server"
+    templates = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    html = templates.get_template("index.html").render(
+        endpoint=endpoint,
+        applications=applications,
+        missing=missing,
+        client=wslinkjs.ENTRY,
+        modules=modules,
+    )
+    return html, missing
+
+
+def _headers(connect_to: Iterable[str]) -> dict[str, str]:
+    """What the browser is told to allow the page: its own origin, and nothing inline."""
+    policy = {
+        "default-src": "'none'",
+        "script-src": "'self'",
+        "style-src": "'self'",
+        "img-src": "'self'",
+        "connect-src": " ".join(["'self'", *connect_to]),
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'self'",
+    }
+    return {
+        "Content-Security-Policy": "; ".join(f"{key} {value}" for key, value in policy.items()),
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "same-origin",
+        # Asked again each time, answered 304: a page and scripts of two versions do not fit.
+        "Cache-Control": "no-cache",
+    }
+
+
+class _Static(StaticFiles):
+    """Static files with our headers."""
+
+    def __init__(self, *, directory: Path, headers: Mapping[str, str]) -> None:
+        super().__init__(directory=directory)
+        self._headers = headers
+
+    def file_response(self, *args: object, **kwargs: object) -> Response:
+        response: Response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
+        response.headers.update(self._headers)
+        return response

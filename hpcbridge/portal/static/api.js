@@ -1,0 +1,57 @@
+// The launcher API, as this page uses it: asynchronous launches, then polling.
+
+/** A failure with a text for people: the service's own `error`, or that it was not reached. */
+export class ApiError extends Error {
+  constructor(message, status = 0) {
+    super(message);
+    this.status = status;
+  }
+}
+
+async function call(url, options = {}) {
+  let response;
+  try {
+    response = await fetch(url, { cache: 'no-store', ...options });
+  } catch {
+    throw new ApiError('The service does not answer. Is it still running?');
+  }
+  const answer = await response.json().catch(() => null);
+  if (!response.ok || answer === null) {
+    const text = answer?.error ?? `The service answered ${response.status} ${response.statusText}.`;
+    throw new ApiError(text, response.status);
+  }
+  return answer;
+}
+
+export class Launcher {
+  constructor(endpoint) {
+    this.endpoint = endpoint;
+  }
+
+  /** Ask for a session; `request` is `{application, ...parameters}`. Answers at once. */
+  async launch(request) {
+    const answer = await call(this.endpoint, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json', Prefer: 'respond-async' },
+      body: JSON.stringify(request),
+    });
+    if (answer.error) throw new ApiError(answer.error);
+    return answer;
+  }
+
+  status(id) {
+    return call(`${this.endpoint}/${encodeURIComponent(id)}`);
+  }
+
+  /** `keepalive`: also when the page is being left. */
+  stop(id) {
+    const url = `${this.endpoint}/${encodeURIComponent(id)}`;
+    return call(url, { method: 'DELETE', keepalive: true });
+  }
+
+  /** The shell command that launches the same. */
+  curl(request) {
+    const body = JSON.stringify(request).replaceAll("'", String.raw`'\''`);
+    return `curl -X POST -d '${body}' ${new URL(this.endpoint, document.baseURI).href}`;
+  }
+}

@@ -1,0 +1,71 @@
+// The page's entry: the catalogue's forms, and the session that they open.
+import { Launcher } from './api.js';
+import { Session } from './session.js';
+
+const { endpoint, client } = document.body.dataset;
+const launcher = new Launcher(endpoint);
+let lastButton = null;
+const session = new Session(launcher, client, () => lastButton?.focus());
+
+/** The request that a form stands for: `{application, ...parameters}`, typed; null is left out. */
+function requestOf(form) {
+  const request = { application: form.dataset.application };
+  for (const field of form.querySelectorAll('[data-type]')) {
+    const { type } = field.dataset;
+    if (field.type === 'checkbox') request[field.name] = field.checked;
+    else if (field.value === '') continue;
+    else if (type === 'int' || type === 'float') request[field.name] = Number(field.value);
+    else if (type === 'bool') request[field.name] = field.value === 'True';
+    else request[field.name] = field.value;
+  }
+  return request;
+}
+
+function complaint(form) {
+  for (const field of form.querySelectorAll('[data-type]')) {
+    field.setAttribute('aria-invalid', String(!field.validity.valid));
+    if (!field.validity.valid) {
+      field.focus();
+      return `${form.querySelector(`label[for="${field.id}"]`).textContent}: ${field.validationMessage}`;
+    }
+  }
+  return '';
+}
+
+for (const form of document.querySelectorAll('form[data-application]')) {
+  const command = form.querySelector('.curl code');
+  const problem = form.querySelector('.field-error');
+  const describe = () => { command.textContent = launcher.curl(requestOf(form)); };
+  describe();
+  form.addEventListener('input', () => { problem.hidden = true; describe(); });
+  form.addEventListener('submit', (event) => {
+    event.preventDefault();
+    problem.textContent = complaint(form);
+    problem.hidden = !problem.textContent;
+    if (!problem.hidden) return;
+    lastButton = form.querySelector('button.primary');
+    session.launch(form.dataset.title, requestOf(form));
+  });
+}
+
+for (const button of document.querySelectorAll('button[data-copy]')) {
+  button.addEventListener('click', async () => {
+    const source = document.getElementById(button.dataset.copy);
+    try {
+      await navigator.clipboard.writeText(source.textContent);
+      button.textContent = 'Copied';
+    } catch {
+      // No clipboard without https: select it, so that Ctrl-C does.
+      getSelection().selectAllChildren(source);
+      button.textContent = 'Press Ctrl-C';
+    }
+    setTimeout(() => { button.textContent = 'Copy'; }, 2000);
+  });
+}
+
+// A link may point at an application, but only a click launches it: a job costs something, and any
+// other site can make a link.
+const asked = new URLSearchParams(location.search).get('application');
+if (asked) document.getElementById(`launch-${asked}`)?.focus();
+
+await session.resume();

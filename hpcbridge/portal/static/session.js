@@ -1,0 +1,204 @@
+// One session, from the click to the end: launch, poll, connect, reconnect, stop.
+import { Stage, byId } from './stage.js';
+import { RemoteView } from './viewer.js';
+
+const POLL = 200; // ms
+const RETRIES = [250, 500, 1000, 2000, 4000]; // ms
+const MEMORY = 'hpcbridge.session'; // so that a reload of the tab finds its session again
+const ENDED = {
+  stopped: 'The session was stopped',
+  finished: 'The application has ended',
+  failed: 'The application failed',
+  timed_out: 'The job ran out of time',
+  out_of_memory: 'The job ran out of memory',
+  node_failed: 'The node failed',
+  preempted: 'The job had to make room for another',
+  cancelled: 'The job was cancelled',
+  never_ready: 'The application did not get ready',
+  idle: 'The session was idle for too long',
+  rejected: 'The job was refused',
+};
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** For measuring: the first time each thing happened, and not again after a reconnection. */
+function mark(name) {
+  const full = `hpcbridge:${name}`;
+  if (!performance.getEntriesByName(full).length) performance.mark(full);
+}
+
+export class Session {
+  /** `leave` is called when the user goes back to the catalogue. */
+  constructor(launcher, client, leave) {
+    this.launcher = launcher;
+    this.leave = leave;
+    this.run = 0; // which launch we are in: answers that belong to an earlier one are dropped
+    this.stage = new Stage();
+    this.view = new RemoteView(byId('view'), client);
+    this.view.addEventListener('image', ({ detail }) => this.pictured(detail));
+    this.view.addEventListener('close', () => this.reconnect(this.run));
+    byId('stop').addEventListener('click', () => this.stop());
+    byId('again').addEventListener('click', () => this.launch(this.title, this.request));
+    byId('back').addEventListener('click', () => this.close());
+    byId('reset-view').addEventListener('click', () => this.view.reset());
+    byId('fullscreen').addEventListener('click', () => {
+      if (document.fullscreenElement) document.exitFullscreen();
+      else byId('stage').requestFullscreen();
+    });
+    document.addEventListener('fullscreenchange', () => {
+      byId('fullscreen').setAttribute('aria-pressed', String(Boolean(document.fullscreenElement)));
+    });
+  }
+
+  /** `request` is `{application, ...parameters}`; `title` names it for people. */
+  async launch(title, request) {
+    const run = this.open(title, request);
+    performance.clearMarks();
+    mark('launch');
+    this.view.prepare().catch(() => null); // connect() tells
+    try {
+      const answer = await this.launcher.launch(request);
+      if (run !== this.run) {
+        await this.launcher.stop(answer.id); // the user left while it was submitted
+        return;
+      }
+      const { id, secret } = answer;
+      Object.assign(this, { id, secret });
+      sessionStorage.setItem(MEMORY, JSON.stringify({ id, secret, title, request }));
+      await this.follow(run, answer);
+    } catch (error) {
+      if (run === this.run) this.fail('The session could not be started', error.message);
+    }
+  }
+
+  /** Take up the session that this tab had before it was reloaded, if it is still there. */
+  async resume() {
+    const kept = JSON.parse(sessionStorage.getItem(MEMORY) ?? 'null');
+    if (!kept) return;
+    const answer = await this.launcher.status(kept.id).catch(() => null);
+    if (!answer || answer.state === 'ended') {
+      this.forget();
+      return;
+    }
+    const run = this.open(kept.title, kept.request);
+    Object.assign(this, { id: kept.id, secret: kept.secret });
+    try {
+      await this.follow(run, answer);
+    } catch (error) {
+      if (run === this.run) this.fail('The session cannot be followed', error.message);
+    }
+  }
+
+  open(title, request) {
+    this.run += 1;
+    Object.assign(this, { title, request, id: null, secret: null, url: null, tries: 0 });
+    this.stage.open(title);
+    return this.run;
+  }
+
+  async follow(run, first) {
+    let answer = first;
+    while (run === this.run) {
+      this.stage.report(answer);
+      if (answer.state === 'ended') return this.ended(answer);
+      if (answer.sessionURL) return this.attach(run, answer.sessionURL);
+      await pause(POLL);
+      answer = await this.patiently(run, () => this.launcher.status(this.id));
+    }
+    return null;
+  }
+
+  /** Ask again for a while when the service does not answer: it may be restarting. */
+  async patiently(run, ask) {
+    for (const wait of RETRIES) {
+      try {
+        return await ask();
+      } catch (error) {
+        if (error.status || run !== this.run) throw error;
+        this.stage.say('The service does not answer; trying again.');
+        await pause(wait);
+      }
+    }
+    return ask();
+  }
+
+  async attach(run, url) {
+    mark('ready');
+    this.url = url;
+    this.stage.say('Ready. Connecting to the application.');
+    byId('view').hidden = false;
+    try {
+      await this.view.connect(url, this.secret);
+      mark('connected');
+    } catch (error) {
+      await this.reconnect(run, error);
+    }
+  }
+
+  /** The connection broke: find out whether the session ended, and take it up again if not. */
+  async reconnect(run, error = new Error('The connection was lost.')) {
+    if (run !== this.run || this.reconnecting) return;
+    this.reconnecting = true;
+    const wait = RETRIES[this.tries];
+    this.tries += 1;
+    try {
+      if (this.stage.state === 'live') this.stage.show('lost');
+      await pause(wait ?? 0);
+      const answer = await this.patiently(run, () => this.launcher.status(this.id));
+      if (run !== this.run) return;
+      if (answer.state === 'ended') this.ended(answer);
+      else if (wait === undefined) this.fail('The picture cannot be shown', error.message);
+      else queueMicrotask(() => this.attach(run, answer.sessionURL ?? this.url));
+    } catch (problem) {
+      if (run === this.run) this.fail('The connection was lost', problem.message);
+    } finally {
+      this.reconnecting = false;
+    }
+  }
+
+  pictured(detail) {
+    if (detail.first) {
+      mark('first-image');
+      this.tries = 0;
+    }
+    this.stage.pictured(detail);
+  }
+
+  ended({ reason, error, message }) {
+    this.forget();
+    const title = ENDED[reason] ?? 'The session has ended';
+    this.fail(title, error ?? message ?? '', error ? 'error' : 'ended');
+  }
+
+  fail(title, text, state) {
+    this.view.close();
+    this.stage.fail(title, text, state);
+  }
+
+  async stop() {
+    const { id } = this;
+    this.run += 1; // nothing that is still under way may touch the page
+    this.view.close();
+    this.stage.show('stopping');
+    this.forget();
+    try {
+      if (id) await this.launcher.stop(id);
+      this.close();
+    } catch (error) {
+      if (error.status === 404) this.close(); // it had ended already
+      else this.fail('The session could not be stopped', error.message);
+    }
+  }
+
+  close() {
+    this.run += 1;
+    this.forget();
+    this.view.close();
+    this.stage.close();
+    this.leave();
+  }
+
+  forget() {
+    sessionStorage.removeItem(MEMORY);
+  }
+}

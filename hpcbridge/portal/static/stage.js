@@ -1,0 +1,142 @@
+// The session's part of the page: title, steps, words, facts, failure. It shows and decides nothing.
+
+const STEPS = ['submitting', 'queued', 'starting', 'ready'];
+const LABELS = {
+  submitting: 'Submitting',
+  queued: 'Queued',
+  starting: 'Starting',
+  ready: 'Connecting',
+  live: 'Live',
+  lost: 'Reconnecting',
+  stopping: 'Stopping',
+  ended: 'Ended',
+  error: 'Failed',
+};
+
+export const byId = (id) => document.getElementById(id);
+const seconds = (ms) => `${(ms / 1000).toFixed(1)} s`;
+
+export class Stage {
+  constructor() {
+    this.state = 'idle';
+    setInterval(() => this.tick(), 100); // seconds go on between polls
+  }
+
+  open(title) {
+    this.title = title;
+    this.asked = performance.now();
+    this.since = {};
+    this.times = {};
+    byId('session-title').textContent = title;
+    byId('session').hidden = false;
+    document.body.dataset.view = 'session';
+    for (const id of ['job', 'host', 'cluster', 'first', 'rate']) byId(`fact-${id}`).textContent = '–';
+    for (const step of byId('stepper').children) {
+      step.dataset.status = 'todo';
+      step.querySelector('.elapsed').textContent = '';
+    }
+    this.report({ state: 'submitting', message: 'Handing the job to the scheduler.' });
+    byId('stop').focus({ preventScroll: true });
+    globalThis.scrollTo(0, 0);
+  }
+
+  close() {
+    this.blank();
+    this.state = 'idle';
+    byId('session').hidden = true;
+    byId('stage').dataset.state = 'idle';
+    document.body.dataset.view = 'catalogue';
+    document.title = 'hpcbridge';
+  }
+
+  /** One of LABELS' names: what the page is doing now. */
+  show(state) {
+    this.state = state;
+    const live = state === 'live' || state === 'lost';
+    const over = state === 'error' || state === 'ended';
+    byId('stage').dataset.state = state;
+    byId('connection').dataset.state = state;
+    byId('connection').textContent = LABELS[state];
+    byId('progress').hidden = live || over;
+    byId('failure').hidden = !over;
+    byId('reset-view').hidden = !live;
+    byId('fullscreen').hidden = !live || !document.fullscreenEnabled;
+    byId('stop').hidden = over;
+    byId('stop').disabled = state === 'stopping';
+    document.title = `${LABELS[state]} · ${this.title}`;
+  }
+
+  /** What the service says about the session: its state, words, job and node. */
+  report({ state, message, times, job_id: job, host, cluster }) {
+    if (STEPS.includes(state)) {
+      this.since[state] ??= performance.now();
+      this.times = times ?? this.times;
+      if (state !== this.state) this.show(state);
+      this.steps();
+    }
+    if (message) this.say(message);
+    if (job) byId('fact-job').textContent = job;
+    if (host) byId('fact-host').textContent = host;
+    if (cluster) byId('fact-cluster').textContent = cluster;
+  }
+
+  say(message) {
+    // Screen readers say it again whenever it is set.
+    if (byId('message').textContent !== message) byId('message').textContent = message;
+  }
+
+  steps() {
+    const current = STEPS.indexOf(this.state);
+    for (const [index, step] of [...byId('stepper').children].entries()) {
+      const done = index < current || this.state === 'ready';
+      step.dataset.status = done ? 'done' : index === current ? 'active' : 'todo';
+      if (index === current) step.setAttribute('aria-current', 'step');
+      else step.removeAttribute('aria-current');
+      if (index <= current) step.querySelector('.elapsed').textContent = this.elapsed(index, done);
+    }
+  }
+
+  /** How long a step took or takes. The service's clock is not ours: only its differences count. */
+  elapsed(index, done) {
+    const begun = this.times[STEPS[index]];
+    const next = STEPS.slice(index + 1).map((name) => this.times[name]).find(Boolean);
+    if (done) return begun && next ? seconds((next - begun) * 1000) : '';
+    return seconds(performance.now() - this.since[STEPS[index]]);
+  }
+
+  tick() {
+    if (!STEPS.includes(this.state)) return;
+    this.steps();
+    byId('waited').textContent = `${seconds(performance.now() - this.asked)} since you asked`;
+  }
+
+  pictured({ first, rate, width, height }) {
+    if (first) {
+      const label = byId('fact-first');
+      const after = performance.now() - this.asked;
+      if (label.textContent === '–') label.textContent = `${seconds(after)} after the click`;
+      this.show('live');
+      byId('hint').hidden = false;
+      byId('view').focus({ preventScroll: true });
+    }
+    byId('fact-rate').textContent = rate > 2 ? `${rate} pictures/s` : `${width} × ${height} pixels`;
+  }
+
+  /** The first line of `text` is for people; what follows are the last lines of the job's output. */
+  fail(title, text, state = 'error') {
+    this.blank();
+    const [first, ...log] = text.trim().split('\n');
+    byId('failure-title').textContent = title;
+    byId('failure-text').textContent = first;
+    byId('failure-log').textContent = log.join('\n').trimEnd();
+    byId('failure-log').hidden = !byId('failure-log').textContent;
+    this.show(state);
+    byId('again').focus({ preventScroll: true });
+  }
+
+  blank() {
+    if (document.fullscreenElement) document.exitFullscreen();
+    byId('view').hidden = true;
+    byId('hint').hidden = true;
+  }
+}

@@ -1,0 +1,120 @@
+"""The applications' software: ParaView's Visualizer server, and what the test cluster runs."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VISUALIZER = "pvw-visualizer@3.2.0"
+WSLINK = "wslink"
+
+
+def visualizer(folder: Path) -> dict[str, str] | None:
+    """ParaView's Visualizer made ready in ``folder``: the properties of its application.
+
+    None, after a line that says why, where pvpython, Xvfb or npm are not installed.
+    """
+    pvpython = shutil.which("pvpython")
+    if pvpython is None:
+        return None
+    for program, package in (("Xvfb", "xvfb"), ("npm", "npm")):
+        if shutil.which(program) is None:
+            print(f"ParaView is here, but not {program} (Debian package {package}): left out.")
+            return None
+    script = folder / "node_modules/pvw-visualizer/server/pvw-visualizer.py"
+    site = folder / "site"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not script.is_file():
+        print("Setting up ParaView's Visualizer ...", flush=True)
+        _run(["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--silent",
+              "--prefix", str(folder), VISUALIZER])  # fmt: skip
+    if not site.is_dir():
+        _install_wslink(pvpython, site)
+    data = folder / "data"
+    if not data.is_dir():
+        _run([sys.executable, "-m", "scripts.gyroid", str(data / "gyroid.vtp")])
+    return {
+        "pvpython": pvpython,
+        "script": str(script),
+        "content": str(script.parent.parent / "dist"),
+        "data": str(data),
+        "pythonpath": str(site),
+    }
+
+
+def _install_wslink(pvpython: str, site: Path) -> None:
+    """wslink for ParaView's own Python, whose version may be another than ours."""
+    asked = "import sys; print('%d.%d' % sys.version_info[:2])"
+    version = _run([pvpython, "-c", asked]).split()[-1]
+    new = site.with_suffix(".new")
+    shutil.rmtree(new, ignore_errors=True)
+    _run([sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check",
+          "--python-version", version, "--only-binary=:all:", "--target", str(new),
+          "-c", str(ROOT / "constraints.txt"), WSLINK])  # fmt: skip
+    new.rename(site)
+
+
+def install_on_cluster(root: Path) -> Path:
+    """Put the demonstration's software into alice's home on the test cluster, as a site would.
+
+    Returns the folder as seen from this machine. Its ``python`` runs on the nodes, whose users
+    cannot see this checkout.
+    """
+    sys.path.insert(0, str(root))
+    from testbed import cluster
+
+    home = cluster.load().home("alice")
+    folder = home / "software"
+    site = Path(next(path for path in sys.path if path.endswith("site-packages")))
+    if not (folder / "python").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        # Hard links: VTK alone has half a gigabyte.
+        subprocess.run(["cp", "-al", str(site), str(folder / "site")], check=True)
+        _hand_over(folder)
+    apps = folder / "apps"
+    shutil.rmtree(apps, ignore_errors=True)
+    shutil.copytree(root / "hpcbridge/apps", apps)
+    return folder
+
+
+def visualizer_on_cluster(root: Path) -> dict[str, str] | None:
+    """ParaView's Visualizer in alice's home, below what :func:`install_on_cluster` made."""
+    folder = root / ".demo/paraview"
+    properties = visualizer(folder)
+    if properties is None:
+        return None
+    copy = install_on_cluster(root) / "paraview"
+    if not copy.is_dir():
+        subprocess.run(["cp", "-al", str(folder), str(copy)], check=True)
+    return {
+        key: value.replace(str(folder), "/home/alice/software/paraview")
+        for key, value in properties.items()
+    }
+
+
+def _hand_over(folder: Path) -> None:
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    interpreter = shutil.which(version, path="/usr/local/bin:/usr/bin") or sys.executable
+    python = folder / "python"
+    python.write_text(
+        "#!/bin/sh\n"
+        "# The Python of the visualization applications.\n"
+        f'PYTHONPATH="$HOME/software/site" exec {interpreter} "$@"\n'
+    )
+    python.chmod(0o755)
+    alice = pwd.getpwnam("alice")
+    os.chown(folder, alice.pw_uid, alice.pw_gid)
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    if done.returncode:
+        sys.exit(
+            f"hpcbridge: '{command[0]}' failed while setting up ParaView's Visualizer:\n"
+            f"{done.stderr[-2000:]}"
+        )
+    return done.stdout

@@ -1,0 +1,102 @@
+"""Names, addresses and paths of the test cluster: everything that is decided once."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+HEAD = "hpcb-head"
+NODES = ("hpcb-n1", "hpcb-n2", "hpcb-n3", "hpcb-n4")
+GPU_NODES = NODES[2:]
+MACHINES = (HEAD, *NODES)
+
+#: Job users. The first is the one whose key and ``ssh_config`` are written.
+USERS = ("alice", "bob")
+#: slurmrestd refuses to run as root or as Slurm's own user.
+REST_USER = "slurmrest"
+
+#: This machine <-> head, and head <-> nodes. The head does not forward between them.
+OUTER_ADDRESS = "10.177.3.1"
+HEAD_ADDRESS = "10.177.3.2"
+NODE_SUBNET = "10.177.4.0/24"
+HEAD_INNER_ADDRESS = "10.177.4.1"
+NODE_ADDRESSES = {name: f"10.177.4.{11 + index}" for index, name in enumerate(NODES)}
+#: This machine's end of the cable to the head; its alias names the cluster's state directory.
+OUTER_LINK = "hpcb-root"
+REST_PORT = 6820
+
+#: A Unix socket's path ends at 107 bytes; the longest below the state directory needs this many.
+_LONGEST_SOCKET = len("/munge/munge.socket.2.lock")
+
+
+class TestbedError(Exception):
+    """Something that the person at the keyboard can act on; the text says what to do."""
+
+    __test__ = False  # pytest would take the name for a test class
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the state of one test cluster lies."""
+
+    state: Path
+
+    @property
+    def description(self) -> Path:
+        return self.state / "testbed.json"
+
+    @property
+    def run(self) -> Path:
+        """Pid files, one a daemon."""
+        return self.state / "run"
+
+    @property
+    def log(self) -> Path:
+        return self.state / "log"
+
+    @property
+    def ssh_config(self) -> Path:
+        return self.state / "ssh_config"
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.state / "known_hosts"
+
+    @property
+    def rest_socket(self) -> Path:
+        return self.state / "rest" / "slurmrestd.sock"
+
+    def client_key(self, user: str) -> Path:
+        """The private key that lets in as `user` on the head and on every node."""
+        return self.state / f"id_{user}"
+
+    def home(self, user: str) -> Path:
+        """The user's home directory inside the cluster, as seen from outside of it."""
+        return self.state / "home" / user
+
+
+def default_state() -> Path:
+    """`HPCBRIDGE_TESTBED`, or `.testbed` in the checkout."""
+    return Path(os.environ.get("HPCBRIDGE_TESTBED") or HERE.parent / ".testbed")
+
+
+def make_layout(state: Path | None = None) -> Layout:
+    """The layout below `state`, which must be a path that sockets and other users can bear."""
+    path = (state or default_state()).absolute()
+    if len(os.fsencode(path)) + _LONGEST_SOCKET > 107:
+        raise TestbedError(f"{path} is too long a path for sockets: choose a shorter --state.")
+    if any(not (c.isalnum() or c in "/._-+") for c in str(path)):
+        raise TestbedError(
+            f"{path} has characters that slurm.conf cannot take: choose another --state."
+        )
+    for parent in path.parents:
+        if parent.exists() and not parent.stat().st_mode & 0o001:
+            raise TestbedError(
+                f"{parent} is closed to other users, but Slurm and the job users must get into "
+                f"{path}: choose another place with --state or HPCBRIDGE_TESTBED (such as "
+                f"/var/tmp/hpcb)."
+            )
+    return Layout(path)

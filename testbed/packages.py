@@ -1,0 +1,92 @@
+"""Which Debian packages the cluster and the tests need, and how they get here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from testbed.daemons import PATH
+from testbed.layout import HERE, TestbedError
+
+#: Programs that the cluster itself needs, and the package that brings each.
+_PROGRAMS = {
+    "munged": "munge",
+    "slurmctld": "slurmctld",
+    "slurmd": "slurmd",
+    "slurmrestd": "slurmrestd",
+    "sbatch": "slurm-client",
+    "sshd": "openssh-server",
+    "ssh-keygen": "openssh-client",
+    "ip": "iproute2",
+    "nsenter": "util-linux",
+    "setpriv": "util-linux",
+    "useradd": "passwd",
+}
+_POLICY = Path("/usr/sbin/policy-rc.d")
+
+
+def wanted() -> list[str]:
+    """packages.txt: all that the cluster and the end-to-end tests need."""
+    return (HERE / "packages.txt").read_text().split()
+
+
+def missing() -> list[str]:
+    """Packages without which the cluster cannot come up."""
+    packages = {
+        package for name, package in _PROGRAMS.items() if shutil.which(name, path=PATH) is None
+    }
+    # slurmrestd's tokens; a plugin, so there is no program to look for.
+    if not list(Path("/usr/lib").glob("*/slurm-wlm/auth_jwt.so")):
+        packages.add("slurm-wlm-jwt-plugin")
+    return sorted(packages)
+
+
+def check() -> None:
+    """Raise, naming the packages, when the cluster cannot come up for want of some."""
+    if names := missing():
+        raise TestbedError(
+            f"Not installed: {', '.join(names)}. Install what is needed with:\n"
+            f"    python3 -m testbed install\n(or: apt-get install {' '.join(names)})"
+        )
+
+
+def install() -> bool:
+    """Install what packages.txt names and is not installed; False when all of it was there."""
+    names = [name for name in wanted() if not _is_installed(name)]
+    if not names:
+        return False
+    created = _forbid_service_starts()
+    try:
+        _apt("update", "-q")
+        _apt("install", "-q", "-y", "--no-install-recommends", *names)
+    finally:
+        if created:
+            _POLICY.unlink()
+    return True
+
+
+def _is_installed(name: str) -> bool:
+    query = ["dpkg-query", "-W", "-f", "${db:Status-Status}", name]
+    result = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    return result.stdout == "installed"
+
+
+def _forbid_service_starts() -> bool:
+    """The packages' own daemons (on default ports, with default settings) must not start.
+
+    A policy that is there already is the machine's own: it stays, and its word counts.
+    """
+    if _POLICY.exists():
+        return False
+    _POLICY.write_text("#!/bin/sh\nexit 101\n")
+    _POLICY.chmod(0o755)
+    return True
+
+
+def _apt(*arguments: str) -> None:
+    command = ["apt-get", "-o", "DPkg::Lock::Timeout=300", *arguments]
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    if subprocess.run(command, env=environment, check=False).returncode:
+        raise TestbedError(f"{' '.join(command)} failed; what it printed above says why.")

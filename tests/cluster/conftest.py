@@ -1,0 +1,112 @@
+"""The test cluster, brought up once, and the service in front of it."""
+
+import asyncio
+import contextlib
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serviceprocess import ServiceProcess
+
+from scripts import software
+from testbed import cluster
+from testbed.handle import Testbed
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.cluster)
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[Testbed]:
+    """The cluster with its software. It is taken down at the end if these tests brought it up."""
+    testbed, started = cluster.up()
+    software.install_on_cluster(ROOT)
+    try:
+        yield testbed
+    finally:
+        if started:
+            cluster.down()
+
+
+@pytest.fixture(scope="session")
+def visualizer(site: Testbed) -> dict[str, str]:
+    """The properties of ParaView's Visualizer on the nodes."""
+    properties = software.visualizer_on_cluster(ROOT)
+    assert properties is not None, "pvpython, Xvfb or npm are not installed"
+    return properties
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(site: Testbed) -> Iterator[None]:
+    """Before and after each test no job runs; after it, no session directory is there."""
+    site.settle()
+    site.cancel_all()
+    yield
+    site.settle()
+    site.cancel_all()
+    root = site.home() / ".hpcbridge"
+    left = [path.name for path in root.glob("*")] if root.is_dir() else []
+    for path in root.glob("*"):
+        shutil.rmtree(path)
+    assert left == []
+
+
+def settings(site: Testbed, folder: Path, **changes: Any) -> dict[str, Any]:
+    """A configuration for the test cluster; ``changes`` replace whole sections."""
+    home = "/home/alice"
+    flow = {
+        "cluster": "lab",
+        "template": "python.sh",
+        "walltime": 600,
+        "wait": 60,
+        "properties": {"script": f"{home}/software/apps/flow.py"},
+    }
+    config = {
+        "template_dirs": [str(folder)],
+        "server": {"port": 0, "state_dir": str(folder / "state")},
+        "clusters": {
+            "lab": {
+                "scheduler": "slurm",
+                "python": f"{home}/software/python",
+                "options": {"partition": "viz"},
+                "ssh": {"host": site.head, "config": str(site.ssh_config)},
+                "tunnel": {"node_pattern": "hpcb-n[0-9]"},
+            }
+        },
+        "applications": {"flow": flow},
+    }
+    return config | changes
+
+
+@pytest.fixture
+def configuration(site: Testbed, tmp_path: Path) -> dict[str, Any]:
+    """The configuration that most tests start from."""
+    return settings(site, tmp_path)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., ServiceProcess]]:
+    """Starts services that end all their sessions when the test is over."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(config: dict[str, Any], *arguments: str) -> ServiceProcess:
+            service = ServiceProcess(tmp_path, config, *(arguments or ("--end-sessions",)))
+            return stack.enter_context(service)
+
+        yield begin
+
+
+async def until(condition: Callable[[], Awaitable[bool]], what: str, timeout: float = 30) -> None:
+    """Wait for something, with a limit (seconds)."""
+    deadline = time.monotonic() + timeout
+    while not await condition():
+        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
+        await asyncio.sleep(0.05)

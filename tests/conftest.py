@@ -1,0 +1,303 @@
+"""A site in a temporary directory: tiny real applications, and a configuration that offers them."""
+
+import asyncio
+import contextlib
+import copy
+import inspect
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import tomli_w
+
+from hpcbridge import configfile, service
+from hpcbridge.api import create_app
+from hpcbridge.config import Settings
+from hpcbridge.sessions import Sessions
+from hpcbridge.store import SessionRow
+
+# Listens on the port it is given, says so without a newline (as wslink does), stays for ever.
+SERVER = f"""#!{sys.executable} -SE
+import os, socket, sys, time
+options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+server = socket.create_server((options["--host"], int(options["--port"])))
+print("arguments", sys.argv[1:], flush=True)
+os.write(1, b"wslink: Starting factory")
+while True:
+    connection, _ = server.accept()
+    connection.close()
+"""
+
+PROGRAMS = {
+    "server": SERVER,
+    "crash": "#!/bin/sh\necho 'cannot open display: mist'\nexit 7\n",
+    "mute": "#!/bin/sh\necho 'still loading the data'\nexec sleep 1000\n",
+    "late": f"#!{sys.executable} -SE\nimport time\ntime.sleep(1000)\n",
+}
+
+
+async def until(probe: Callable[[], Any], what: str, seconds: float = 15) -> Any:
+    """Ask (or await) again until the answer is true; fail with a sentence when it never is."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = probe()
+        if inspect.isawaitable(answer):
+            answer = await answer
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
+        await asyncio.sleep(0.02)
+
+
+@pytest.fixture(name="until")
+def _until() -> Callable[..., Awaitable[Any]]:
+    return until
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("HPCBRIDGE_"):
+            monkeypatch.delenv(name)
+
+
+@dataclass
+class Site:
+    """A configuration as a dict, the file it is written to, and what is left on this machine."""
+
+    root: Path
+    config: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        return self.root / "hpcbridge.toml"
+
+    @property
+    def state_dir(self) -> Path:
+        return self.root / "state"
+
+    @property
+    def session_root(self) -> Path:
+        return self.root / "sessions"
+
+    def write(self, **sections: Any) -> Path:
+        """Write the file, with these keys put into (or on top of) the configuration."""
+        config = merged(self.config, sections)
+        self.path.write_text(tomli_w.dumps(config))
+        return self.path
+
+    def settings(self, **sections: Any) -> Settings:
+        return configfile.load(self.write(**sections))
+
+    def program(self, name: str, text: str) -> str:
+        path = self.root / name
+        path.write_text(text)
+        path.chmod(0o755)
+        return str(path)
+
+    def processes(self) -> list[int]:
+        """Live processes of the site's jobs: their environment names a session directory."""
+        mark = f"HPCBRIDGE_DIRECTORY={self.session_root}/".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if entry.name.isdigit() and mark in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+        return found
+
+    def logs(self) -> str:
+        """What the living sessions printed."""
+        paths = self.session_root.glob("*/output.log")
+        return "\n".join(path.read_text(errors="replace") for path in paths)
+
+    def directories(self) -> list[Path]:
+        return list(self.session_root.iterdir()) if self.session_root.exists() else []
+
+    def end_processes(self) -> None:
+        """SIGKILL to whatever a test left; only processes of this site's sessions."""
+        deadline = time.monotonic() + 10
+        while (left := self.processes()) and time.monotonic() < deadline:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, 9)
+            time.sleep(0.02)
+
+
+def merged(into: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A deep merge; a value None removes the key."""
+    result = copy.deepcopy(into)
+    for key, value in changes.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = merged(result[key], value)
+        else:
+            result[key] = value
+    return result
+
+
+def make_site(root: Path) -> Site:
+    """The site of most tests: one local cluster, and an application for each way to go wrong."""
+    site = Site(root)
+    programs = {name: site.program(name, text) for name, text in PROGRAMS.items()}
+    programs["missing"] = "/no/such/program"
+
+    def application(program: str, **more: Any) -> dict[str, Any]:
+        given = {"cluster": "here", "template": "command.sh", "wait": 20}
+        return given | {"properties": {"program": programs[program]}} | more
+
+    site.config = {
+        "server": {"port": 0, "state_dir": "state"},
+        "clusters": {"here": {"scheduler": "local", "session_root": str(site.session_root)}},
+        "applications": {
+            "cone": application("server"),
+            "crash": application("crash"),
+            "mute": application("mute", wait=1),
+            "missing": application("missing"),
+            "late": application("late"),
+            "tuned": application(
+                "server",
+                parameters={
+                    "file": {"type": "str", "default": "a.vtu", "max_length": 40},
+                    "level": {"type": "int", "default": 3, "min": 1, "max": 9},
+                },
+            ),
+        },
+    }
+    return site
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = make_site(tmp_path)
+    yield site
+    site.end_processes()
+
+
+@pytest.fixture(scope="module")
+def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The same for all tests of a module."""
+    site = make_site(tmp_path_factory.mktemp("site"))
+    yield site
+    site.end_processes()
+
+
+@dataclass
+class Launcher:
+    """The API in this process over sessions that really run."""
+
+    client: httpx.AsyncClient
+    sessions: Sessions
+    settings: Settings
+
+    async def post(self, body: Any, **more: Any) -> httpx.Response:
+        return await self.client.post(self.settings.server.endpoint, json=body, **more)
+
+    async def row(self, session_id: str) -> SessionRow:
+        return await self.sessions.get(session_id)
+
+
+@pytest.fixture
+def launcher(site: Site) -> Callable[..., contextlib.AbstractAsyncContextManager[Launcher]]:
+    """``async with launcher(server={...}) as api``: all its sessions have ended afterwards."""
+
+    @contextlib.asynccontextmanager
+    async def start(**sections: Any) -> AsyncIterator[Launcher]:
+        settings = site.settings(**sections)
+        async with service.running(settings, end_sessions=True) as (sessions, _):
+            transport = httpx.ASGITransport(create_app(settings, sessions))
+            async with httpx.AsyncClient(
+                transport=transport, base_url="http://portal.example.org", timeout=30
+            ) as client:
+                yield Launcher(client, sessions, settings)
+
+    return start
+
+
+class Service:
+    """``hpcbridge serve`` as a process of its own; ``url`` once it is ready."""
+
+    def __init__(self, site: Site, *arguments: str, **environment: str) -> None:
+        self.site = site
+        self._stderr = site.root / "stderr.txt"
+        command = [sys.executable, "-m", "hpcbridge", "serve", str(site.path), *arguments]
+        with self._stderr.open("ab") as stderr:
+            self.process = subprocess.Popen(
+                command,
+                cwd=site.root,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+            )
+        self.url = ""
+        self.client = httpx.Client(timeout=30)
+
+    @property
+    def stderr(self) -> str:
+        """What it and its predecessors on this site said."""
+        return self._stderr.read_text()
+
+    def wait_ready(self) -> "Service":
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()  # or its end, when it did not start
+        match = re.fullmatch(r"hpcbridge ready on (http://\S+/)\n", line)
+        assert match, f"{line!r}\n{self.stderr}"
+        self.url = match[1]
+        self.client.base_url = httpx.URL(self.url)
+        return self
+
+    def post(self, body: Any, **more: Any) -> httpx.Response:
+        return self.client.post("/paraview", json=body, **more)
+
+    def state(self, session_id: str) -> str:
+        return str(self.client.get(f"/paraview/{session_id}").json()["state"])
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal, and wait for the exit status."""
+        self.client.close()
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        status = self.process.wait(40)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return status
+
+
+@pytest.fixture
+def serve(site: Site) -> Iterator[Callable[..., Service]]:
+    """Starts services on the site; they are killed afterwards."""
+    started: list[Service] = []
+
+    def start(*arguments: str, ready: bool = True, **environment: str) -> Service:
+        service = Service(site, *arguments, **environment)
+        started.append(service)
+        return service.wait_ready() if ready else service
+
+    yield start
+    for each in started:
+        each.end(signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def shared_service(shared_site: Site) -> Iterator[Service]:
+    """One service for all tests of a module."""
+    shared_site.write()
+    service = Service(shared_site, "--end-sessions")
+    try:
+        yield service.wait_ready()
+    finally:
+        service.end()

@@ -1,0 +1,225 @@
+"""What a template may not do, told before a user meets it, with the line."""
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hpcbridge.errors import TemplateError
+from hpcbridge.jobscripts import Problem, ScriptContext, Severity, TemplateSet, check, render
+
+Made = Callable[..., TemplateSet]
+EVERYTHING = {
+    "partition": "gpu", "account": "abc", "qos": "high", "constraint": "a100", "reservation": "r1",
+    "cpus": 4, "memory": "8G",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TemplateSet().names())
+@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["bare", "all options"])
+def test_our_own_templates_have_no_problem(
+    context: ScriptContext, name: str, options: dict[str, str | int]
+) -> None:
+    context = replace(context, options=options, parameters={"title": "a 'b' $(c)"})
+    assert check(TemplateSet(), name, context) == []
+    script = render(TemplateSet(), name, context)
+    assert sum(line.startswith("#SBATCH") for line in script.split("\n")) == (
+        1 + len(options) + (name == "egl.sh")
+    )
+    with_placeholders = [line for line in script.split("\n") if "{{" in line or "{%" in line]
+    assert with_placeholders == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        'echo "{{ param.x }}"',
+        "echo '{{ param.x }}'",
+        "echo $'{{ param.x }}'",
+        'echo $"{{ param.x }}"',
+        "echo `echo {{ param.x }}`",
+        'echo "$(echo {{ param.x }})"',
+        'echo "$(echo "{{ param.x }}")"',
+        "echo ${y:-{{ param.x }}}",
+        "echo $(( {{ param.x }} + 1 ))",
+        "(( y = {{ param.x }} ))",
+        "cat <<END\n{{ param.x }}\nEND",
+        "cat <<-'END'\n{{ param.x }}\n\tEND",
+        "cat <<A <<B\nA\n{{ param.x }}\nB",
+        "echo $(cat <<END\n{{ param.x }}\nEND\n)",
+        "cat << {{ param.x }}",
+        "echo \\{{ param.x }}",
+        "echo ${{ param.x }}",
+        'echo a"b{{ param.x }}c"d',
+        "echo 'it'\"s\"'{{ param.x }}'",
+        'echo "a\\"{{ param.x }}"',
+        'echo "# {{ param.x }}"',
+        "echo x#'{{ param.x }}'",
+        'echo "{% if param.x %}a{% endif %}"',
+        "echo '{% if param.x %}'{% endif %}{{ param.x }}'",
+        "echo \\{% if 1 %}x{% endif %}{{ param.x }}",
+        "echo x{% if 1 %} {% endif %}# '{{ param.x }}'",
+        "cat <{%# a comment #%}<END\n{{ param.x }}\nEND",
+        "cat <{% raw %}<END{% endraw %}\n{{ param.x }}\nEND",
+        "# comment {% if param.y is defined %}\n{% endif %} ' {{ param.x }}",
+        "echo {{ param.x | directive }}",
+        "#SBATCH --comment={{ param.x }}",
+        "#SBATCH --comment={{ param.x | sh }}",
+        "#SBATCH --comment={{ param.x | directive | lower }}",
+        "#SBATCH --comment={{ 'a' ~ (param.x | directive) }}",
+        "#SBATCH --comment={{\n param.x }}",
+        "#SBATCH -J a --comment={{ job.name | directive }}{{ param.x }}",
+        "  #PBS -N {{ param.x }}",
+        "#$ -N {{ param.x }}",
+        "{% macro m() %}{% endmacro %}",
+        "{% set y %}{{ param.x }}{% endset %}",
+        "{% filter lower %}a{% endfilter %}",
+        "{% include param.x %}",
+        "{% include ['a', 'b'] %}",
+        "{% import 'a' as b %}",
+        "{% extends 'python.sh' %}",
+        "{{ range(3) }}",
+        "{{ param.x.upper() }}",
+        "{{ param.x | attr('y') }}",
+        "{{ param.x",
+        "{% if %}",
+    ],
+)
+def test_a_placeholder_where_quoting_does_not_hold_is_refused_by_check_and_by_render(
+    made: Made, context: ScriptContext, body: str
+) -> None:
+    templates = made(f"#!/bin/bash\n{body}\n")
+    context = replace(context, parameters={"x": "safe"})
+    errors = [one for one in check(templates, "t.sh", context) if one.severity is Severity.ERROR]
+    assert errors
+    assert errors[0].template == "t.sh"
+    assert errors[0].line is not None
+    assert errors[0].line >= 2
+    with pytest.raises(TemplateError, match=r"t\.sh, line [2-9]"):
+        render(templates, "t.sh", context)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "printf '%s\\n' --x={{ param.x }}/{{ param.x }}#{{ param.x }}",
+        "a=(--x={{ param.x }} {{ job.name }}) # it's {{ param.x }}\nprintf '%s\\n' \"${a[@]}\"",
+        "echo $(printf '%s' x={{ param.x }})",
+        'y={{ param.x }} # it\'s\necho "$y" ${#y} $# $((1 << 2)) $(( (1 + 2) * 3 ))',
+        "cat <<'END'\n'\"`\nEND\necho x={{ param.x }}",
+        "cat <<<{{ param.x }}",
+        "echo 'it'\\''s' \"a\\\"b\" $'a\\'b' x={{ param.x }}",
+        "case {{ param.x }} in a) echo '(' ;; *) echo \"x\" ;; esac\necho x={{ param.x }}",
+        "echo x \\\n  --x={{ param.x }}",
+        "echo x \\\n{% if param.x %}\n  --x={{ param.x }} \\\n{% endif %}\n  # it's",
+        "{%# it's a comment #%}\n{% raw %}\necho ${a:-{{}}\n{% endraw %}\necho --x={{ param.x }}",
+        'f() { echo "$1"; }\nf {{ param.x }}',
+        '[[ {{ param.x }} == *"("* ]] || echo x={{ param.x }}',
+    ],
+)
+def test_a_placeholder_in_a_command_is_one_word_whatever_its_value(
+    made: Made, context: ScriptContext, tmp_path: Path, body: str
+) -> None:
+    owned = tmp_path / "owned"
+    templates = made(f"#!/bin/bash\n{body}\n")
+    for hostile in (f"$(touch {owned})", f"'; touch {owned}; '", f'"; touch {owned}; "', "`", "\\"):
+        value = replace(context, parameters={"x": hostile})
+        assert [one for one in check(templates, "t.sh", value) if one.severity == "error"] == []
+        script = render(templates, "t.sh", value)
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert not owned.exists()
+
+
+def problems(templates: TemplateSet, context: ScriptContext) -> list[str]:
+    return [f"{one.severity}: {one}" for one in check(templates, "t.sh", context)]
+
+
+RUN = "hpcbridge_run true\n"
+
+
+def test_a_directive_after_the_first_command_is_told(made: Made, context: ScriptContext) -> None:
+    found = problems(made(f"#!/bin/bash\n# c\n\n{RUN}#SBATCH -n1\n"), context)
+    assert found == [
+        "error: t.sh, line 5: Batch systems ignore directives after the first command; move it up."
+    ]
+    assert problems(made(f"#!/bin/bash\n#SBATCH -n1\n# c\n\n#SBATCH -c1\n{RUN}"), context) == []
+    heredoc = f"#!/bin/bash\n{RUN}cat <<END\n#SBATCH -n1\nEND\n"
+    assert problems(made(heredoc), context) == []
+
+
+def test_a_directive_after_an_included_command_is_told(made: Made, context: ScriptContext) -> None:
+    text = "#!/bin/bash\n{% include 'part.sh' %}\n#SBATCH -n1\n"
+    (found,) = problems(made(text, part=RUN), context)
+    assert "Directive #SBATCH -n1 comes after a command (rendered line 3)" in found
+
+
+def test_a_bash_mistake_is_told(made: Made, context: ScriptContext) -> None:
+    (found,) = problems(made(f"#!/bin/bash\n{RUN}if true; then\n"), context)
+    assert "error: t.sh: bash says: in the rendered script, line 4: syntax error" in found
+
+
+def test_a_missing_shebang_is_told(made: Made, context: ScriptContext) -> None:
+    (found,) = problems(made(f"echo\n{RUN}"), context)
+    assert "must begin with #!" in found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "hpcbridge_run app --authKey abc",
+        'hpcbridge_run app --authKey "$(cat secret)"',
+        'hpcbridge_run app "$(< "$HPCBRIDGE_DIRECTORY/secret")"',
+        "hpcbridge_run env SECRET=x app",
+        "hpcbridge_run app --auth-key=x",
+    ],
+)
+def test_a_secret_on_a_command_line_is_refused(
+    made: Made, context: ScriptContext, line: str
+) -> None:
+    (found,) = problems(made(f"#!/bin/bash\n{line}\n"), context)
+    assert "error: t.sh, line 2: A secret on a command line can be read by everybody" in found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "hpcbridge_run python3 launch.py --secret-option --authKey --keep-secret app.py",
+        'hpcbridge_run trame --authKeyFile "$HPCBRIDGE_DIRECTORY/secret"',
+        "hpcbridge_run app # finds the secret by itself",
+    ],
+)
+def test_the_launch_stub_and_the_path_of_the_secret_are_allowed(
+    made: Made, context: ScriptContext, line: str
+) -> None:
+    assert problems(made(f"#!/bin/bash\n{line}\n"), context) == []
+
+
+def test_habits_that_can_go_wrong_are_warnings(made: Made, context: ScriptContext) -> None:
+    (found,) = problems(made("#!/bin/bash\nhpcbridge_run app {{ param.resolution }}\n"), context)
+    assert found.startswith("warning: t.sh, line 2: A value that begins with - would be taken")
+    (found,) = problems(made("#!/bin/bash\napp &\n"), context)
+    assert found.startswith("warning: t.sh: Nothing is started with hpcbridge_run")
+    (found,) = problems(made("#!/bin/zsh\nhpcbridge_run app\n"), context)
+    assert found.startswith("warning: t.sh, line 1: The script begins with #!/bin/zsh")
+
+
+def test_a_missing_template_is_a_problem_and_not_an_exception(
+    made: Made, context: ScriptContext
+) -> None:
+    (found,) = check(made("#!/bin/bash\n"), "nope.sh", context)
+    assert found.severity is Severity.ERROR
+    assert "nope.sh was not found" in found.message
+
+
+def test_a_sample_value_that_does_not_fit_is_a_problem(made: Made, context: ScriptContext) -> None:
+    templates = made("#!/bin/bash\n#SBATCH --gres={{ param.gres | directive }}\n")
+    (found,) = check(templates, "t.sh", replace(context, parameters={"gres": "a b"}))
+    assert "The parameter gres is 'a b'" in found.message
+
+
+def test_a_problem_reads_as_a_sentence_with_its_place() -> None:
+    assert str(Problem(3, "No.", template="t.sh")) == "t.sh, line 3: No."
+    assert str(Problem(None, "No.", template="t.sh")) == "t.sh: No."

@@ -1,0 +1,216 @@
+"""Rendered jobs, run for real: the port, the log, the status file, the end of everything."""
+
+import os
+import signal
+import socket
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hpcbridge.jobscripts import TemplateSet
+
+from .conftest import SECRET, Job, until
+
+Made = Callable[..., TemplateSet]
+RunJob = Callable[..., Job]
+
+LISTENER = """\
+import signal, socket, sys
+arguments = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+listener = socket.create_server((arguments["--host"], int(arguments["--port"])))
+assert arguments["--authKey"].startswith("S3cret")
+print("listening", end="")
+while True:
+    listener.accept()[0].sendall(b"hello")
+"""
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> dict[str, str]:
+    path = tmp_path / "it's an app.py"
+    path.write_text(LISTENER)
+    return {"script": str(path)}
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def gone(job: Job) -> bool:
+    return not job.processes()
+
+
+def bash(body: str) -> str:
+    return "#!/bin/bash\n{% include 'prelude.sh' %}\n" + body + "\n"
+
+
+def test_the_application_listens_on_the_port_that_the_job_tells(
+    run_job: RunJob, listener: dict[str, str]
+) -> None:
+    job = run_job("python.sh", properties=listener, parameters={})
+    job.wait_for("listening")
+    port = int(job.status["port"])
+    assert 20000 <= port < 32768
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        assert connection.recv(5) == b"hello"
+    assert job.process.stdout is not None
+    assert job.terminate() == 143
+    assert job.status == {"port": str(port), "exit": "143"}
+    assert job.process.stdout.read() == b""
+    assert gone(job)
+
+
+def test_what_a_job_writes_is_its_owners_alone(run_job: RunJob, made: Made) -> None:
+    job = run_job("t.sh", made(bash("hpcbridge_run touch made.by.app")))
+    assert job.finish() == 0
+    modes = {path.name: mode(path) for path in job.directory.iterdir()}
+    assert mode(job.directory) == 0o700
+    for name in ("output.log", "status", "made.by.app", "secret"):
+        assert modes[name] == 0o600
+    assert "status.tmp" not in modes
+
+
+def test_the_secret_is_in_no_process_and_no_environment(
+    run_job: RunJob, listener: dict[str, str]
+) -> None:
+    job = run_job("python.sh", properties=listener, parameters={})
+    job.wait_for("listening")
+    readable = 0
+    for entry in Path("/proc").glob("[0-9]*"):
+        for name in ("cmdline", "environ"):
+            try:
+                content = (entry / name).read_bytes()
+            except OSError:
+                continue
+            readable += 1
+            if int(entry.name) != os.getpid():
+                assert SECRET.encode() not in content, f"{name} of {entry.name}"
+    assert readable > 4
+    assert not (job.directory / "secret").exists()
+    assert SECRET not in (job.directory / "job.sh").read_text() + job.log
+    (application,) = [pid for pid, text in job.processes().items() if "launch.py" in text]
+    environment = (Path("/proc") / str(application) / "environ").read_bytes().split(b"\0")
+    ours = sorted(line for line in environment if line.startswith(b"HPCBRIDGE_"))
+    assert ours == [
+        f"HPCBRIDGE_DIRECTORY={job.directory}".encode(),
+        f"HPCBRIDGE_PORT={job.status['port']}".encode(),
+    ]
+
+
+@pytest.mark.parametrize("code", [0, 3, 77])
+def test_the_exit_status_is_the_applications(run_job: RunJob, made: Made, code: int) -> None:
+    job = run_job("t.sh", made(bash(f"hpcbridge_run bash -c 'echo last words; exit {code}'")))
+    assert job.finish() == code
+    assert job.status["exit"] == str(code)
+    assert job.log == "last words\n"
+
+
+def test_a_command_that_is_not_there_is_said_in_the_log(run_job: RunJob) -> None:
+    job = run_job("command.sh", properties={"program": "/no/such/program"})
+    assert job.finish() == 127
+    assert "/no/such/program: No such file or directory" in job.log
+
+
+def test_an_application_that_is_killed_is_told_by_its_signal(run_job: RunJob, made: Made) -> None:
+    job = run_job("t.sh", made(bash("hpcbridge_run bash -c 'kill -SEGV $$'")))
+    assert job.finish() == 128 + signal.SIGSEGV
+    assert "Segmentation fault" in job.log
+
+
+# In a session of its own; an orphan there; an orphan without our environment; deaf to signals.
+FAMILY = """\
+setsid sleep 1001 &
+(setsid setsid bash -c 'sleep 1002 & sleep 1003' &)
+(env -i sleep 1005 &)
+bash -c 'trap "" TERM HUP INT; echo stubborn; while :; do sleep 0.05; done' &
+nohup sleep 1006 &
+echo started
+"""
+
+
+@pytest.mark.parametrize("how", ["TERM", "INT", "HUP", "by itself"])
+def test_everything_that_was_started_ends_with_the_job(
+    run_job: RunJob, made: Made, how: str
+) -> None:
+    last = "exit 5" if how == "by itself" else "env -i setsid sleep 1004 & exec sleep 1000"
+    job = run_job(
+        "t.sh",
+        made(bash("hpcbridge_run bash -c {{ app.family }}")),
+        properties={"family": FAMILY.replace("\n", "; ").replace("&;", "&") + last},
+        env={"HPCBRIDGE_GRACE": "1"},
+    )
+    job.wait_for("started")
+    if how != "by itself":
+        until(lambda: "sleep 1000 " in job.processes().values(), "the whole family")
+        job.process.send_signal(getattr(signal, f"SIG{how}"))
+    assert job.finish() == {"TERM": 143, "INT": 130, "HUP": 129, "by itself": 5}[how]
+    assert gone(job)
+    left = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
+    assert not [text for text in left if text.startswith(b"sleep\x00100")]
+
+
+def test_a_term_to_the_whole_group_ends_the_job_as_well(run_job: RunJob, made: Made) -> None:
+    job = run_job("t.sh", made(bash("hpcbridge_run bash -c 'echo up; sleep 1007; echo no'")))
+    job.wait_for("up")
+    os.killpg(job.process.pid, signal.SIGTERM)
+    assert job.finish() == 143
+    assert gone(job)
+
+
+def test_a_term_lets_the_application_clean_up(run_job: RunJob, made: Made) -> None:
+    app = 'trap "echo cleaned up; exit 0" TERM; echo up; while :; do sleep 0.05; done'
+    job = run_job("t.sh", made(bash(f"hpcbridge_run bash -c '{app}'")))
+    job.wait_for("up")
+    assert job.terminate() == 143
+    assert "cleaned up" in job.log
+
+
+def test_the_keeper_of_a_job_that_leads_no_group_is_left_alone(run_job: RunJob, made: Made) -> None:
+    # As under PBS, where the job is a child of a login shell that leads the session.
+    inner = made(bash("hpcbridge_run bash -c 'echo up; exit 4'"), name="inner.sh")
+    outer = (
+        "#!/bin/bash\nsleep 1008 & other=$!\nbash {{ app.inner }}\necho inner ended with $?\n"
+        "kill -0 $other && echo the neighbour lives\nkill $other\n"
+    )
+    (inner.directories[0] / "outer.sh").write_text(outer)
+    job = run_job("inner.sh", inner)
+    assert job.finish() == 4
+    path = job.directory / "inner.sh"
+    path.write_text((job.directory / "job.sh").read_text())
+    job = run_job("outer.sh", inner, properties={"inner": str(path)})
+    assert job.process.stdout is not None
+    assert b"inner ended with 4\nthe neighbour lives\n" in job.process.stdout.read()
+    assert job.finish() == 0
+
+
+def test_a_missing_session_directory_ends_the_job_at_once(
+    run_job: RunJob, made: Made, tmp_path: Path
+) -> None:
+    job = run_job("t.sh", made(bash("hpcbridge_run true")))
+    assert job.finish() == 0
+    script = (job.directory / "job.sh").read_text()
+    moved = tmp_path / "moved"
+    job.directory.rename(moved)
+    again = Job(moved, script, dict(os.environ))
+    output, _ = again.process.communicate()
+    assert again.process.returncode == 1
+    assert b"hpcbridge: no session directory on" in output
+
+
+def test_a_port_that_something_uses_is_not_picked(run_job: RunJob, made: Made) -> None:
+    # RANDOM is predictable on purpose here: the same seed gives the same first choice.
+    text = bash("hpcbridge_run sleep 1009").replace("\n", "\nRANDOM=42\n", 1)
+    first = run_job("t.sh", made(text))
+    until(lambda: "port" in first.status, "the port")
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::")):
+        port = int(first.status["port"])
+        first.terminate()
+        with socket.create_server((address, port), family=family):
+            again = run_job("t.sh", made(text))
+            until(lambda job=again: "port" in job.status, "another port")
+            assert int(again.status["port"]) != port
+            again.terminate()
+        first = run_job("t.sh", made(text))
+        until(lambda job=first: job.status.keys() == {"port"}, "the first port again")

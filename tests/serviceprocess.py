@@ -1,0 +1,83 @@
+"""The service as its users run it: a process, a configuration file, a port."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import tomli_w
+
+READY = re.compile(r"^hpcbridge ready on (http://\S+)/$")
+
+
+class ServiceProcess:
+    """``hpcbridge serve`` with a given configuration; use it in a ``with`` block."""
+
+    def __init__(
+        self, folder: Path, config: dict[str, Any] | Path, *arguments: str, **environment: str
+    ) -> None:
+        self.folder = folder
+        self.url = ""
+        self._arguments = arguments
+        self._environment = environment
+        if isinstance(config, Path):
+            self.config = config
+        else:
+            self.config = folder / "hpcbridge.toml"
+            self.config.write_text(tomli_w.dumps(config))
+
+    def __enter__(self) -> "ServiceProcess":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Return when it accepts requests; what it says goes to ``service.log``."""
+        command = [sys.executable, "-m", "hpcbridge", "serve", str(self.config), *self._arguments]
+        with (self.folder / "service.log").open("a") as log:
+            self.process = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=os.environ | self._environment,
+            )
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if found := READY.match(line.rstrip("\n")):
+                self.url = found[1]
+                break
+        else:
+            self.process.wait()
+            raise RuntimeError(f"the service did not start: {self.log}")
+        # Whatever else it prints must not fill the pipe.
+        threading.Thread(target=self.process.stdout.read, daemon=True).start()
+
+    @property
+    def log(self) -> str:
+        """All that it logged."""
+        return (self.folder / "service.log").read_text()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 40) -> int:
+        """End it by a signal; its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(timeout)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+
+    def client(self, timeout: float = 90) -> httpx.AsyncClient:
+        """An HTTP client for it."""
+        return httpx.AsyncClient(base_url=self.url, timeout=timeout)

@@ -1,0 +1,401 @@
+"""The service as a real process: how it starts, stops, fails, and takes up what was left."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+Serve = Callable[..., Any]
+
+
+def until(probe: Callable[[], Any], what: str, seconds: float = 15) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (answer := probe()):
+        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
+        time.sleep(0.02)
+    return answer
+
+
+def sentences(service: Any) -> list[str]:
+    """What a service that did not start said: a sentence or two, and exit status 1."""
+    assert service.wait() == 1
+    assert "Traceback" not in service.stderr
+    said = [line for line in service.stderr.splitlines() if line.startswith("hpcbridge: ")]
+    assert service.stderr.strip().splitlines() == said, service.stderr
+    return said
+
+
+def accepts(address: tuple[str, int]) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(address, 2):
+        return True
+    return False
+
+
+def local_end(service: Any, session_id: str) -> tuple[str, int]:
+    """Where the front end must connect, as the database has it."""
+    connection = sqlite3.connect(service.site.state_dir / "hpcbridge.sqlite")
+    query = "SELECT address FROM sessions WHERE id = ?"
+    (address,) = connection.execute(query, (session_id,)).fetchone()
+    connection.close()
+    host, _, port = address.rpartition(":")
+    return host, int(port)
+
+
+def nothing_left(site: Any) -> bool:
+    """No process, no session directory, no map line, no socket."""
+    lines = [path.read_text() for path in site.root.glob("map/*")]
+    sockets = list((site.state_dir / "sockets").glob("*"))
+    return not (site.processes() or site.directories() or any(lines) or sockets)
+
+
+# -- starting
+
+
+def test_it_says_where_it_listens_once_it_accepts_requests(site: Any, serve: Serve) -> None:
+    site.write()
+    service = serve()
+    assert re.fullmatch(r"http://127\.0\.0\.1:[0-9]+/", service.url)
+    assert service.client.get("/openapi.json").status_code == 200
+    assert service.client.get("/").headers["content-type"].startswith("text/html")
+    assert stat.S_IMODE(site.state_dir.stat().st_mode) == 0o700
+    assert service.end() == 0
+    assert service.stderr == ""
+
+
+def test_a_busy_port_is_told_in_a_sentence(site: Any, serve: Serve) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        site.write(server={"port": port})
+        (said,) = sentences(serve(ready=False))
+    assert f"cannot listen on port {port} of 127.0.0.1: Address already in use" in said
+    assert "HPCBRIDGE_SERVER__PORT" in said
+
+
+def test_a_port_that_somebody_has_only_bound_is_busy_too(site: Any, serve: Serve) -> None:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        site.write(server={"port": other.getsockname()[1]})
+        service = serve()
+        with pytest.raises(OSError, match="Address already in use"):
+            other.listen()
+        assert service.client.get("/openapi.json").status_code == 200
+
+
+def test_the_port_of_the_command_line_stands_above_all(site: Any, serve: Serve) -> None:
+    site.write(server={"port": 1})
+    service = serve("--port", "0", HPCBRIDGE_SERVER__PORT="2")
+    assert not service.url.endswith((":1/", ":2/", ":0/"))
+
+
+def test_a_host_that_is_none_is_told(site: Any, serve: Serve) -> None:
+    site.write(server={"host": "x" * 70 + ".example.org"})
+    (said,) = sentences(serve(ready=False))
+    assert "server.port: cannot listen" in said
+
+
+def test_two_services_cannot_share_a_state_directory(site: Any, serve: Serve) -> None:
+    site.write()
+    serve()
+    (said,) = sentences(serve(ready=False))
+    assert "Another hpcbridge is running" in said
+    assert str(site.state_dir) in said
+
+
+def test_a_state_directory_that_cannot_be_made_is_told(site: Any, serve: Serve) -> None:
+    (site.root / "file").write_text("")
+    site.write(server={"state_dir": "file/state"})
+    (said,) = sentences(serve(ready=False))
+    assert "server.state_dir" in said
+    assert "cannot be written: Not a directory" in said
+
+
+def test_a_map_that_cannot_be_written_is_told(site: Any, serve: Serve) -> None:
+    site.write(frontend={"map_file": "missing/map"})
+    (said,) = sentences(serve(ready=False))
+    assert "Cannot write the session map" in said
+
+
+def test_a_database_that_is_none_is_told(site: Any, serve: Serve) -> None:
+    site.write()
+    site.state_dir.mkdir()
+    (site.state_dir / "hpcbridge.sqlite").write_text("no database" * 100)
+    (said,) = sentences(serve(ready=False))
+    assert "cannot be opened" in said
+
+
+def test_content_that_is_not_there_is_told(site: Any, serve: Serve) -> None:
+    site.write(server={"content": "missing"})
+    (said,) = sentences(serve(ready=False))
+    assert "server.content" in said
+
+
+def test_a_group_that_is_not_there_is_told(site: Any, serve: Serve) -> None:
+    site.write(frontend={"group": "nosuchgroup"})
+    (said,) = sentences(serve(ready=False))
+    assert "there is no group 'nosuchgroup'" in said
+
+
+def test_a_state_directory_too_deep_for_sockets_is_told(site: Any, serve: Serve) -> None:
+    site.write(frontend={"local_end": "unix"}, server={"state_dir": "x" * 100})
+    (said,) = sentences(serve(ready=False))
+    assert "frontend.socket_dir" in said
+
+
+# -- stopping
+
+
+def test_sigterm_leaves_sessions_running_and_the_next_service_has_them(
+    site: Any, serve: Serve
+) -> None:
+    site.write()
+    first = serve()
+    session_id = first.post({"application": "cone"}).json()["id"]
+    address = local_end(first, session_id)
+    assert accepts(address)
+    assert first.end(signal.SIGTERM) == 0
+    assert site.processes()
+    assert not accepts(address)
+
+    second = serve()
+    until(lambda: accepts(address), "the session's old local port")
+    assert second.state(session_id) == "ready"
+    assert second.client.delete(f"/paraview/{session_id}").status_code == 200
+    until(lambda: nothing_left(site), "the end of everything")
+    assert second.end() == 0
+    assert "Traceback" not in second.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_with_end_sessions_nothing_is_left(site: Any, serve: Serve, number: int) -> None:
+    (site.root / "map").mkdir()
+    site.write(frontend={"map_file": "map/sessions"})
+    service = serve("--end-sessions")
+    ids = [service.post({"application": "cone"}).json()["id"] for _ in range(2)]
+    ends = [local_end(service, session_id) for session_id in ids]
+    assert service.end(number) == 0
+    assert nothing_left(site)
+    assert not any(accepts(address) for address in ends)
+    assert "Traceback" not in service.stderr
+
+
+def test_a_launch_that_waits_is_answered_when_the_service_stops(site: Any, serve: Serve) -> None:
+    site.write()
+    service = serve("--end-sessions")
+    replies: list[httpx.Response] = []
+    thread = threading.Thread(target=lambda: replies.append(service.post({"application": "late"})))
+    thread.start()
+    until(site.processes, "the application")
+    service.process.send_signal(signal.SIGTERM)
+    thread.join(20)
+    assert service.wait() == 0
+    assert replies[0].status_code == 503
+    assert "The service is stopping" in replies[0].json()["error"]
+    assert nothing_left(site)
+    assert "Traceback" not in service.stderr
+
+
+# -- after a crash
+
+
+def test_after_a_kill_the_next_service_takes_everything_up(site: Any, serve: Serve) -> None:
+    (site.root / "map").mkdir()
+    map_file = site.root / "map/sessions"
+    site.write(frontend={"map_file": "map/sessions"})
+    first = serve()
+    session_id = first.post({"application": "cone"}).json()["id"]
+    address = local_end(first, session_id)
+    line = f"{session_id} {address[0]}:{address[1]}\n"
+    assert map_file.read_text() == line
+    waiting = first.post({"application": "late"}, headers={"Prefer": "respond-async"}).json()["id"]
+    until(lambda: first.state(waiting) == "starting", "the second session to start")
+    assert first.end(signal.SIGKILL) == -signal.SIGKILL
+    map_file.write_text(f"stale{'x' * 30} 127.0.0.1:1\n{line}")
+
+    second = serve()
+    until(lambda: map_file.read_text() == line, "a true map")
+    assert accepts(address)
+    assert second.state(session_id) == "ready"
+    assert second.state(waiting) == "starting"
+    for each in (session_id, waiting):
+        assert second.client.delete(f"/paraview/{each}").status_code == 200
+    until(lambda: nothing_left(site), "the end of everything")
+    assert second.end() == 0
+    assert "Traceback" not in second.stderr
+
+
+def test_a_session_that_ended_while_no_service_ran_is_told_so(site: Any, serve: Serve) -> None:
+    site.write()
+    first = serve()
+    session_id = first.post({"application": "cone"}).json()["id"]
+    first.end(signal.SIGKILL)
+    site.end_processes()
+    second = serve()
+    until(lambda: second.state(session_id) == "ended", "the session's end")
+    reply = second.client.get(f"/paraview/{session_id}").json()
+    assert reply["reason"] in ("failed", "cancelled")
+    assert "error" in reply
+    assert "sessionURL" not in reply
+    until(lambda: nothing_left(site), "the end of everything")
+
+
+def test_stale_sockets_are_removed_and_those_of_sessions_are_opened_again(
+    site: Any, serve: Serve
+) -> None:
+    directory = Path(f"/tmp/hpcb-{os.getpid()}")  # a short name: sockets allow 107 bytes
+    site.write(frontend={"local_end": "unix", "socket_dir": str(directory)})
+    try:
+        first = serve()
+        session_id = first.post({"application": "cone"}).json()["id"]
+        path = directory / f"{session_id}.sock"
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        first.end(signal.SIGKILL)
+        stale = directory / f"{'x' * 40}.sock"
+        stale.touch()
+        assert path.exists()
+        second = serve()
+
+        def reached() -> bool:
+            with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(OSError):
+                client.connect(str(path))
+                return True
+            return False
+
+        until(reached, "the session's socket")
+        assert not stale.exists()
+        second.client.delete(f"/paraview/{session_id}")
+        until(lambda: not list(directory.iterdir()), "no socket left")
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def test_an_application_that_is_no_longer_configured_is_ended(site: Any, serve: Serve) -> None:
+    site.write()
+    first = serve()
+    session_id = first.post({"application": "cone"}).json()["id"]
+    first.end()
+    site.write(applications={"cone": None})
+    second = serve()
+    until(lambda: second.state(session_id) == "ended", "the session's end")
+    until(lambda: nothing_left(site), "the end of everything")
+    assert "Traceback" not in second.stderr
+
+
+# -- applications that go wrong
+
+
+@pytest.mark.parametrize(
+    ("application", "status", "said"),
+    [
+        ("crash", 502, "exit status 7.\nThe last lines of its output:\ncannot open display: mist"),
+        ("mute", 504, "its output lacks 'Starting factory'.\nThe last lines of its output:\nstill"),
+        ("missing", 502, "exit status 127.\nThe last lines of its output:\n"),
+    ],
+)
+def test_an_application_that_goes_wrong_is_told_and_leaves_nothing(
+    failing: Any, application: str, status: int, said: str
+) -> None:
+    reply = failing.post({"application": application})
+    assert reply.status_code == status
+    assert said in reply.json()["error"]
+    assert set(reply.json()) == {"error"}
+    until(lambda: nothing_left(failing.site), "the end of everything")
+    connection = sqlite3.connect(failing.site.state_dir / "hpcbridge.sqlite")
+    rows = connection.execute("SELECT state, secret, address FROM sessions").fetchall()
+    connection.close()
+    assert set(rows) == {("ended", None, None)}
+    assert "Traceback" not in failing.stderr
+
+
+@pytest.fixture(scope="module")
+def failing(shared_site: Any, shared_service: Any) -> Any:
+    (shared_site.root / "map").mkdir()
+    return shared_service
+
+
+def test_a_template_that_is_not_there_is_told(site: Any, serve: Serve) -> None:
+    templates = site.root / "templates"
+    templates.mkdir()
+    (templates / "typo.sh").write_text("#!/bin/bash\n{% if %}\n")
+    (templates / "unknown.sh").write_text("#!/bin/bash\necho {{ app.programm }}\n")
+    (templates / "latin.sh").write_bytes(b"#!/bin/bash\n# gr\xfc\xdfe\n")
+    cone = site.config["applications"]["cone"]
+    site.write(
+        template_dirs=["templates"],
+        applications={
+            name: {**cone, "template": f"{name}.sh"}
+            for name in ("typo", "unknown", "latin", "missing", "../x")
+            if "/" not in name
+        },
+    )
+    service = serve()
+    for name, said in {
+        "typo": "typo.sh",
+        "unknown": "app.programm is not defined",
+        "latin": "not UTF-8",
+        "missing": "was not found",
+    }.items():
+        reply = service.post({"application": name})
+        assert reply.status_code == 500
+        assert said in reply.json()["error"]
+    until(lambda: nothing_left(site), "the end of everything")
+    assert "Traceback" not in service.stderr
+
+
+def test_a_session_root_that_cannot_be_written_is_told(site: Any, serve: Serve) -> None:
+    (site.root / "file").write_text("")
+    site.write(clusters={"here": {"session_root": str(site.root / "file")}})
+    service = serve()
+    reply = service.post({"application": "cone"})
+    assert reply.status_code >= 500
+    assert "cannot be written: Not a directory" in reply.json()["error"]
+
+
+def test_a_session_takes_no_secret_of_the_service_along(site: Any, serve: Serve) -> None:
+    site.write()
+    service = serve(HPCBRIDGE_STORE__KEEP_ENDED="12345", SITE_PASSWORD="pa55word")
+    reply = service.post({"application": "cone"}).json()
+    assert site.processes()
+    for pid in site.processes():
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        assert b"pa55word" not in environment
+        assert reply["secret"].encode() not in environment + command
+    assert reply["secret"] not in service.stderr
+
+
+def test_a_client_that_hangs_up_leaves_no_traceback(site: Any, serve: Serve) -> None:
+    site.write()
+    service = serve()
+    url = httpx.URL(service.url)
+    head = b"POST /paraview HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+    body = json.dumps({"application": "cone"}).encode()
+    for sent in (b"POST", head, head + body[:5], head.replace(b"1000", b"%d" % len(body)) + body):
+        with socket.create_connection((url.host, url.port)) as client:
+            client.sendall(sent)
+    assert service.client.get("/openapi.json").status_code == 200
+    until(site.processes, "the session of the one whole request")
+    assert service.end() == 0
+    assert service.stderr.count("Traceback") == 0
+
+
+def test_the_module_and_the_command_are_the_same() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "hpcbridge", "--version"], capture_output=True, text=True, check=True
+    )
+    assert re.fullmatch(r"hpcbridge [0-9.]+\n", ran.stdout)

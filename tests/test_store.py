@@ -1,0 +1,400 @@
+"""The database of sessions, on real SQLite files."""
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import stat
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from hpcbridge import store as store_module
+from hpcbridge.errors import StoreError
+from hpcbridge.schedulers.base import EndReason
+from hpcbridge.store import SessionRow, State, Store
+
+SECRET = "s3cret-s3cret-s3cret-s3cret"
+HEAD = "0001"
+
+
+def row(session_id: str = "a" * 40, **columns: Any) -> SessionRow:
+    given = {
+        "secret": SECRET,
+        "application": "cone",
+        "cluster": "here",
+        "job_name": f"hpcb-{session_id[:24]}",
+    }
+    return SessionRow(id=session_id, **(given | columns))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "hpcbridge.sqlite"
+
+
+@pytest.fixture
+def url(path: Path) -> str:
+    return f"sqlite+aiosqlite:///{path}"
+
+
+@pytest_asyncio.fixture
+async def store(url: str) -> AsyncIterator[Store]:
+    store = await Store.open(url)
+    yield store
+    await store.close()
+
+
+async def refused(url: str) -> str:
+    with pytest.raises(StoreError) as caught:
+        await Store.open(url)
+    return str(caught.value)
+
+
+def dump(path: Path) -> list[str]:
+    connection = sqlite3.connect(path)
+    try:
+        return list(connection.iterdump())
+    finally:
+        connection.close()
+
+
+# -- opening
+
+
+async def test_an_empty_database_gets_the_newest_schema(store: Store, path: Path) -> None:
+    text = "\n".join(dump(path))
+    assert "CREATE TABLE sessions" in text
+    assert f"'{HEAD}'" in text
+
+
+async def test_the_migrations_make_what_the_models_say(store: Store, path: Path) -> None:
+    connection = sqlite3.connect(path)
+    made = {
+        (name, bool(needed))
+        for _, name, _, needed, _, _ in connection.execute("PRAGMA table_info(sessions)")
+    }
+    connection.close()
+    table = SessionRow.metadata.tables["sessions"]
+    assert {name for name, _ in made} == set(table.columns.keys())
+    loose = {name for name, needed in made if not needed}
+    assert {column.name for column in table.columns if column.nullable} <= loose
+
+
+async def test_opening_again_changes_nothing(url: str, path: Path) -> None:
+    first = await Store.open(url)
+    await first.add(row())
+    await first.close()
+    before = dump(path)
+    second = await Store.open(url)
+    assert (await second.get("a" * 40)) is not None
+    await second.close()
+    assert dump(path) == before
+
+
+async def test_a_newer_database_is_refused_and_left_alone(url: str, path: Path) -> None:
+    store = await Store.open(url)
+    await store.add(row())
+    await store.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    before = dump(path)
+    said = await refused(url)
+    assert "newer hpcbridge" in said
+    assert str(path) in said
+    assert dump(path) == before
+
+
+async def test_a_database_of_another_program_is_refused_and_left_alone(
+    url: str, path: Path
+) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE sessions (x)")
+    connection.close()
+    before = dump(path)
+    assert "sessions already exists" in await refused(url)
+    assert dump(path) == before
+
+
+async def test_a_file_that_is_no_database_is_refused(url: str, path: Path) -> None:
+    path.write_bytes(b"not a database at all " * 100)
+    said = await refused(url)
+    assert "not a database" in said
+    assert path.read_bytes() == b"not a database at all " * 100
+
+
+async def test_a_damaged_database_is_told(url: str, path: Path) -> None:
+    store = await Store.open(url)
+    await store.add(row())
+    await store.close()
+    content = bytearray(path.read_bytes())
+    content[100:] = os.urandom(len(content) - 100)
+    path.write_bytes(content)
+    assert "cannot be opened" in await refused(url)
+
+
+async def test_a_directory_that_is_not_there_is_told(tmp_path: Path) -> None:
+    said = await refused(f"sqlite+aiosqlite:///{tmp_path}/missing/x.sqlite")
+    assert "cannot be opened: No such file" in said
+
+
+async def test_a_directory_in_place_of_the_file_is_told(path: Path, url: str) -> None:
+    path.mkdir()
+    assert "cannot be opened" in await refused(url)
+
+
+@contextlib.contextmanager
+def no_superuser(directory: str) -> Iterator[None]:
+    """Run as the account "nobody", who gets the directory, where we are the superuser."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for each in (directory, *(str(inner) for inner in Path(directory).iterdir())):
+        os.chown(each, 65534, 65534)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+async def test_a_read_only_file_is_told() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "hpcbridge.sqlite"
+        await (await Store.open(f"sqlite+aiosqlite:///{path}")).close()
+        path.chmod(0o400)
+        with no_superuser(directory):
+            said = await refused(f"sqlite+aiosqlite:///{path}")
+        assert "Permission denied" in said
+
+
+async def test_a_database_that_cannot_be_written_says_so_at_the_first_change(
+    url: str, path: Path
+) -> None:
+    store = await Store.open(url)
+    async with store._engine.begin() as connection:
+        await connection.exec_driver_sql("PRAGMA query_only = 1")
+    with pytest.raises(StoreError, match="readonly database") as caught:
+        await store.add(row())
+    assert SECRET not in str(caught.value)
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense",
+        "",
+        "sqlite:///x.sqlite",
+        "nosuchthing://user:p4ssw0rd@host/db",
+        "postgresql+nosuchdriver://user:p4ssw0rd@host/db",
+        "mysql+aiomysql://user:p4ssw0rd@host:port/db",
+    ],
+)
+async def test_an_address_that_leads_nowhere_is_told_without_its_password(url: str) -> None:
+    said = await refused(url)
+    assert said.startswith("store.url: ")
+    assert "p4ssw0rd" not in said
+
+
+async def test_odd_characters_in_the_state_directory_are_only_characters(
+    site: Any, tmp_path: Path
+) -> None:
+    directory = tmp_path / "a ?b=1 #c %20 ü"
+    directory.mkdir()
+    store = await Store.open(site.settings(server={"state_dir": str(directory)}).store_url)
+    await store.close()
+    assert [each.name for each in directory.iterdir()] == ["hpcbridge.sqlite"]
+
+
+async def test_a_migration_that_fails_leaves_nothing(
+    url: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate = store_module._migrate
+
+    def cut_off(connection: Any) -> None:
+        migrate(connection)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store_module, "_migrate", cut_off)
+    assert "No space left on device" in await refused(url)
+    assert [line for line in dump(path) if "CREATE" in line] == []
+    monkeypatch.undo()
+    await (await Store.open(url)).close()
+
+
+# -- privacy
+
+
+def _modes(path: Path) -> dict[str, int]:
+    return {
+        each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.glob(f"{path.name}*")
+    }
+
+
+async def test_only_the_service_can_read_the_files(url: str, path: Path) -> None:
+    before = os.umask(0)
+    try:
+        store = await Store.open(url)
+        await store.add(row())
+        names = {path.name, f"{path.name}-wal", f"{path.name}-shm"}
+        assert _modes(path) == dict.fromkeys(names, 0o600)
+        await store.close()
+    finally:
+        os.umask(before)
+
+
+async def test_a_file_that_others_could_read_is_closed_to_them(url: str, path: Path) -> None:
+    await (await Store.open(url)).close()
+    path.chmod(0o644)
+    store = await Store.open(url)
+    await store.add(row())
+    assert set(_modes(path).values()) == {0o600}
+    await store.close()
+
+
+async def test_errors_hold_no_secret(store: Store) -> None:
+    await store.add(row())
+    with pytest.raises(StoreError) as caught:
+        await store.add(row())
+    said = [str(each) for each in (caught.value, caught.value.__cause__)]
+    assert "UNIQUE constraint failed" in said[0]
+    assert not any(SECRET in each for each in said)
+
+
+# -- rows
+
+
+async def test_what_is_written_comes_back_in_its_types(url: str) -> None:
+    store = await Store.open(url)
+    written = row(
+        parameters={"file": "a'; DROP TABLE sessions; --", "level": 3, "half": 0.5, "on": True},
+        state=State.ENDED,
+        reason=EndReason.OUT_OF_MEMORY,
+        log_tail="größer ☃ 𝄞",
+        submitting_at=1.5,
+        exit_status=-9,
+    )
+    await store.add(written)
+    await store.close()
+    store = await Store.open(url)
+    found = await store.get("a" * 40)
+    await store.close()
+    assert found is not None
+    assert found.state is State.ENDED
+    assert found.reason is EndReason.OUT_OF_MEMORY
+    assert found.parameters == written.parameters
+    assert found.parameters["on"] is True
+    assert found.log_tail == "größer ☃ 𝄞"
+    assert (found.submitting_at, found.exit_status, found.job_id) == (1.5, -9, None)
+    assert found.job_ended is False
+
+
+async def test_enums_are_stored_as_their_words(store: Store, path: Path) -> None:
+    await store.add(row(state=State.READY, reason=EndReason.TIMED_OUT))
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT state, reason FROM sessions").fetchall() == [
+        ("ready", "timed_out")
+    ]
+    connection.close()
+
+
+async def test_a_change_is_in_the_database_and_in_the_row(store: Store) -> None:
+    mine = row()
+    await store.add(mine)
+    await store.update(mine, state=State.QUEUED, job_id="17", queued_at=2.0)
+    assert (mine.state, mine.job_id) == (State.QUEUED, "17")
+    found = await store.get(mine.id)
+    assert found is not None
+    assert found.state is State.QUEUED
+    assert (found.job_id, found.queued_at, found.secret) == ("17", 2.0, SECRET)
+
+
+async def test_a_change_touches_no_other_session(store: Store) -> None:
+    one, two = row("1" * 40), row("2" * 40)
+    await store.add(one)
+    await store.add(two)
+    await store.update(one, state=State.ENDED, secret=None)
+    found = await store.get(two.id)
+    assert found is not None
+    assert (found.state, found.secret) == (State.SUBMITTING, SECRET)
+
+
+async def test_an_unknown_session_is_none(store: Store) -> None:
+    for session_id in ("nobody", "", "x" * 100_000, "' OR 1=1 --", "nul\0"):
+        assert await store.get(session_id) is None
+
+
+async def test_unfinished_are_those_that_live_or_may_still_have_a_job(store: Store) -> None:
+    states = {state: str(number) * 40 for number, state in enumerate(State)}
+    for state, session_id in states.items():
+        await store.add(row(session_id, state=state))
+    await store.add(row("f" * 40, state=State.ENDED, job_ended=True))
+    found = {each.id for each in await store.unfinished()}
+    assert found == set(states.values())
+
+
+async def test_pruning_forgets_old_sessions_whose_jobs_are_gone(store: Store) -> None:
+    old = time.time() - 100
+    rows = {
+        "old": row("0" * 40, state=State.ENDED, ended_at=old, job_ended=True),
+        "recent": row("1" * 40, state=State.ENDED, ended_at=time.time(), job_ended=True),
+        "job left": row("2" * 40, state=State.ENDED, ended_at=old),
+        "alive": row("3" * 40, state=State.READY, ready_at=old),
+    }
+    for each in rows.values():
+        await store.add(each)
+    await store.prune(50)
+    left = {name for name, each in rows.items() if await store.get(each.id)}
+    assert left == {"recent", "job left", "alive"}
+
+
+async def test_many_writers_do_not_lock_each_other_out(store: Store) -> None:
+    rows = [row(f"{number:040}", job_name=f"hpcb-{number:024}") for number in range(60)]
+    await asyncio.gather(*(store.add(each) for each in rows))
+    await asyncio.gather(
+        *(store.update(each, state=State.QUEUED) for each in rows),
+        *(store.unfinished() for _ in range(20)),
+    )
+    assert all(each.state is State.QUEUED for each in await store.unfinished())
+
+
+async def test_a_database_locked_by_another_program_is_told_and_usable_afterwards(
+    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = row()
+    await store.add(mine)
+    async with store._engine.begin() as connection:
+        await connection.exec_driver_sql("PRAGMA busy_timeout = 50")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreError, match="locked") as caught:
+        await store.update(mine, state=State.QUEUED, secret="another-s3cret")
+    assert "s3cret" not in str(caught.value)
+    assert mine.state is State.SUBMITTING
+    assert (await store.get(mine.id)) is not None  # readers are not in the way
+    other.execute("ROLLBACK")
+    other.close()
+    await store.update(mine, state=State.QUEUED)
+    assert mine.state is State.QUEUED
+
+
+async def test_a_cancelled_write_holds_nobody_up(store: Store) -> None:
+    tasks = [
+        asyncio.create_task(store.add(row(f"{number:040}", job_name=f"hpcb-{number:024}")))
+        for number in range(20)
+    ]
+    await asyncio.sleep(0)
+    for task in tasks[::2]:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    async with asyncio.timeout(5):
+        await store.add(row())
+    ids = {each.id for each in await store.unfinished()}
+    assert {f"{number:040}" for number in range(1, 20, 2)} < ids
