@@ -20,7 +20,7 @@ class Bridge:
     def __init__(self, folder: Path, config: dict[str, Any], root: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._process = ServiceProcess(folder, config, "--end-sessions")
-        self._root = root
+        self.root = root
         self.url = ""
 
     def __enter__(self) -> "Bridge":
@@ -48,15 +48,15 @@ class Bridge:
         self.end(session_id)
         return Run(answered - sent, parts)
 
-    def ends(self, session_id: str) -> dict[str, float]:
+    def ends(self, session_id: str, *, ready_line: float | None = None) -> dict[str, float]:
         """When the parts of a launch ended, in seconds since the epoch.
 
-        hpcbridge tells all but when the ready line was written: that is the log's own time, so
-        this has to be asked before the application writes more.
+        hpcbridge tells all but when the ready line was written. That is ``ready_line``, or the
+        log's own time where the application writes no more after it.
         """
         times = self._client.get(f"/paraview/{session_id}").json()["times"]
-        logs = list(self._root.glob("*/output.log"))
-        written = logs[0].stat().st_mtime if len(logs) == 1 else times["starting"]
+        logs = list(self.root.glob("*/output.log"))
+        written = ready_line or logs[0].stat().st_mtime
         return {
             "submit": times["queued"],
             "queue": times["starting"],
@@ -71,4 +71,4 @@ class Bridge:
 
     def until_gone(self) -> None:
         """Wait until no session's directory is left: hpcbridge removes it after the job."""
-        until(lambda: not any(self._root.glob("*")), "the session is gone")
+        until(lambda: not any(self.root.glob("*")), "the session is gone")

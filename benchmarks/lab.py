@@ -10,9 +10,11 @@ from typing import Any
 
 from benchmarks.figures import Unavailable
 from benchmarks.waiting import until
+from scripts import software
 from testbed import cluster
 from testbed.handle import Testbed
 
+ROOT = Path(__file__).resolve().parent.parent
 FOLDER = "benchmarks"
 """Below alice's home: the instant application, and the output of the peer's jobs."""
 
@@ -36,6 +38,10 @@ class Lab:
         for program in programs:
             copy = Path(shutil.copy(program, self.folder))
             os.chown(copy, account.pw_uid, account.pw_gid)
+
+    def install_software(self) -> None:
+        """VTK and wslink for the nodes, as the demonstration and the tests have them."""
+        software.install_on_cluster(ROOT)
 
     def idle(self) -> None:
         """Wait until no job is left and every node is free again."""

@@ -22,6 +22,9 @@ OUTPUT_LIMIT = 16 * 2**20
 # a handle older than this (seconds) is opened anew.
 HANDLE_AGE = 0.5
 
+READ_LIMIT = 10.0
+"""Seconds that a file may take to answer."""
+
 # Bytes that any server gives in one reply. What is new in a log is seldom more, and asyncssh splits
 # a longer read into many requests, most of them beyond the end.
 BLOCK = 16384
@@ -134,7 +137,7 @@ class SSHTransport:
         ):
             self._files.clear()
             try:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(READ_LIMIT):
                     self._sftp = await connection.start_sftp_client()
             except (asyncssh.Error, OSError, TimeoutError) as error:
                 raise ClusterUnreachable(
@@ -146,7 +149,7 @@ class SSHTransport:
     async def _read(self, sftp: asyncssh.SFTPClient, wanted: Slice) -> bytes | None:
         # Taken out while it is in use: whoever reads the same file meanwhile opens it again.
         held = self._files.pop(wanted.path, None)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(READ_LIMIT):
             try:
                 if held is not None and time.monotonic() - held.opened > HANDLE_AGE:
                     old, held = held, None

@@ -202,7 +202,7 @@ async def test_jobs_do_not_inherit_the_services_secrets_or_ignored_signals(
 ) -> None:
     monkeypatch.setenv("HPCBRIDGE_STORE__URL", "postgresql://u:s3cret@h/d")
     runner = bench.runner()
-    request = bench.request("env; ls -l /proc/self/fd | wc -l; grep SigIgn /proc/$$/status")
+    request = bench.request("env; ls -l /proc/self/fd | wc -l; grep SigIgn /proc/self/status")
     await until_state(runner, await runner.submit(request))
     text = (Path(request.directory) / "scheduler.out").read_text()
     assert "s3cret" not in text
@@ -416,8 +416,9 @@ async def test_an_earlier_exit_status_is_not_taken_for_a_later_jobs(bench: Bench
     directory.mkdir()
     (directory / "1.exit").write_text("0")
     runner = bench.runner()
-    job_id = await runner.submit(bench.request(STUBBORN))
-    assert job_id == "1"
+    request = bench.request(STUBBORN)
+    assert await runner.submit(request) == "1"
+    await until((Path(request.directory) / "child").exists)
     await cancel_all(runner)
     assert (await runner.list_jobs()).jobs["1"].exit_status is None
 
@@ -430,7 +431,9 @@ from hpcbridge.schedulers.local import LocalScheduler
 
 async def main(watcher):
     if watcher:
-        asyncio.get_event_loop_policy().set_child_watcher(getattr(asyncio, watcher)())
+        watching = getattr(asyncio, watcher)()
+        watching.attach_loop(asyncio.get_running_loop())
+        asyncio.get_event_loop_policy().set_child_watcher(watching)
     runner = LocalScheduler(Path(sys.argv[1]), slots=1, queue=1)
     await runner.submit(JobRequest(*sys.argv[2:5]))
     await runner.close()
@@ -489,11 +492,9 @@ async def test_ended_jobs_are_forgotten_after_a_while_but_ids_are_not_used_again
     monkeypatch.setattr(local, "REMEMBER", 0.0)
     two = await runner.submit(bench.request("true"))
     await until_state(runner, two)
-    assert one not in (await runner.list_jobs()).jobs
-    assert sorted(path.name for path in (bench.root / "runner").iterdir()) == [
-        f"{two}.exit",
-        f"{two}.json",
-    ]
+    await until(lambda: int(one) not in runner._jobs)
+    kept = {f"{two}.exit", f"{two}.json"}
+    await until(lambda: {path.name for path in (bench.root / "runner").iterdir()} == kept)
     await runner.close()
     assert int(await bench.runner().submit(bench.request("true"))) > int(two)
     await until_state(bench.runners[-1], "3")

@@ -1,0 +1,55 @@
+"""Both transports: the same tests run over each of them."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from hpcbridge.config import SSHSettings
+from hpcbridge.ssh import SSHHost
+from hpcbridge.transports.base import Transport
+from hpcbridge.transports.local import LocalTransport
+from hpcbridge.transports.ssh import SSHTransport
+from tests.sshpeer import SSHPeer
+
+
+@pytest.fixture
+def peer(tmp_path: Path) -> Iterator[SSHPeer]:
+    directory = tmp_path / "peer"
+    directory.mkdir()
+    with SSHPeer(directory) as peer:
+        yield peer
+
+
+@pytest.fixture
+def settings(peer: SSHPeer) -> SSHSettings:
+    return SSHSettings(
+        host=peer.host,
+        port=peer.port,
+        user=peer.user,
+        known_hosts=peer.known_hosts,
+        identity_files=[peer.client_key],
+        connect_timeout=2,
+    )
+
+
+@pytest.fixture
+async def host(settings: SSHSettings) -> AsyncIterator[SSHHost]:
+    host = SSHHost(settings)
+    yield host
+    await host.close()
+
+
+@pytest.fixture
+async def ssh(host: SSHHost) -> AsyncIterator[SSHTransport]:
+    transport = SSHTransport(host)
+    yield transport
+    await transport.close()
+
+
+@pytest.fixture(params=["local", "ssh"])
+def transport(request: pytest.FixtureRequest) -> Transport:
+    if request.param == "local":
+        return LocalTransport()
+    found: Transport = request.getfixturevalue("ssh")
+    return found

@@ -1,0 +1,188 @@
+"""The SSH transport against a peer that can be made to fail."""
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+
+import pytest
+
+from hpcbridge.errors import ClusterError, ClusterUnreachable, OutcomeUnknown
+from hpcbridge.ssh import SSHHost
+from hpcbridge.transports import ssh as ssh_module
+from hpcbridge.transports.base import Slice, StagedFile
+from hpcbridge.transports.ssh import SSHTransport
+from tests.sshpeer import SSHPeer
+
+
+async def test_a_connection_that_drops_while_a_command_runs_leaves_its_outcome_unknown(
+    ssh: SSHTransport, peer: SSHPeer, tmp_path: Path
+) -> None:
+    running = asyncio.create_task(
+        ssh.run(["sh", "-c", f"touch {tmp_path}/up; sleep 60"], timeout=30)
+    )
+    deadline = time.monotonic() + 10
+    while not (tmp_path / "up").exists():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+    peer.drop()
+    with pytest.raises(OutcomeUnknown, match="was lost while sh ran"):
+        async with asyncio.timeout(10):
+            await running
+
+
+async def test_the_next_command_after_a_drop_connects_again(
+    ssh: SSHTransport, peer: SSHPeer
+) -> None:
+    assert (await ssh.run(["echo", "1"], timeout=5)).out == "1\n"
+    peer.drop()
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            assert (await ssh.run(["echo", "2"], timeout=5)).out == "2\n"
+        except ClusterUnreachable:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+        else:
+            break
+    assert peer.connections == 2
+
+
+async def test_files_are_read_again_after_a_drop(
+    ssh: SSHTransport, peer: SSHPeer, tmp_path: Path
+) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"hello")
+    wanted = [Slice(str(path), 0, 10)]
+    assert await ssh.read(wanted) == [b"hello"]
+    peer.drop()
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            assert await ssh.read(wanted) == [b"hello"]
+        except ClusterUnreachable:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+        else:
+            break
+
+
+async def test_a_stalled_peer_is_told_in_time(ssh: SSHTransport, peer: SSHPeer) -> None:
+    await ssh.run(["true"], timeout=5)
+    peer.stall()
+    began = time.monotonic()
+    with pytest.raises(OutcomeUnknown, match=r"did not answer within 0.3 s"):
+        await ssh.run(["true"], timeout=0.3)
+    assert time.monotonic() - began < 5
+    peer.resume()
+    assert (await ssh.run(["true"], timeout=10)).exit_status == 0
+
+
+async def test_a_stalled_read_is_told_in_time(
+    ssh: SSHTransport, peer: SSHPeer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh_module, "READ_LIMIT", 0.3)
+    (tmp_path / "log").write_text("x")
+    wanted = [Slice(str(tmp_path / "log"), 0, 10)]
+    await ssh.read(wanted)
+    peer.stall()
+    with pytest.raises(ClusterUnreachable, match="no answer in time"):
+        await ssh.read(wanted)
+    peer.resume()
+    assert await ssh.read(wanted) == [b"x"]
+
+
+async def test_removing_works_although_the_connection_with_its_open_files_was_lost(
+    ssh: SSHTransport, peer: SSHPeer, tmp_path: Path
+) -> None:
+    directory = tmp_path / "s"
+    await ssh.stage(str(directory), {"log": StagedFile(b"x")})
+    await ssh.read([Slice(str(directory / "log"), 0, 10)])
+    peer.drop()
+    deadline = time.monotonic() + 10
+    while directory.exists():
+        assert time.monotonic() < deadline
+        try:
+            await ssh.remove(str(directory))
+        except ClusterError:
+            await asyncio.sleep(0.01)
+
+
+async def test_one_connection_serves_all_who_ask_at_once(
+    ssh: SSHTransport, peer: SSHPeer, tmp_path: Path
+) -> None:
+    (tmp_path / "log").write_text("x")
+    async with asyncio.timeout(20):
+        await asyncio.gather(
+            *(ssh.run(["true"], timeout=15) for _ in range(5)),
+            *(ssh.read([Slice(str(tmp_path / "log"), 0, 10)]) for _ in range(5)),
+            ssh.home(),
+        )
+    assert peer.connections == 1
+
+
+async def test_a_log_that_was_replaced_is_seen_when_its_handle_is_old(
+    ssh: SSHTransport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an NFS client needs it: only opening a file asks the server how long it is now."""
+    path = tmp_path / "log"
+    path.write_bytes(b"old")
+    wanted = [Slice(str(path), 0, 10)]
+    assert await ssh.read(wanted) == [b"old"]
+    path.unlink()
+    path.write_bytes(b"new")
+    assert await ssh.read(wanted) == [b"old"]
+    monkeypatch.setattr(ssh_module, "HANDLE_AGE", 0.0)
+    assert await ssh.read(wanted) == [b"new"]
+
+
+async def test_no_handle_is_left_open_on_the_peer(
+    ssh: SSHTransport, peer: SSHPeer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / f"log{number}" for number in range(5)]
+    for path in paths:
+        path.write_text("x")
+    monkeypatch.setattr(ssh_module, "HANDLE_AGE", 0.0)
+
+    def opened() -> int:
+        found = (each.resolve() for each in Path("/proc/self/fd").iterdir())
+        return sum(each in paths for each in found)
+
+    for _ in range(4):
+        await asyncio.gather(
+            *(ssh.read([Slice(str(path), 0, 9) for path in paths]) for _ in range(3))
+        )
+    assert opened() == len(paths)
+    monkeypatch.setattr(ssh_module, "HANDLE_AGE", 60.0)
+    for path in paths:
+        await ssh.remove(str(path))
+    assert opened() == 0
+
+
+async def test_no_secret_of_a_session_is_in_an_error(
+    ssh: SSHTransport, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    (tmp_path / "s").mkdir()
+    with pytest.raises(ClusterError) as caught:
+        await ssh.stage(str(tmp_path / "s"), {"secret": StagedFile(b"s3cret")})
+    assert "s3cret" not in str(caught.value) + caplog.text
+
+
+async def test_a_home_that_a_noisy_login_shell_hides_is_found(
+    peer: SSHPeer, host: SSHHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = peer.run_process
+    monkeypatch.setattr(
+        peer, "run_process", lambda channel, command: run(channel, f"echo '<<hi>>'; {command}")
+    )
+    assert await SSHTransport(host).home() == str(peer.home)
+
+
+async def test_an_account_without_a_home_is_told(
+    peer: SSHPeer, host: SSHHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = peer.run_process
+    monkeypatch.setattr(peer, "run_process", lambda channel, command: run(channel, "true"))
+    with pytest.raises(ClusterError, match="session_root"):
+        await SSHTransport(host).home()
