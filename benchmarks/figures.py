@@ -1,7 +1,8 @@
 """Runs, their medians, and the ratio of two things that were measured in turn."""
 
 import statistics
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -44,10 +45,15 @@ def parts_of(runs: Sequence[Run]) -> dict[str, Spread]:
     return {name: spread([run.parts[name] for run in runs]) for name in runs[0].parts}
 
 
-def interleave(count: int, **sources: Callable[[], Run]) -> dict[str, list[Run]]:
+def interleave(
+    count: int, sources: Mapping[str, Callable[[], Run]], *, period: float = 0
+) -> dict[str, list[Run]]:
     """Each source once as a warm-up, then ``count`` rounds of all of them in turn.
 
-    The order turns round after each round, so that none is always the first.
+    The order turns round after each round, so that none is always the first. Where something
+    beyond both of two sources acts every ``period`` seconds only, the runs of one round begin at
+    the same phase of it, and the rounds at phases spread evenly: what is waited for it is then the
+    same on both sides.
     """
     names = list(sources)
     for name in names:
@@ -55,6 +61,8 @@ def interleave(count: int, **sources: Callable[[], Run]) -> dict[str, list[Run]]
     runs: dict[str, list[Run]] = {name: [] for name in names}
     for number in range(count):
         for name in names if number % 2 == 0 else reversed(names):
+            if period:
+                time.sleep((number / count * period - time.time()) % period)
             runs[name].append(sources[name]())
     return runs
 

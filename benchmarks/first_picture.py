@@ -1,10 +1,13 @@
 """From the press of the button to the first picture in a browser, cold and warm, in parts."""
 
 import contextlib
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from playwright.sync_api import Browser, Page, TimeoutError
 
 from benchmarks.bridge import Bridge
 from benchmarks.figures import Run, Unavailable, interleave, split
@@ -71,25 +74,25 @@ def measure(runs: int, folder: Path) -> Section:
         for place in places:
             warm = stack.enter_context(place.service())
             page = stack.enter_context(contextlib.closing(browser.new_page()))
-            sources[f"{place.name} cold"] = lambda place=place: _cold(browser, place)
-            sources[f"{place.name} warm"] = lambda page=page, warm=warm: _press(page, warm)
-        found = interleave(runs, **sources)
+            sources[f"{place.name} cold"] = functools.partial(_cold, browser, place)
+            sources[f"{place.name} warm"] = functools.partial(_press, page, warm)
+        found = interleave(runs, sources)
     rows = [row for name, each in found.items() for row in total_and_parts(name, each)]
     return Section(NAME, HOW, runs, rows, missing)
 
 
-def _cold(browser: driver.Browser, place: Place) -> Run:
+def _cold(browser: Browser, place: Place) -> Run:
     with place.service() as service, contextlib.closing(browser.new_page()) as page:
         return _press(page, service)
 
 
-def _press(page: driver.Page, service: Bridge) -> Run:
+def _press(page: Page, service: Bridge) -> Run:
     """Press the button, take the times apart, and stop the session."""
     with LogWatch(service.root) as watch:
         driver.press_launch(page, service.url, "flow")
         try:
             driver.wait_for_stage(page, "live", timeout=90)
-        except driver.TimeoutError as error:
+        except TimeoutError as error:
             raise Unavailable(str(error)) from error
     began = _pressed_at(page)
     marks = {name: began + at / 1000 for name, at in driver.marks(page).items()}
@@ -105,7 +108,7 @@ def _press(page: driver.Page, service: Bridge) -> Run:
     return Run(marks["first-image"] - began, split(began, ends))
 
 
-def _pressed_at(page: driver.Page) -> float:
+def _pressed_at(page: Page) -> float:
     """When the button was pressed, in seconds since the epoch."""
     script = (
         "performance.timeOrigin + performance.getEntriesByName('hpcbridge:launch')[0].startTime"

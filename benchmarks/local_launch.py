@@ -28,7 +28,7 @@ def measure(runs: int, folder: Path) -> Section:
         Reference(folder / "reference", [str(INSTANT)]) as reference,
     ):
         found = interleave(
-            runs, ours=lambda: bridge.measure("instant"), theirs=lambda: reference.measure()
+            runs, {"ours": lambda: bridge.measure("instant"), "theirs": reference.measure}
         )
     ratio = paired_ratio(found["ours"], found["theirs"])
     rows = total_and_parts("hpcbridge", found["ours"], ratio, AIM)

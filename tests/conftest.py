@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import copy
+import functools
 import inspect
 import os
 import re
@@ -206,21 +207,30 @@ class Launcher:
         return await self.sessions.get(session_id)
 
 
+@contextlib.asynccontextmanager
+async def _start_launcher(site: Site, **sections: Any) -> AsyncIterator[Launcher]:
+    settings = site.settings(**sections)
+    async with service.running(settings, end_sessions=True) as (sessions, _):
+        transport = httpx.ASGITransport(create_app(settings, sessions))
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://portal.example.org", timeout=30
+        ) as client:
+            yield Launcher(client, sessions, settings)
+
+
+Launch = Callable[..., contextlib.AbstractAsyncContextManager[Launcher]]
+
+
+@pytest.fixture(scope="session")
+def start_launcher() -> Launch:
+    """``async with start_launcher(site, server={...}) as api``; its sessions end with it."""
+    return _start_launcher
+
+
 @pytest.fixture
-def launcher(site: Site) -> Callable[..., contextlib.AbstractAsyncContextManager[Launcher]]:
-    """``async with launcher(server={...}) as api``: all its sessions have ended afterwards."""
-
-    @contextlib.asynccontextmanager
-    async def start(**sections: Any) -> AsyncIterator[Launcher]:
-        settings = site.settings(**sections)
-        async with service.running(settings, end_sessions=True) as (sessions, _):
-            transport = httpx.ASGITransport(create_app(settings, sessions))
-            async with httpx.AsyncClient(
-                transport=transport, base_url="http://portal.example.org", timeout=30
-            ) as client:
-                yield Launcher(client, sessions, settings)
-
-    return start
+def launcher(site: Site) -> Launch:
+    """The same on the test's own site."""
+    return functools.partial(_start_launcher, site)
 
 
 class Service:

@@ -259,7 +259,9 @@ def test_after_a_kill_the_next_service_takes_everything_up(site: Any, serve: Ser
 def test_a_session_that_ended_while_no_service_ran_is_told_so(site: Any, serve: Serve) -> None:
     site.write()
     first = serve()
-    session_id = first.post({"application": "cone"}).json()["id"]
+    begun = first.post({"application": "late"}, headers={"Prefer": "respond-async"})
+    session_id = begun.json()["id"]
+    until(lambda: first.state(session_id) == "starting", "the session to start")
     first.end(signal.SIGKILL)
     site.end_processes()
     second = serve()
@@ -385,7 +387,7 @@ def test_a_session_root_that_cannot_be_written_is_told(site: Any, serve: Serve) 
 
 def test_a_session_takes_no_secret_of_the_service_along(site: Any, serve: Serve) -> None:
     site.write()
-    service = serve(HPCBRIDGE_STORE__KEEP_ENDED="12345", SITE_PASSWORD="pa55word")
+    service = serve(HPCBRIDGE_SERVER__LOG_LEVEL="debug", SITE_PASSWORD="pa55word")
     reply = service.post({"application": "cone"}).json()
     assert site.processes()
     for pid in site.processes():

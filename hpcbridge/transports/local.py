@@ -58,6 +58,8 @@ class LocalTransport:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
+                # Else wait() would wait for whoever else holds the streams, such as a daemon.
+                process._transport.close()  # type: ignore[attr-defined]
                 await process.wait()
         if len(out) > OUTPUT_LIMIT or len(err) > OUTPUT_LIMIT:
             raise UnexpectedReply(f"{argv[0]} printed more than {OUTPUT_LIMIT} bytes.")

@@ -51,6 +51,7 @@ class SSHTransport:
         self._host = host
         self._sftp: asyncssh.SFTPClient | None = None
         self._sftp_connection: asyncssh.SSHClientConnection | None = None
+        self._starting = asyncio.Lock()
         self._files: dict[str, _Open] = {}
 
     async def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float) -> Completed:  # noqa: ASYNC109
@@ -63,8 +64,9 @@ class SSHTransport:
                     shlex.join(argv), encoding=None, stdin=asyncssh.PIPE
                 )
                 try:
-                    process.stdin.write(stdin)
-                    process.stdin.write_eof()
+                    with contextlib.suppress(BrokenPipeError):  # a quick one is over already
+                        process.stdin.write(stdin)
+                        process.stdin.write_eof()
                     out, err = await asyncio.gather(
                         _capped(process.stdout), _capped(process.stderr)
                     )
@@ -119,8 +121,10 @@ class SSHTransport:
         slices: list[bytes | None] = []
         for result in results:
             if isinstance(result, BaseException):
-                self._sftp = None
-                self._files.clear()
+                if self._sftp is sftp:
+                    sftp.exit()
+                    self._sftp = None
+                    self._files.clear()
                 what = "no answer in time" if isinstance(result, TimeoutError) else result
                 raise ClusterUnreachable(
                     f"Files on {self._host.name} cannot be read: {what}."
@@ -130,21 +134,19 @@ class SSHTransport:
 
     async def _client(self) -> asyncssh.SFTPClient:
         connection = await self._host.connection()
-        if (
-            self._sftp is None
-            or not self._host.connected
-            or self._sftp_connection is not connection
-        ):
-            self._files.clear()
-            try:
-                async with asyncio.timeout(READ_LIMIT):
-                    self._sftp = await connection.start_sftp_client()
-            except (asyncssh.Error, OSError, TimeoutError) as error:
-                raise ClusterUnreachable(
-                    f"{self._host.name} does not offer SFTP, by which job output is read: {error}."
-                ) from error
-            self._sftp_connection = connection
-        return self._sftp
+        async with self._starting:
+            if self._sftp is None or self._sftp_connection is not connection:
+                self._files.clear()
+                try:
+                    async with asyncio.timeout(READ_LIMIT):
+                        self._sftp = await connection.start_sftp_client()
+                except (asyncssh.Error, OSError, TimeoutError) as error:
+                    what = str(error) or "no answer in time"
+                    raise ClusterUnreachable(
+                        f"{self._host.name} gives no SFTP, by which job output is read: {what}."
+                    ) from error
+                self._sftp_connection = connection
+            return self._sftp
 
     async def _read(self, sftp: asyncssh.SFTPClient, wanted: Slice) -> bytes | None:
         # Taken out while it is in use: whoever reads the same file meanwhile opens it again.

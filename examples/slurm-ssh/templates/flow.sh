@@ -1,6 +1,6 @@
 #!/bin/bash
-# An sbatch script with {% raw %}{{ placeholders }}{% endraw %}; each becomes one word, quoted for the shell. Lines that begin
-# with #SBATCH take "| directive" instead.
+# An sbatch script. Placeholders in double braces become values, each one word, quoted for the shell;
+# lines that begin with #SBATCH take "| directive" instead.
 #   app.NAME      the application's properties    param.NAME   what the user chose
 #   cluster.NAME  the cluster's options           job.NAME     name, directory, walltime, bind
 #SBATCH --partition={{ cluster.partition | directive }}
