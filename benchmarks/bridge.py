@@ -44,7 +44,16 @@ class Bridge:
         if reply.status_code != 200:
             raise Unavailable(f"hpcbridge: {reply.json()['error']}")
         session_id = reply.json()["id"]
-        parts = split(sent, {**self.ends(session_id), "answer": answered})
+        ends = self.ends(session_id)
+        parts = split(
+            sent,
+            {
+                "submit": ends["submit"],
+                "queue and start": ends["start"],
+                "line seen, tunnel": ends["tunnel"],
+                "answer": answered,
+            },
+        )
         self.end(session_id)
         return Run(answered - sent, parts)
 

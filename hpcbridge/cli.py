@@ -231,10 +231,11 @@ def frontend_apache(
     settings = configfile.load(config)
     server, frontend = settings.server, settings.frontend
     longest = max(each.wait for each in settings.applications.values())
+    host = f"[{server.host}]" if ":" in server.host else server.host
     printed = apache.virtual_host(
         server_name=frontend.server_name,
         listen=listen,
-        api_url=f"http://{server.host}:{server.port}",
+        api_url=f"http://{host}:{server.port}",
         endpoint=server.endpoint,
         map_file=frontend.map_file,
         socket_dir=settings.socket_dir if frontend.local_end == "unix" else None,

@@ -272,7 +272,8 @@ class Life:
         while True:
             await self._check()
             try:
-                await self._open(row.host, row.port, _address(row.address))
+                # Not probed: it was ready, and if its job is gone the scheduler says so.
+                await self._open(row.host, row.port, _address(row.address), probe=False)
             except BridgeError as error:
                 log.warning("session %s: %s", row.job_name, error)
             else:
@@ -280,8 +281,10 @@ class Life:
             await self._wait(time.monotonic() + pause)
             pause = min(pause * 2, RETRY_LIMIT)
 
-    async def _open(self, host: str, port: int, local: Address) -> Tunnel:
-        tunnel = await self._cluster.tunnels.open(host, port, local, group=self._means.group)
+    async def _open(self, host: str, port: int, local: Address, *, probe: bool = True) -> Tunnel:
+        tunnel = await self._cluster.tunnels.open(
+            host, port, local, group=self._means.group, probe=probe
+        )
         try:
             await self._means.routes.add(Route(self.row.id, tunnel.address))
         except BaseException:

@@ -87,9 +87,17 @@ class Tunnels:
         release()
 
     async def open(
-        self, host: str, port: int, local: Address, *, group: int | None = None
+        self,
+        host: str,
+        port: int,
+        local: Address,
+        *,
+        group: int | None = None,
+        probe: bool = True,
     ) -> Tunnel:
-        """Open and probe a tunnel to ``port`` on the node ``host``, as the scheduler named it.
+        """Open a tunnel to ``port`` on the node ``host``, as the scheduler named it.
+
+        With ``probe``, the application has accepted a connection before this returns.
 
         Raises :class:`~hpcbridge.errors.TunnelError` when the application accepts no connection,
         :class:`~hpcbridge.errors.ClusterUnreachable` when the node cannot be reached, and
@@ -102,7 +110,8 @@ class Tunnels:
         dial = self._dial(host, port)
         release = self._use(host)
         try:
-            await _probe(dial, self._prober(), host, port)
+            if probe:
+                await _probe(dial, self._prober(), host, port)
             relay = await Relay.listen(local, dial, Traffic(), group=group)
         except BaseException:
             release()

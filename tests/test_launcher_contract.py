@@ -310,6 +310,15 @@ def test_old_clients_need_no_host(address: tuple[str, int]) -> None:
     assert f"//{address[0]}:{address[1]}/" in json.loads(body)["sessionURL"]
 
 
+def test_a_client_may_hang_up_whenever_it_likes(service: Any, address: tuple[str, int]) -> None:
+    content = b'{"application":"cone"}'
+    whole = post(length=len(content)) + content
+    for sent in (b"POST", post(length=1000), post(length=1000) + content, whole):
+        with socket.create_connection(address) as connection:
+            connection.sendall(sent)
+    assert service.client.get("/openapi.json").status_code == 200
+
+
 def test_none_of_this_left_a_traceback(service: Any) -> None:
     """The last test of this file, over all that the service has said so far."""
     assert "Traceback" not in service.stderr

@@ -85,8 +85,9 @@ def nothing_left(site: Any) -> bool:
 
 
 def test_it_says_where_it_listens_once_it_accepts_requests(site: Any, serve: Serve) -> None:
-    site.write()
-    service = serve()
+    site.write(server={"port": 1})
+    service = serve("--port", "0", HPCBRIDGE_SERVER__PORT="2")
+    assert not service.url.endswith((":0/", ":1/", ":2/"))
     assert re.fullmatch(r"http://127\.0\.0\.1:[0-9]+/", service.url)
     assert service.client.get("/openapi.json").status_code == 200
     assert service.client.get("/").headers["content-type"].startswith("text/html")
@@ -95,32 +96,12 @@ def test_it_says_where_it_listens_once_it_accepts_requests(site: Any, serve: Ser
     assert service.stderr == ""
 
 
-def test_a_busy_port_is_told_in_a_sentence(site: Any, serve: Serve) -> None:
+def test_a_busy_port_is_told(refusal: Callable[..., str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        site.write(server={"port": port})
-        service = serve(ready=False)
-        assert service.wait() == 1
-        said = sentence(service.stderr)
+        said = refusal(server={"port": port})
     assert f"cannot listen on port {port} of 127.0.0.1: Address already in use" in said
     assert "HPCBRIDGE_SERVER__PORT" in said
-
-
-def test_a_port_that_somebody_has_only_bound_is_busy_too(site: Any, serve: Serve) -> None:
-    with socket.socket() as other:
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        other.bind(("127.0.0.1", 0))
-        site.write(server={"port": other.getsockname()[1]})
-        service = serve()
-        with pytest.raises(OSError, match="Address already in use"):
-            other.listen()
-        assert service.client.get("/openapi.json").status_code == 200
-
-
-def test_the_port_of_the_command_line_stands_above_all(site: Any, serve: Serve) -> None:
-    site.write(server={"port": 1})
-    service = serve("--port", "0", HPCBRIDGE_SERVER__PORT="2")
-    assert not service.url.endswith((":1/", ":2/", ":0/"))
 
 
 def test_a_host_that_is_none_is_told(refusal: Callable[..., str]) -> None:
@@ -128,14 +109,15 @@ def test_a_host_that_is_none_is_told(refusal: Callable[..., str]) -> None:
     assert "server.port: cannot listen" in said
 
 
-def test_two_services_cannot_share_a_state_directory(site: Any, serve: Serve) -> None:
+def test_two_services_cannot_share_a_state_directory(
+    site: Any, serve: Serve, refusal: Callable[..., str]
+) -> None:
     site.write()
-    first, second = serve(), serve(ready=False)
-    assert second.wait() == 1
-    said = sentence(second.stderr)
-    assert first.client.get("/openapi.json").status_code == 200
+    first = serve()
+    said = refusal()
     assert "Another hpcbridge is running" in said
     assert str(site.state_dir) in said
+    assert first.client.get("/openapi.json").status_code == 200
 
 
 def test_a_state_directory_that_cannot_be_made_is_told(
@@ -256,23 +238,6 @@ def test_after_a_kill_the_next_service_takes_everything_up(site: Any, serve: Ser
     assert "Traceback" not in second.stderr
 
 
-def test_a_session_that_ended_while_no_service_ran_is_told_so(site: Any, serve: Serve) -> None:
-    site.write()
-    first = serve()
-    begun = first.post({"application": "late"}, headers={"Prefer": "respond-async"})
-    session_id = begun.json()["id"]
-    until(lambda: first.state(session_id) == "starting", "the session to start")
-    first.end(signal.SIGKILL)
-    site.end_processes()
-    second = serve()
-    until(lambda: second.state(session_id) == "ended", "the session's end")
-    reply = second.client.get(f"/paraview/{session_id}").json()
-    assert reply["reason"] in ("failed", "cancelled")
-    assert "error" in reply
-    assert "sessionURL" not in reply
-    until(lambda: nothing_left(site), "the end of everything")
-
-
 def test_stale_sockets_are_removed_and_those_of_sessions_are_opened_again(
     site: Any, serve: Serve
 ) -> None:
@@ -303,14 +268,26 @@ def test_stale_sockets_are_removed_and_those_of_sessions_are_opened_again(
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def test_an_application_that_is_no_longer_configured_is_ended(site: Any, serve: Serve) -> None:
+def test_sessions_that_cannot_go_on_are_ended_by_the_next_service(site: Any, serve: Serve) -> None:
     site.write()
     first = serve()
-    session_id = first.post({"application": "cone"}).json()["id"]
-    first.end()
+    asynchronous = {"Prefer": "respond-async"}
+    over = first.post({"application": "late"}, headers=asynchronous).json()["id"]
+    until(lambda: first.state(over) == "starting", "the session to start")
+    site.end_processes()  # its job, while the service is on its way out
+    gone = first.post({"application": "cone"}).json()["id"]
+    assert first.end(signal.SIGINT) == 0
+    assert site.processes()
+
     site.write(applications={"cone": None})
     second = serve()
-    until(lambda: second.state(session_id) == "ended", "the session's end")
+    for session_id in (over, gone):
+        until(lambda wanted=session_id: second.state(wanted) == "ended", "the session's end")
+    reply = second.client.get(f"/paraview/{over}").json()
+    assert reply["reason"] in ("failed", "cancelled")
+    assert "error" in reply
+    assert "sessionURL" not in reply
+    assert second.client.get(f"/paraview/{gone}").json()["reason"] == "stopped"
     until(lambda: nothing_left(site), "the end of everything")
     assert "Traceback" not in second.stderr
 
@@ -342,45 +319,42 @@ def test_an_application_that_goes_wrong_is_told_and_leaves_nothing(
 
 
 @pytest.fixture(scope="module")
-def failing(shared_site: Any, shared_service: Any) -> Any:
+def failing(shared_site: Any, request: pytest.FixtureRequest) -> Any:
+    """A service whose map and database show whether anything was left."""
     (shared_site.root / "map").mkdir()
-    return shared_service
+    shared_site.config["frontend"] = {"map_file": "map/sessions"}
+    return request.getfixturevalue("shared_service")
 
 
-def test_a_template_that_is_not_there_is_told(site: Any, serve: Serve) -> None:
-    templates = site.root / "templates"
-    templates.mkdir()
-    (templates / "typo.sh").write_text("#!/bin/bash\n{% if %}\n")
-    (templates / "unknown.sh").write_text("#!/bin/bash\necho {{ app.programm }}\n")
-    (templates / "latin.sh").write_bytes(b"#!/bin/bash\n# gr\xfc\xdfe\n")
-    cone = site.config["applications"]["cone"]
-    site.write(
-        template_dirs=["templates"],
-        applications={
-            name: {**cone, "template": f"{name}.sh"}
-            for name in ("typo", "unknown", "latin", "missing", "../x")
-            if "/" not in name
-        },
-    )
-    service = serve()
-    for name, said in {
-        "typo": "typo.sh",
-        "unknown": "app.programm is not defined",
-        "latin": "not UTF-8",
-        "missing": "was not found",
-    }.items():
-        reply = service.post({"application": name})
-        assert reply.status_code == 500
-        assert said in reply.json()["error"]
-    until(lambda: nothing_left(site), "the end of everything")
-    assert "Traceback" not in service.stderr
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"#!/bin/bash\n{% if %}\n", "own.sh"),
+        (b"#!/bin/bash\necho {{ app.programm }}\n", "app.programm is not defined"),
+        (b"#!/bin/bash\n# gr\xfc\xdfe\n", "not UTF-8"),
+        (b"echo no script\n", "must begin with #!"),
+        (None, "was not found"),
+    ],
+)
+async def test_a_template_that_cannot_be_used_is_told_and_leaves_nothing(
+    site: Any, launcher: Any, content: bytes | None, said: str
+) -> None:
+    (site.root / "own").mkdir()
+    if content is not None:
+        (site.root / "own/own.sh").write_bytes(content)
+    async with launcher(
+        template_dirs=["own"], applications={"cone": {"template": "own.sh"}}
+    ) as api:
+        reply = await api.post({"application": "cone"})
+    assert reply.status_code == 500
+    assert said in reply.json()["error"]
+    assert nothing_left(site)
 
 
-def test_a_session_root_that_cannot_be_written_is_told(site: Any, serve: Serve) -> None:
+async def test_a_session_root_that_cannot_be_written_is_told(site: Any, launcher: Any) -> None:
     (site.root / "file").write_text("")
-    site.write(clusters={"here": {"session_root": str(site.root / "file")}})
-    service = serve()
-    reply = service.post({"application": "cone"})
+    async with launcher(clusters={"here": {"session_root": str(site.root / "file")}}) as api:
+        reply = await api.post({"application": "cone"})
     assert reply.status_code >= 500
     assert "cannot be written: File exists" in reply.json()["error"]
 
@@ -396,21 +370,6 @@ def test_a_session_takes_no_secret_of_the_service_along(site: Any, serve: Serve)
         assert b"pa55word" not in environment
         assert reply["secret"].encode() not in environment + command
     assert reply["secret"] not in service.stderr
-
-
-def test_a_client_that_hangs_up_leaves_no_traceback(site: Any, serve: Serve) -> None:
-    site.write()
-    service = serve()
-    url = httpx.URL(service.url)
-    head = b"POST /paraview HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
-    body = json.dumps({"application": "cone"}).encode()
-    for sent in (b"POST", head, head + body[:5], head.replace(b"1000", b"%d" % len(body)) + body):
-        with socket.create_connection((url.host, url.port)) as client:
-            client.sendall(sent)
-    assert service.client.get("/openapi.json").status_code == 200
-    until(site.processes, "the session of the one whole request")
-    assert service.end() == 0
-    assert service.stderr.count("Traceback") == 0
 
 
 def test_the_module_and_the_command_are_the_same() -> None:
