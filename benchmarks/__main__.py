@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +18,8 @@ MODULES = ("local_launch", "slurm_launch", "first_picture")
 def main() -> int:
     """Measure and print; exit status 1 when a part could not be measured."""
     arguments = _arguments()
+    # So that what was brought up is taken down then too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     wanted = [name for name in MODULES if arguments.only in (None, _name(name))]
     sections = [_measure(name, arguments.runs) for name in wanted]
     if arguments.markdown:
@@ -46,7 +49,7 @@ def _measure(module: str, runs: int) -> Section:
             section: Section = part.measure(runs, Path(folder))
             return section
     except (Unavailable, ImportError) as error:
-        return Section(_name(module), "not measured", missing=str(error))
+        return Section(_name(module), "not measured", missing=" ".join(str(error).split()))
 
 
 if __name__ == "__main__":

@@ -40,6 +40,12 @@ def paired_ratio(ours: Sequence[Run], theirs: Sequence[Run]) -> Spread:
     return spread([a.total / b.total for a, b in zip(ours, theirs, strict=True)])
 
 
+def ratio_to_median(ours: Sequence[Run], theirs: Sequence[Run]) -> Spread:
+    """How ours are spread as shares of their median; for a peer of two very different speeds."""
+    reference = statistics.median(run.total for run in theirs)
+    return spread([run.total / reference for run in ours])
+
+
 def parts_of(runs: Sequence[Run]) -> dict[str, Spread]:
     """The parts' spreads, in the order in which they happen."""
     return {name: spread([run.parts[name] for run in runs]) for name in runs[0].parts}

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,255})(:[0-9]{1,5})?")
 
+BODY_TIME = 30.0
+"""Seconds that a request's body may take to arrive."""
 DEPTH_LIMIT = 64
 """Levels of nesting that a request may have: what can be read cannot always be written again."""
 OURS = frozenset({"id", "secret", "sessionURL", "error"})
@@ -197,10 +199,13 @@ async def _posted(request: Request, server: ServerSettings) -> dict[str, Any]:
     """The posted object. Raises :class:`~hpcbridge.errors.RequestError` for anything else."""
     body = bytearray()
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > server.max_body:
-                raise TooLarge(f"The request has more than {server.max_body} bytes.")
+        async with asyncio.timeout(BODY_TIME):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > server.max_body:
+                    raise TooLarge(f"The request has more than {server.max_body} bytes.")
+    except TimeoutError as error:
+        raise RequestError(f"The request was not complete after {BODY_TIME:g} s.") from error
     except ClientDisconnect as error:
         raise RequestError("The client hung up in the middle of its request.") from error
     try:

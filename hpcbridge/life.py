@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from hpcbridge.errors import (
     ClusterError,
     NotReadyInTime,
     OutcomeUnknown,
+    RouteError,
     SessionFailed,
     StoreError,
     UnexpectedReply,
@@ -256,9 +257,23 @@ class Life:
             return False
         if not following.ready.is_set() or following.port is None or row.host is None:
             return False
-        tunnel = await self._open(row.host, following.port, self._new_local_end())
+        opening = self._open(row.host, following.port, self._new_local_end())
+        tunnel = await self._unless_over(opening)
         await self._step(State.READY, "Ready.", port=following.port, address=str(tunnel.address))
         return True
+
+    async def _unless_over(self, opening: Coroutine[Any, Any, Tunnel]) -> Tunnel:
+        """The opened tunnel; given up as soon as the session is to end or its job has ended."""
+        task = asyncio.ensure_future(opening)
+        task.add_done_callback(lambda _: self._moved.set())
+        try:
+            while not task.done():
+                await self._check()
+                await self._wait(None)
+            return task.result()
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
 
     def _is_ready(self) -> bool:
         return self.row.state == State.READY
@@ -273,13 +288,23 @@ class Life:
             await self._check()
             try:
                 # Not probed: it was ready, and if its job is gone the scheduler says so.
-                await self._open(row.host, row.port, _address(row.address), probe=False)
+                tunnel = await self._open(row.host, row.port, _address(row.address), probe=False)
+                if str(tunnel.address) != row.address:
+                    await self._means.store.update(row, address=str(tunnel.address))
+            except RouteError as error:
+                log.warning("session %s: %s", row.job_name, error)
+                await self._move()
             except BridgeError as error:
                 log.warning("session %s: %s", row.job_name, error)
             else:
                 return
             await self._wait(time.monotonic() + pause)
             pause = min(pause * 2, RETRY_LIMIT)
+
+    async def _move(self) -> None:
+        """Try the next opening on a fresh port: another program has the old one."""
+        if self._means.socket_dir is None:
+            await self._means.store.update(self.row, address=str(TCPAddress("127.0.0.1", 0)))
 
     async def _open(self, host: str, port: int, local: Address, *, probe: bool = True) -> Tunnel:
         tunnel = await self._cluster.tunnels.open(
@@ -332,7 +357,7 @@ class Life:
             raise _End(EndReason.STOPPED, SessionFailed("The session was stopped."))
 
     async def _job_over(self, job: JobInfo) -> _End:
-        tail = await self._cluster.follower.tail(self.row.directory)
+        tail = await self._tail()
         facts = {"exit_status": job.exit_status, "log_tail": tail}
         reason = job.reason or EndReason.FINISHED
         if self.row.state == State.READY:
@@ -341,6 +366,11 @@ class Life:
             reason = EndReason.FAILED
         return _End(reason, SessionFailed(endings.died_early(job, tail)), facts)
 
+    async def _tail(self) -> str:
+        """The end of the application's output, without the secret should it have printed it."""
+        tail = await self._cluster.follower.tail(self.row.directory)
+        return tail.replace(self.row.secret, "********") if self.row.secret else tail
+
     async def _too_late(self, application: ApplicationSettings) -> _End:
         facts = {}
         if self.watch and self.watch.unknown_since:
@@ -348,7 +378,7 @@ class Life:
         elif self.row.state == State.QUEUED:
             message = endings.still_queued(application.wait, self.row.message)
         else:
-            tail = await self._cluster.follower.tail(self.row.directory)
+            tail = await self._tail()
             facts = {"log_tail": tail}
             message = endings.never_ready(application.wait, application.ready_line, tail)
         return _End(EndReason.NEVER_READY, NotReadyInTime(message), facts)

@@ -147,6 +147,11 @@ def _socket_directory(settings: Settings, group: int | None) -> None:
     """Make the directory of unix sockets: only the front end's group can enter, none can list."""
     if settings.frontend.local_end != "unix":
         return
+    if group is not None and settings.frontend.socket_dir is None:
+        raise ConfigError(
+            "frontend.socket_dir: needed with frontend.group, since state_dir, where the sockets "
+            "would be, is closed to other accounts."
+        )
     directory = settings.socket_dir
     longest = len(os.fsencode(directory / f"{'x' * 40}.sock"))
     if longest > UNIX_PATH_LIMIT:

@@ -9,13 +9,21 @@ from typing import Any
 
 from hpcbridge.clusters import Cluster
 from hpcbridge.config import Settings
-from hpcbridge.errors import NoCapacity, SessionFailed, SessionNotFound, UnknownApplication
+from hpcbridge.errors import (
+    NoCapacity,
+    SessionFailed,
+    SessionNotFound,
+    StoreError,
+    UnknownApplication,
+)
 from hpcbridge.life import Life, Means, job_name
 from hpcbridge.parameters import check_parameters
 from hpcbridge.store import SessionRow, State
 
 log = logging.getLogger(__name__)
 
+PRUNE_BEAT = 3600.0
+"""Seconds between two looks for sessions that ended long ago."""
 END_LIMIT = 30.0
 """Seconds that ending all sessions may take when the service stops."""
 
@@ -30,6 +38,7 @@ class Sessions:
         self._means = means
         self._clusters = clusters
         self._lives: dict[str, Life] = {}
+        self._pruning: asyncio.Task[None] | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._leaving = asyncio.Event()
 
@@ -111,12 +120,20 @@ class Sessions:
 
     async def start(self) -> None:
         """Take up what an earlier service left: live sessions, and jobs that are still to end."""
-        await self._means.store.prune(self._settings.store.keep_ended)
+        self._pruning = asyncio.create_task(self._prune(), name="forget old sessions")
         for row in await self._means.store.unfinished():
             if row.cluster in self._clusters:
                 self._drive(self._take(row))
             else:
                 log.warning("session %s: no cluster '%s' any more", row.job_name, row.cluster)
+
+    async def _prune(self) -> None:
+        while True:
+            try:
+                await self._means.store.prune(self._settings.store.keep_ended)
+            except StoreError as error:
+                log.warning("old sessions cannot be forgotten: %s", error)
+            await asyncio.sleep(PRUNE_BEAT)
 
     def leave(self) -> None:
         """The service begins to stop: whoever waits for a session is told now."""
@@ -124,15 +141,17 @@ class Sessions:
 
     async def close(self, *, end_sessions: bool = False) -> None:
         """Let go of all sessions: their jobs go on, unless they are to be ended as well."""
-        tasks = list(self._tasks.values())
+        tasks, lives = list(self._tasks.values()), list(self._lives.values())
         if end_sessions and tasks:
-            for life in self._lives.values():
+            for life in lives:
                 life.stop()
             await asyncio.wait(tasks, timeout=END_LIMIT)
+        if self._pruning is not None:
+            tasks.append(self._pruning)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*(life.release() for life in self._lives.values()))
+        await asyncio.gather(*(life.release() for life in lives))
 
     def _take(self, row: SessionRow) -> Life:
         application = self._settings.applications.get(row.application)

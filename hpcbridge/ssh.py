@@ -7,6 +7,7 @@ The host key must be in ``known_hosts``; keys come from the files named in the s
 import asyncio
 import contextlib
 import logging
+import os
 from typing import Any
 
 import asyncssh
@@ -116,6 +117,8 @@ class SSHHost:
         if isinstance(error, FileNotFoundError):
             return f"{where} cannot be used: {error.filename} is missing."
         detail = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
+        if isinstance(error, OSError) and error.errno and error.errno > 0:  # asyncio has own words
+            detail = os.strerror(error.errno)
         return f"{where} cannot be reached: {detail or type(error).__name__}."
 
     @property

@@ -111,6 +111,7 @@ class Tunnels:
         release = self._use(host)
         try:
             if probe:
+                await self._reach(host)  # the application's time begins when its node is reached
                 await _probe(dial, self._prober(), host, port)
             relay = await Relay.listen(local, dial, Traffic(), group=group)
         except BaseException:
@@ -122,6 +123,13 @@ class Tunnels:
         if self._settings is None:
             return host == "localhost"
         return re.fullmatch(self._settings.node_pattern, host) is not None and not _special(host)
+
+    async def _reach(self, host: str) -> None:
+        via = self._settings.via if self._settings else "direct"
+        if via == "node":
+            await self._node(host).connection()
+        elif self._login is not None and via == "login":
+            await self._login.connection()
 
     def _dial(self, host: str, port: int) -> Dial:
         via = self._settings.via if self._settings else "direct"

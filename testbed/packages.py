@@ -54,7 +54,7 @@ def check() -> None:
 
 def install() -> bool:
     """Install what packages.txt names and is not installed; False when all of it was there."""
-    names = [name for name in wanted() if not _is_installed(name)]
+    names = [name for name in wanted() if not _is_here(name)]
     if not names:
         return False
     created = _forbid_service_starts()
@@ -67,7 +67,10 @@ def install() -> bool:
     return True
 
 
-def _is_installed(name: str) -> bool:
+def _is_here(name: str) -> bool:
+    """Whether the package is installed, or its program came from elsewhere (npm with Node.js)."""
+    if shutil.which(name, path=PATH):
+        return True
     query = ["dpkg-query", "-W", "-f", "${db:Status-Status}", name]
     result = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
     return result.stdout == "installed"

@@ -357,6 +357,8 @@ async def test_jobs_of_this_machine_are_only_reached_here() -> None:
 
 
 async def test_the_local_end_outlives_the_connection_and_works_again(place: Place) -> None:
+    quick = {"keepalive_interval": 0.2, "keepalive_count": 2}
+    place.ssh = place.ssh.model_copy(update=quick)
     tunnels = place.tunnels()
     tunnel = await place.tunnel(tunnels)
     address = tunnel.address

@@ -203,11 +203,13 @@ class LocalScheduler:
         return task
 
     async def _kill(self, job: _Job) -> None:
-        processes.send(signal.SIGTERM, await self._processes(job))
         deadline = time.monotonic() + KILL_WAIT
-        while await self._processes(job):
+        asked: set[int] = set()  # a second SIGTERM means "at once" to many programs
+        while found := await self._processes(job):
             if time.monotonic() > deadline:
-                processes.send(signal.SIGKILL, await self._processes(job))
+                processes.send(signal.SIGKILL, found)
+            processes.send(signal.SIGTERM, [pid for pid in found if pid not in asked])
+            asked.update(found)
             await asyncio.sleep(0.05)
 
     async def _sweep(self, job: _Job) -> None:

@@ -134,7 +134,7 @@ def _remove(directory: Path) -> None:
     if directory.is_symlink():
         directory.unlink()
     else:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             shutil.rmtree(directory)
 
 
