@@ -34,7 +34,7 @@ check: setup-test ## Lint, types and unit tests: under two minutes
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/pytest -q -m "not cluster and not browser"
+	.venv/bin/pytest -q -n 4 -m "not cluster and not browser"
 
 test: check ## Everything: check, then real Slurm, Apache, ParaView and Chromium
 	.venv/bin/pytest -q -m "cluster or browser"

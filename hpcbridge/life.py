@@ -12,6 +12,7 @@ believed, so a new service goes on where an old one was cut off.
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import logging
 import time
@@ -109,6 +110,8 @@ class Life:
         # Whether the scheduler may have a job that the row does not tell.
         self._asked = row.job_id is None and row.directory != ""
         self._absent_since: float | None = None
+        # What the store did not take when the session ended.
+        self._unwritten: dict[str, Any] = {}
         if row.state in (State.READY, State.ENDED):
             self.settled.set()
 
@@ -293,7 +296,8 @@ class Life:
                     await self._means.store.update(row, address=str(tunnel.address))
             except RouteError as error:
                 log.warning("session %s: %s", row.job_name, error)
-                await self._move()
+                if getattr(error.__cause__, "errno", None) == errno.EADDRINUSE:
+                    await self._move()
             except BridgeError as error:
                 log.warning("session %s: %s", row.job_name, error)
             else:
@@ -395,8 +399,8 @@ class Life:
         try:
             await self._means.store.update(row, **changes)
         except StoreError as error:
-            # The record still says what it said: the next service finds the job over and ends it.
             log.warning("session %s: %s", row.job_name, error)
+            self._unwritten = changes
             for key, value in changes.items():
                 setattr(row, key, value)
         self.error = end.told
@@ -419,8 +423,9 @@ class Life:
                 await self._end_job()
                 if self.row.directory:
                     await self._cluster.transport.remove(self.row.directory)
-                await self._means.store.update(self.row, job_ended=True)
-            except (ClusterError, StoreError) as error:
+                await self._means.routes.remove(self.row.id)  # if that failed at the end
+                await self._means.store.update(self.row, **self._unwritten, job_ended=True)
+            except (ClusterError, RouteError, StoreError) as error:
                 log.warning("session %s: cleaning up: %s", self.row.job_name, error)
             else:
                 return

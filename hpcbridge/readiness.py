@@ -162,9 +162,9 @@ class Follower:
         )
         heard, behind = [], False
         for each, data in zip(waiting, found, strict=True):
+            if data is not None and each.port is None:
+                heard.append(each)  # the log is there, if empty: the job has begun
             if data:
-                first = each.offset == 0
-                heard += [each] if first else []
                 each.take(data)
                 behind = behind or len(data) == CHUNK
         if heard:

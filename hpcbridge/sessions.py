@@ -67,7 +67,7 @@ class Sessions:
         session_id = secrets.token_hex(20)  # lower case: some clients lower the whole sessionURL
         row = SessionRow(
             id=session_id,
-            secret=secrets.token_urlsafe(24),
+            secret=secrets.token_hex(24),  # no "-" at its beginning: it becomes an argument
             application=application,
             cluster=wanted.cluster,
             parameters=parameters,

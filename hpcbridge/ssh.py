@@ -8,6 +8,8 @@ import asyncio
 import contextlib
 import logging
 import os
+import shlex
+from collections.abc import Sequence
 from typing import Any
 
 import asyncssh
@@ -22,6 +24,19 @@ CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
 
 # sshd's MaxStartups drops connections at random from the tenth unauthenticated one on.
 CONNECTS_AT_ONCE = 8
+
+
+CUE = b"\n"
+"""What a command from :func:`on_cue` waits for on its standard input before it begins."""
+
+
+def on_cue(argv: Sequence[str]) -> str:
+    """A command line, for whatever login shell, that begins when it has read ``CUE``.
+
+    A command that is over before asyncssh has set its session up takes asyncssh's answer with it
+    (an AttributeError in the middle of the opening, and the output is lost). So it waits for us.
+    """
+    return shlex.join(["/bin/sh", "-c", 'read -r _; exec "$@"', "hpcbridge", *argv])
 
 
 class SSHHost:
@@ -147,7 +162,8 @@ async def _first_command(connection: asyncssh.SSHClientConnection) -> str:
     forwards delays small messages by 40 ms. The home directory stands between two marks, since a
     site's shell start-up files may print.
     """
-    result = await connection.run("printf '<<%s>>' \"$HOME\"", encoding=None)
+    command = on_cue(["/bin/sh", "-c", "printf '<<%s>>' \"$HOME\""])
+    result = await connection.run(command, encoding=None, input=CUE)
     out = result.stdout if isinstance(result.stdout, bytes) else b""
     home = out.rpartition(b"<<")[2].partition(b">>")[0]
     return home.decode("utf-8", "surrogateescape")

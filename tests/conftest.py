@@ -46,6 +46,13 @@ PROGRAMS = {
 }
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where HPCBRIDGE_NO_SKIPS is set (in CI), a test that was skipped is a failure."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("HPCBRIDGE_NO_SKIPS") and reporter and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 async def until(probe: Callable[[], Any], what: str, seconds: float = 15) -> Any:
     """Ask (or await) again until the answer is true; fail with a sentence when it never is."""
     deadline = time.monotonic() + seconds

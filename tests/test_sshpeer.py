@@ -11,6 +11,7 @@ from typing import Any
 import asyncssh
 import pytest
 import pytest_asyncio
+
 from sshpeer import SSHPeer
 
 _WAIT = 10

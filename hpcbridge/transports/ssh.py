@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import io
-import shlex
 import tarfile
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 import asyncssh
 
 from hpcbridge.errors import ClusterError, ClusterUnreachable, OutcomeUnknown, UnexpectedReply
-from hpcbridge.ssh import SSHHost
+from hpcbridge.ssh import CUE, SSHHost, on_cue
 from hpcbridge.transports.base import Completed, Slice, StagedFile
 
 OUTPUT_LIMIT = 16 * 2**20
@@ -61,11 +60,11 @@ class SSHTransport:
         try:
             async with asyncio.timeout(timeout):
                 process = await connection.create_process(
-                    shlex.join(argv), encoding=None, stdin=asyncssh.PIPE
+                    on_cue(argv), encoding=None, stdin=asyncssh.PIPE
                 )
                 try:
                     with contextlib.suppress(BrokenPipeError):  # a quick one is over already
-                        process.stdin.write(stdin)
+                        process.stdin.write(CUE + stdin)
                         process.stdin.write_eof()
                     out, err = await asyncio.gather(
                         _capped(process.stdout), _capped(process.stderr)

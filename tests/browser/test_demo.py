@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import driver
 from playwright.sync_api import ConsoleMessage, Page
-from serviceprocess import ServiceProcess
 
+from browser import driver
 from hpcbridge.schedulers.processes import COOKIE
+from serviceprocess import ServiceProcess
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 pytestmark = pytest.mark.browser

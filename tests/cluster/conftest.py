@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serviceprocess import ServiceProcess
 
 from scripts import software
+from serviceprocess import ServiceProcess
 from testbed import cluster
 from testbed.handle import Testbed
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serviceprocess import ServiceProcess
 
+from serviceprocess import ServiceProcess
 from testbed.handle import Testbed
 
 Start = Callable[..., ServiceProcess]
@@ -136,9 +136,7 @@ async def test_templates_that_are_missing_unreadable_or_misspelt(
     assert "nosuch.sh was not found" in (await refused(service, "nosuch"))[1]
 
 
-async def test_more_sessions_than_are_allowed(
-    start: Start, configuration: dict[str, Any]
-) -> None:
+async def test_more_sessions_than_are_allowed(start: Start, configuration: dict[str, Any]) -> None:
     configuration["limits"] = {"sessions": 1}
     service = start(configuration)
     async with service.client() as client:

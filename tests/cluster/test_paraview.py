@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from frontends.apache_server import ApacheServer, free_port
+from hpcbridge.cli import app as command_line
 from serviceprocess import ServiceProcess
 from wslinkclient import WslinkClient, colours
-
-from hpcbridge.cli import app as command_line
 
 Start = Callable[..., ServiceProcess]
 

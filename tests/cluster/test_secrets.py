@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serviceprocess import ServiceProcess
 
+from serviceprocess import ServiceProcess
 from testbed.handle import Testbed
 
 Start = Callable[..., ServiceProcess]

@@ -4,12 +4,12 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from serviceprocess import ServiceProcess
-from wslinkclient import WslinkClient, colours
-
 import aiohttp
+
 from cluster.conftest import until
+from serviceprocess import ServiceProcess
 from testbed.handle import Testbed
+from wslinkclient import WslinkClient, colours
 
 Start = Callable[..., ServiceProcess]
 APP = "#!/bin/bash\n#SBATCH --partition={{ cluster.partition | directive }}\n"

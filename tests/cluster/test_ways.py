@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import tomli_w
+
 from cluster.conftest import ROOT
 from serviceprocess import READY, ServiceProcess
-from wslinkclient import WslinkClient, colours
-
 from testbed.handle import Testbed
+from wslinkclient import WslinkClient, colours
 
 Start = Callable[..., ServiceProcess]
 

@@ -2,7 +2,7 @@
 import { Stage, byId } from './stage.js';
 import { RemoteView } from './viewer.js';
 
-const POLL = 200; // ms
+const POLL = 100; // ms
 const RETRIES = [250, 500, 1000, 2000, 4000]; // ms
 const MEMORY = 'hpcbridge.session'; // so that a reload of the tab finds its session again
 const ENDED = {
