@@ -23,8 +23,15 @@ from starlette.requests import ClientDisconnect
 
 import hpcbridge
 from hpcbridge.config import ServerSettings, Settings
-from hpcbridge.errors import BridgeError, ConfigError, OriginRefused, RequestError, TooLarge
-from hpcbridge.http import Guard, error_reply, origin_allowed
+from hpcbridge.errors import (
+    BridgeError,
+    ConfigError,
+    OriginRefused,
+    RequestError,
+    StillStarting,
+    TooLarge,
+)
+from hpcbridge.http import Guard, error_reply, origin_allowed, unless_gone
 from hpcbridge.life import Life
 from hpcbridge.portal import pages
 from hpcbridge.schedulers.base import EndReason
@@ -75,6 +82,9 @@ class SessionReply(BaseModel):
     exit_status: int | None = Field(None, description="Exit status of the job, or minus a signal.")
     unknown_since: float | None = Field(
         None, description="Since when the cluster does not answer, in seconds since the epoch."
+    )
+    tunnel: str | None = Field(
+        None, description="'open', or 'reconnecting' while the node's SSH connection is down."
     )
     times: dict[State, float] = Field(description="When each state began, seconds since the epoch.")
     error: str | None = Field(None, description="Present when it ended and was not stopped.")
@@ -131,6 +141,8 @@ def create_app(settings: Settings, sessions: Sessions) -> FastAPI:
     elif server.portal:
         pages.mount(app, endpoint=server.endpoint, applications=pages.cards(settings.applications))
     app.add_exception_handler(BridgeError, _bridge_error)
+    app.add_exception_handler(StillStarting, _still_starting)
+    app.add_exception_handler(ClientDisconnect, _hung_up)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_middleware(Guard, endpoint=server.endpoint)
@@ -164,18 +176,30 @@ def _router(settings: Settings, sessions: Sessions) -> APIRouter:
         dependencies=guarded,
         openapi_extra=LAUNCH_BODY,
     )
-    async def launch(request: Request, prefer: Annotated[str, Header()] = "") -> JSONResponse:
+    async def launch(
+        request: Request,
+        prefer: Annotated[str, Header()] = "",
+        idempotency_key: Annotated[str | None, Header(min_length=16, max_length=255)] = None,
+    ) -> JSONResponse:
         """Launch an application and answer when it is ready.
 
-        With ``Prefer: respond-async`` (RFC 7240) the answer is 202, at once.
+        With ``Prefer: respond-async`` (RFC 7240) the answer is 202, at once. A request with the
+        ``Idempotency-Key`` of an earlier one gets that one's session.
         """
         posted = await _posted(request, server)
-        life = await sessions.launch(posted["application"], posted)
-        secret = life.row.secret
+        life = await sessions.launch(
+            posted["application"], posted, client=_client(request), key=idempotency_key
+        )
         if "respond-async" in prefer.replace(" ", "").lower().split(","):
+            await life.claim()
             reply = _describe(life.row, request, server, sessions)
-            return JSONResponse(posted | reply | {"secret": secret}, 202)
-        await sessions.ready(life)
+            return JSONResponse(posted | reply | {"secret": life.row.secret}, 202)
+        try:
+            secret = await unless_gone(request, sessions.ready(life))
+        except ClientDisconnect:
+            if server.on_disconnect == "cancel" and life.interest.free:
+                life.stop()
+            raise
         return JSONResponse(_launched(posted, life, secret, request, server))
 
     @router.get("/{session_id}", response_model=SessionReply, responses=NOT_FOUND)
@@ -245,7 +269,7 @@ def _depth(value: Any) -> int:
 def _launched(
     posted: Mapping[str, Any],
     life: Life,
-    secret: str | None,
+    secret: str,
     request: Request,
     server: ServerSettings,
 ) -> dict[str, Any]:
@@ -269,6 +293,7 @@ def _launched(
 def _describe(
     row: SessionRow, request: Request, server: ServerSettings, sessions: Sessions
 ) -> dict[str, Any]:
+    life = sessions.life(row.id)
     reply = SessionReply(
         id=row.id,
         application=row.application,
@@ -279,10 +304,11 @@ def _describe(
         host=row.host,
         reason=row.reason,
         exit_status=row.exit_status,
-        unknown_since=sessions.unknown_since(row.id),
+        unknown_since=life.watch.unknown_since if life and life.watch else None,
         times={state: at for state in State if (at := getattr(row, f"{state}_at")) is not None},
     )
     if row.state == State.READY:
+        reply.tunnel = life.tunnel_state if life else None
         reply.sessionURL = _session_url(row, request, server)
     if row.state == State.ENDED and row.reason not in (EndReason.STOPPED, EndReason.FINISHED):
         reply.error = row.message
@@ -304,6 +330,28 @@ def _session_url(row: SessionRow, request: Request, server: ServerSettings) -> s
         request_hostname=re.sub(r":[0-9]+$", "", host),
         ws_scheme="wss" if request.scope["scheme"] == "https" else "ws",
     )
+
+
+def _client(request: Request) -> str:
+    """Who asks, as far as can be told without users: an address and a program."""
+    address = request.client.host if request.client else ""
+    return f"{address} {request.headers.get('user-agent', '')}"
+
+
+def _still_starting(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, StillStarting)
+    content = {
+        "error": str(error),
+        "id": error.session_id,
+        "state": error.state,
+        "reason": error.reason,
+        "estimated_start": None,
+    }
+    return JSONResponse(content, error.status, {"Retry-After": str(error.retry_after)})
+
+
+def _hung_up(request: Request, error: Exception) -> JSONResponse:
+    return error_reply("The client hung up.", 499)
 
 
 def _bridge_error(request: Request, error: Exception) -> JSONResponse:

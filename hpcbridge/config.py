@@ -93,6 +93,11 @@ class ServerSettings(Section):
         True,
         description="Refuse requests from pages of other sites that are not in cors_origins.",
     )
+    on_disconnect: Literal["keep", "cancel"] = Field(
+        "keep",
+        description="What becomes of a launch whose client hangs up: kept for the application's "
+        "'keep' seconds, for the same client to ask again, or cancelled at once.",
+    )
     trusted_proxies: list[str] = Field(
         default_factory=lambda: ["127.0.0.1", "::1"],
         description="Peers whose X-Forwarded-For and X-Forwarded-Proto headers are believed.",
@@ -292,6 +297,15 @@ class ApplicationSettings(Section):
     )
     wait: Seconds = Field(
         300, description="Seconds that a launch may take, queue included, before it is given up."
+    )
+    hold: Seconds | None = Field(
+        None,
+        description="Seconds that a POST is held open; 'wait' by default. A launch that takes "
+        "longer is answered 503 with Retry-After and goes on; the same request again joins it.",
+    )
+    keep: Seconds = Field(
+        60,
+        description="Seconds for which a session is kept that no client has and none waits for.",
     )
     walltime: int | None = Field(
         None, ge=1, description="Seconds that the job may run; templates see it as job.walltime."

@@ -10,8 +10,10 @@
     │   ├── BadParameter            400
     │   ├── OriginRefused           403
     │   ├── SessionNotFound         404
+    │   ├── KeyReused               409
     │   └── TooLarge                413
     ├── NoCapacity                  503  all slots are taken; trying again later may work
+    ├── StillStarting               503  the session is on its way; the same request joins it
     ├── ClusterError                502  something on the way to the cluster
     │   ├── ClusterUnreachable      503  could not ask (network, host, controller)
     │   │   └── OutcomeUnknown      503  a command was sent and its answer was lost
@@ -68,6 +70,12 @@ class SessionNotFound(RequestError):
     status = 404
 
 
+class KeyReused(RequestError):
+    """The Idempotency-Key was used for another request."""
+
+    status = 409
+
+
 class TooLarge(RequestError):
     """The request body is over the limit."""
 
@@ -80,6 +88,22 @@ class NoCapacity(BridgeError):
     status = 503
 
 
+class StillStarting(BridgeError):
+    """The session is not ready yet and is kept; the same request again joins it.
+
+    ``retry_after`` is in seconds. ``session_id`` and ``state`` tell where it stands.
+    """
+
+    status = 503
+    retry_after = 5
+
+    def __init__(self, message: str, *, session_id: str, state: str, reason: str) -> None:
+        super().__init__(message)
+        self.session_id = session_id
+        self.state = state
+        self.reason = reason
+
+
 class ClusterError(BridgeError):
     """Something on the way to the cluster."""
 
@@ -87,9 +111,16 @@ class ClusterError(BridgeError):
 
 
 class ClusterUnreachable(ClusterError):
-    """The cluster could not be asked. Never a reason to end a session."""
+    """The cluster could not be asked. Never a reason to end a session that is ready.
+
+    ``lasting`` says that asking again will not help: a wrong host key, a refused login.
+    """
 
     status = 503
+
+    def __init__(self, message: str, *, lasting: bool = False) -> None:
+        super().__init__(message)
+        self.lasting = lasting
 
 
 class OutcomeUnknown(ClusterUnreachable):

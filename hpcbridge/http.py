@@ -1,16 +1,20 @@
 """What stands before every request: paths as clients write them, errors as they read them."""
 
+import asyncio
 import logging
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Coroutine, Mapping
+from typing import Any, TypeVar
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hpcbridge.frontends import origin
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 def error_reply(
@@ -28,6 +32,28 @@ def origin_allowed(request: Request, others: Collection[str]) -> bool:
     pages: list[str | None] = [*request.headers.getlist("origin")] or [None]
     host = request.headers.get("host")
     return all(origin.origin_allowed(page, host, others) for page in pages)
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of ``work``; given up with ClientDisconnect when the client hangs up.
+
+    The request's body must have been read.
+    """
+    working, gone = asyncio.ensure_future(work), asyncio.ensure_future(_disconnect(request))
+    try:
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        for task in (working, gone):
+            task.cancel()
+        await asyncio.gather(working, gone, return_exceptions=True)
+
+
+async def _disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 class Guard:

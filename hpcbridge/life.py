@@ -28,6 +28,7 @@ from hpcbridge.config import ApplicationSettings
 from hpcbridge.errors import (
     BridgeError,
     ClusterError,
+    ClusterUnreachable,
     NotReadyInTime,
     OutcomeUnknown,
     RouteError,
@@ -37,6 +38,7 @@ from hpcbridge.errors import (
 )
 from hpcbridge.frontends.base import Route
 from hpcbridge.frontends.table import RouteTable
+from hpcbridge.interest import Interest
 from hpcbridge.jobscripts.stage import JobFiles
 from hpcbridge.readiness import Following
 from hpcbridge.schedulers.base import EndReason, JobInfo, JobRequest, JobState
@@ -85,7 +87,8 @@ class _End(Exception):
 class Life:
     """One session in this service's hands; :meth:`run` is its task.
 
-    ``application`` None means that it is no longer configured: the session is then ended.
+    ``application`` None means that it is no longer configured: the session is then ended. ``new``
+    says that its client has just asked for it.
     """
 
     def __init__(
@@ -94,6 +97,8 @@ class Life:
         means: Means,
         cluster: Cluster,
         application: ApplicationSettings | None,
+        *,
+        new: bool = False,
     ) -> None:
         self.row = row
         #: Set when the session is ready or has ended.
@@ -106,6 +111,10 @@ class Life:
         self._application = application
         self._tunnel: Tunnel | None = None
         self._moved = asyncio.Event()
+        keep = application.keep if application else 0.0
+        self.interest = Interest(
+            claimed=row.claimed, left=not new, keep=keep, changed=self._moved.set
+        )
         self._stopping = False
         # Whether the scheduler may have a job that the row does not tell.
         self._asked = row.job_id is None and row.directory != ""
@@ -119,6 +128,17 @@ class Life:
     def stopping(self) -> bool:
         """Whether the session is ending or has ended."""
         return self._stopping or self.row.state == State.ENDED
+
+    @property
+    def tunnel_state(self) -> str | None:
+        """``open`` or ``reconnecting`` while there is a tunnel."""
+        return self._tunnel.state if self._tunnel else None
+
+    async def claim(self) -> None:
+        """A client is given the session: from now on it lives until it ends."""
+        if not self.interest.claimed:
+            self.interest.claimed = True
+            await self._means.store.update(self.row, claimed=True)
 
     def stop(self) -> None:
         """Begin to end it."""
@@ -261,7 +281,15 @@ class Life:
         if not following.ready.is_set() or following.port is None or row.host is None:
             return False
         opening = self._open(row.host, following.port, self._new_local_end())
-        tunnel = await self._unless_over(opening)
+        try:
+            tunnel = await self._unless_over(opening)
+        except ClusterUnreachable as error:
+            if error.lasting:
+                raise
+            log.warning("session %s: %s", row.job_name, error)
+            row.message = f"The application is ready, but its node is not reached yet: {error}"
+            asyncio.get_running_loop().call_later(RETRY, self._moved.set)
+            return False
         await self._step(State.READY, "Ready.", port=following.port, address=str(tunnel.address))
         return True
 
@@ -311,6 +339,8 @@ class Life:
             await self._means.store.update(self.row, address=str(TCPAddress("127.0.0.1", 0)))
 
     async def _open(self, host: str, port: int, local: Address, *, probe: bool = True) -> Tunnel:
+        if self._tunnel is not None:  # of an attempt that the store did not take
+            await self._tunnel.close()
         tunnel = await self._cluster.tunnels.open(
             host, port, local, group=self._means.group, probe=probe
         )
@@ -336,7 +366,8 @@ class Life:
 
     async def _wait(self, deadline: float | None) -> None:
         """Sleep until something moved, or until ``deadline`` (monotonic seconds)."""
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        limits = [each for each in (deadline, self.interest.until) if each is not None]
+        left = max(0.0, min(limits) - time.monotonic()) if limits else None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(left):
                 await self._moved.wait()
@@ -359,6 +390,8 @@ class Life:
     def _check_stop(self) -> None:
         if self._stopping:
             raise _End(EndReason.STOPPED, SessionFailed("The session was stopped."))
+        if self.interest.over:
+            raise _End(EndReason.IDLE, SessionFailed("Nobody waited for the session any more."))
 
     async def _job_over(self, job: JobInfo) -> _End:
         tail = await self._tail()

@@ -1,6 +1,8 @@
 """All sessions of this service: what the API asks for, and what a restart takes up again."""
 
 import asyncio
+import hashlib
+import json
 import logging
 import secrets
 import time
@@ -8,11 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpcbridge.clusters import Cluster
-from hpcbridge.config import Settings
+from hpcbridge.config import ApplicationSettings, Primitive, Settings
 from hpcbridge.errors import (
+    KeyReused,
     NoCapacity,
     SessionFailed,
     SessionNotFound,
+    StillStarting,
     StoreError,
     UnknownApplication,
 )
@@ -41,9 +45,20 @@ class Sessions:
         self._pruning: asyncio.Task[None] | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._leaving = asyncio.Event()
+        self._launching = asyncio.Lock()
 
-    async def launch(self, application: str, posted: Mapping[str, Any]) -> Life:
+    async def launch(
+        self,
+        application: str,
+        posted: Mapping[str, Any],
+        *,
+        client: str = "",
+        key: str | None = None,
+    ) -> Life:
         """Write the intent down and begin; returns before the job is submitted.
+
+        A request that is repeated joins the session that it began: with an Idempotency-Key ``key``
+        always, without one where the same ``client`` asks again for what it waited for and left.
 
         Raises :class:`~hpcbridge.errors.RequestError` for what the client got wrong,
         :class:`~hpcbridge.errors.NoCapacity` when the limit of sessions is reached, and
@@ -58,6 +73,38 @@ class Sessions:
                 f"There is no application '{application[:64]}'. Applications: {names}."
             )
         parameters = check_parameters(wanted.parameters, posted)
+        request = _digest(client if key is None else "", application, parameters)
+        async with self._launching:
+            if life := await self._joined(request, key):
+                return life
+            return await self._begin(application, wanted, parameters, request, key)
+
+    async def _joined(self, request: str, key: str | None) -> Life | None:
+        """The session that this request began before, if it still can be had."""
+        if key is not None:
+            row = await self._means.store.by_key(_digest(key))
+            if row is None:
+                return None
+            if row.request != request:
+                raise KeyReused(
+                    "This Idempotency-Key was used for another request. Make a new one."
+                )
+            if life := self._lives.get(row.id):
+                return life
+            raise SessionFailed(f"The session of this Idempotency-Key has ended: {row.message}")
+        for life in self._lives.values():
+            if life.row.request == request and not life.stopping and life.interest.join():
+                return life
+        return None
+
+    async def _begin(
+        self,
+        application: str,
+        wanted: ApplicationSettings,
+        parameters: dict[str, Primitive],
+        request: str,
+        key: str | None,
+    ) -> Life:
         running = sum(not life.stopping for life in self._lives.values())
         if running >= self._settings.limits.sessions:
             raise NoCapacity(
@@ -73,9 +120,11 @@ class Sessions:
             parameters=parameters,
             job_name=job_name(session_id),
             message=f"Submitting the job to {wanted.cluster}.",
+            request=request,
+            idempotency_key=_digest(key) if key is not None else None,
             submitting_at=time.time(),
         )
-        life = self._take(row)
+        life = self._take(row, new=True)
         try:
             await self._means.store.add(row)
         except BaseException:
@@ -84,31 +133,50 @@ class Sessions:
         self._drive(life)
         return life
 
-    async def ready(self, life: Life) -> None:
-        """Return when the session is ready; raise what ended it otherwise."""
+    async def ready(self, life: Life) -> str:
+        """Wait until the session is ready, and claim it for the caller; returns its secret.
+
+        Raises what ended it, and :class:`~hpcbridge.errors.StillStarting` after the application's
+        ``hold`` seconds.
+        """
+        application = self._settings.applications[life.row.application]
         waits = [asyncio.create_task(each.wait()) for each in (life.settled, self._leaving)]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in waits:
-                each.cancel()
-        if not life.settled.is_set():
+        with life.interest.waiting():
+            try:
+                await asyncio.wait(
+                    waits, return_when=asyncio.FIRST_COMPLETED, timeout=application.hold
+                )
+            finally:
+                for each in waits:
+                    each.cancel()
+            if life.settled.is_set() and life.row.state == State.READY and life.row.secret:
+                secret = life.row.secret
+                await life.claim()
+                return secret
+        if self._leaving.is_set():
             raise NoCapacity(_LEAVING)
-        if life.row.state != State.READY:
+        if life.settled.is_set():
             raise life.error or SessionFailed(life.row.message)
+        raise StillStarting(
+            f"The session is not ready yet: {life.row.message} Ask again for the same.",
+            session_id=life.row.id,
+            state=life.row.state,
+            reason=life.row.message,
+        )
 
     async def get(self, session_id: str) -> SessionRow:
         """A session, live or ended. Raises :class:`~hpcbridge.errors.SessionNotFound`."""
         life = self._lives.get(session_id)
+        if life is not None:
+            life.interest.touch()
         row = life.row if life else await self._means.store.get(session_id)
         if row is None:
             raise SessionNotFound("There is no such session.")
         return row
 
-    def unknown_since(self, session_id: str) -> float | None:
-        """Since when (seconds since the epoch) the session's cluster could not be asked."""
-        life = self._lives.get(session_id)
-        return life.watch.unknown_since if life and life.watch else None
+    def life(self, session_id: str) -> Life | None:
+        """A session in this service's hands; None where it is over or unknown."""
+        return self._lives.get(session_id)
 
     def stop(self, session_id: str) -> SessionRow:
         """Begin to end a session. Raises :class:`~hpcbridge.errors.SessionNotFound`."""
@@ -153,9 +221,9 @@ class Sessions:
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(life.release() for life in lives))
 
-    def _take(self, row: SessionRow) -> Life:
+    def _take(self, row: SessionRow, *, new: bool = False) -> Life:
         application = self._settings.applications.get(row.application)
-        life = Life(row, self._means, self._clusters[row.cluster], application)
+        life = Life(row, self._means, self._clusters[row.cluster], application, new=new)
         self._lives[row.id] = life
         return life
 
@@ -167,3 +235,8 @@ class Sessions:
     def _forget(self, session_id: str) -> None:
         self._tasks.pop(session_id, None)
         self._lives.pop(session_id, None)
+
+
+def _digest(*parts: Any) -> str:
+    """Tells whether two things are the same without telling what they are."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -26,6 +26,8 @@ CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
 CONNECTS_AT_ONCE = 8
 
 
+LASTING = (asyncssh.HostKeyNotVerifiable, asyncssh.PermissionDenied, FileNotFoundError)
+
 CUE = b"\n"
 """What a command from :func:`on_cue` waits for on its standard input before it begins."""
 
@@ -86,7 +88,8 @@ class SSHHost:
                         connection.abort()
                         raise
             except Exception as error:
-                raise ClusterUnreachable(self._explain(error)) from error
+                lasting = isinstance(error, LASTING) or getattr(error, "lasting", False)
+                raise ClusterUnreachable(self._explain(error), lasting=lasting) from error
         log.info("connected to %s by SSH", self.name)
         self._connection = connection
         return connection

@@ -73,6 +73,12 @@ class SessionRow(SQLModel, table=True):
     job_id: str | None = Field(default=None, max_length=128)
     #: Proof is there that no job of this session is left on the cluster.
     job_ended: bool = False
+    #: Digest of who asked for what: a launch that is repeated has the same.
+    request: str | None = Field(default=None, max_length=64)
+    #: Digest of the client's Idempotency-Key.
+    idempotency_key: str | None = Field(default=None, max_length=64, unique=True, index=True)
+    #: Whether a client has been given the session.
+    claimed: bool = False
     directory: str = ""
     host: str | None = None
     port: int | None = None
@@ -136,6 +142,12 @@ class Store:
         """One session, ended ones included."""
         async with self._transaction() as session:
             return await session.get(SessionRow, session_id)
+
+    async def by_key(self, idempotency_key: str) -> SessionRow | None:
+        """The session that was launched with this key's digest."""
+        query = select(SessionRow).where(col(SessionRow.idempotency_key) == idempotency_key)
+        async with self._transaction() as session:
+            return (await session.execute(query)).scalars().first()
 
     async def unfinished(self) -> Sequence[SessionRow]:
         """Sessions that live, and ended ones whose job may not be gone."""

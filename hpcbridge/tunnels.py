@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import random
 import re
 import socket
 from collections.abc import Awaitable, Callable
@@ -18,7 +19,7 @@ import asyncssh
 
 from hpcbridge.addresses import Address
 from hpcbridge.config import SSHSettings, TunnelSettings
-from hpcbridge.errors import BridgeError, TunnelError
+from hpcbridge.errors import BridgeError, ClusterUnreachable, TunnelError
 from hpcbridge.relay import Relay
 from hpcbridge.splice import Traffic
 from hpcbridge.ssh import SSHHost
@@ -28,6 +29,10 @@ log = logging.getLogger(__name__)
 PROBE_TIME = 10.0
 """Seconds for which an application may refuse connections after its ready line."""
 
+RECONNECT = 0.5
+"""Seconds before the second attempt to connect again to a node in use; then doubled."""
+RECONNECT_LIMIT = 30.0
+
 ProtocolFactory = Callable[[], Any]
 Dial = Callable[[ProtocolFactory], Awaitable[object]]
 
@@ -35,9 +40,12 @@ Dial = Callable[[ProtocolFactory], Awaitable[object]]
 class Tunnel:
     """An open tunnel; ``address`` is its local end."""
 
-    def __init__(self, relay: Relay, release: Callable[[], None]) -> None:
+    def __init__(
+        self, relay: Relay, release: Callable[[], None], connected: Callable[[], bool]
+    ) -> None:
         self._relay = relay
         self._release = release
+        self._connected = connected
 
     @property
     def address(self) -> Address:
@@ -48,6 +56,11 @@ class Tunnel:
     def traffic(self) -> Traffic:
         """Bytes and connections so far."""
         return self._relay.traffic
+
+    @property
+    def state(self) -> str:
+        """``open``, or ``reconnecting`` while the SSH connection it goes through is down."""
+        return "open" if self._connected() else "reconnecting"
 
     async def close(self) -> None:
         """Close the local end and all connections through it."""
@@ -72,6 +85,7 @@ class Tunnels:
         self._users: dict[str, int] = {}
         self._lingering: dict[str, asyncio.TimerHandle] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._keepers: dict[str, asyncio.Task[None]] = {}
 
     def warm(self, host: str) -> None:
         """Begin to connect to a node, so that the tunnel is quick when its job is ready."""
@@ -117,7 +131,41 @@ class Tunnels:
         except BaseException:
             release()
             raise
-        return Tunnel(relay, release)
+        self._keep(host)
+        return Tunnel(relay, release, self._line(host))
+
+    def _line(self, host: str) -> Callable[[], bool]:
+        """Tells whether the SSH connection that tunnels to ``host`` go through is up."""
+        if via_node := self._nodes.get(host):
+            return lambda: via_node.connected
+        if self._login is not None and self._settings and self._settings.via == "login":
+            login = self._login
+            return lambda: login.connected
+        return lambda: True
+
+    def _keep(self, host: str) -> None:
+        """Connect again by ourselves when a connection in use is lost: visitors should not wait."""
+        via = self._settings.via if self._settings else "direct"
+        line = self._nodes.get(host) if via == "node" else self._login
+        if via == "direct" or line is None or line.name in self._keepers:
+            return
+        task = asyncio.create_task(self._keep_up(line), name=f"keep {line.name}")
+        self._keepers[line.name] = task
+        task.add_done_callback(lambda _: self._keepers.pop(line.name, None))
+
+    async def _keep_up(self, line: SSHHost) -> None:
+        pause = RECONNECT
+        while self._users.get(line.name) or line is self._login:
+            try:
+                connection = await line.connection()
+            except ClusterUnreachable as error:
+                log.warning("%s", error)
+                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  # jitter
+                pause = min(pause * 2, RECONNECT_LIMIT)
+            else:
+                pause = RECONNECT
+                await connection.wait_closed()
+                log.warning("the SSH connection to %s was lost", line.name)
 
     def _allowed(self, host: str) -> bool:
         if self._settings is None:
@@ -178,6 +226,8 @@ class Tunnels:
 
     def _hang_up(self, host: str) -> None:
         self._lingering.pop(host, None)
+        if keeper := self._keepers.get(host):
+            keeper.cancel()
         if node := self._nodes.pop(host, None):
             task = asyncio.create_task(node.close(), name=f"close {host}")
             self._closing.add(task)
@@ -187,9 +237,10 @@ class Tunnels:
         """Close all connections to nodes."""
         for timer in self._lingering.values():
             timer.cancel()
-        for task in self._closing:
+        tasks = [*self._closing, *self._keepers.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._closing, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(node.close() for node in self._nodes.values()))
 
 

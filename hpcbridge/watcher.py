@@ -27,6 +27,8 @@ LEAST = 0.05
 YOUNG = 60.0
 """Seconds for which a job is looked at as one that may start any moment."""
 SIGHTINGS = 2
+ENDS_AT_ONCE = 8
+"""How many ended jobs are asked about at the same time."""
 
 
 class Watch:
@@ -73,6 +75,7 @@ class Watcher:
         self._stirred = asyncio.Event()
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
+        self._asking = asyncio.Semaphore(ENDS_AT_ONCE)
         scheduler.notify(self.stir)
 
     def watch(self, job_id: str, name: str, grace: float, changed: Callable[[], None]) -> Watch:
@@ -126,8 +129,9 @@ class Watcher:
                     watch.changed()
             return
         self._failures = 0
-        for watch in watches:
-            await self._update(watch, listing.jobs.get(watch.job_id))
+        await asyncio.gather(
+            *(self._update(watch, listing.jobs.get(watch.job_id)) for watch in watches)
+        )
 
     async def _update(self, watch: Watch, job: JobInfo | None) -> None:
         if job is not None and job.name != watch.name:
@@ -163,9 +167,16 @@ class Watcher:
         That may be that the job is not over at all; then it is not.
         """
         try:
-            details = await self._scheduler.describe_end(job.job_id)
-        except ClusterError as error:
-            log.warning("the end of job %s cannot be asked for: %s", job.job_id, error)
+            async with self._asking:
+                details = await self._scheduler.describe_end(job.job_id)
+        except Exception as error:
+            expected = isinstance(error, ClusterError)
+            log.warning(
+                "the end of job %s cannot be asked for: %s",
+                job.job_id,
+                error,
+                exc_info=not expected,
+            )
             return job
         if details is None or details.name != job.name:
             return job

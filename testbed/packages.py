@@ -59,8 +59,9 @@ def install() -> bool:
         return False
     created = _forbid_service_starts()
     try:
-        _apt("update", "-q")
-        _apt("install", "-q", "-y", "--no-install-recommends", *names)
+        print(f"Installing {len(names)} Debian packages and what they need ...", flush=True)
+        _apt("update", "-qq")
+        _apt("install", "-qq", "-y", "--no-install-recommends", *names)
     finally:
         if created:
             _POLICY.unlink()
@@ -91,5 +92,6 @@ def _forbid_service_starts() -> bool:
 def _apt(*arguments: str) -> None:
     command = ["apt-get", "-o", "DPkg::Lock::Timeout=300", *arguments]
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    if subprocess.run(command, env=environment, check=False).returncode:
-        raise TestbedError(f"{' '.join(command)} failed; what it printed above says why.")
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise TestbedError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")

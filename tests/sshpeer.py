@@ -142,8 +142,8 @@ class SSHPeer:
                 target(*arguments)
 
         thread = threading.Thread(target=run, name=f"sshpeer-{target.__name__}", daemon=True)
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)
         return thread
 
     def run_process(self, channel: paramiko.Channel, command: str) -> None:
@@ -174,16 +174,18 @@ class SSHPeer:
         with self._lock:
             self._targets.append(target)
         to_target = self.spawn(_send_on, channel, target)
-        with target:
-            while data := target.recv(_CHUNK):
-                if not self._pass_on(channel, data):
-                    # Not drop(): a close with unread input makes a reset, which would overtake
-                    # the bytes that were still to arrive.
-                    channel.get_transport().sock.shutdown(socket.SHUT_WR)
-                    return
-            channel.shutdown_write()
-            to_target.join()
-        channel.close()
+        try:
+            with target:
+                while data := target.recv(_CHUNK):
+                    if not self._pass_on(channel, data):
+                        # Not drop(): a close with unread input makes a reset, which would overtake
+                        # the bytes that were still to arrive.
+                        channel.get_transport().sock.shutdown(socket.SHUT_WR)
+                        return
+                channel.shutdown_write()
+                to_target.join()
+        finally:
+            channel.close()
 
     def _pass_on(self, channel: paramiko.Channel, data: bytes) -> bool:
         """Send to the client what may still pass; False when the line is to be cut now."""
@@ -211,8 +213,10 @@ class SSHPeer:
             server = _Server(self)
             # With an event it returns at once, and leaves errors to the transport's own thread.
             transport.start_server(threading.Event(), server)
+            channels = []  # paramiko closes channels that nobody refers to
             while transport.is_active() and not self._closed.is_set():
                 channel = transport.accept(0.1)
+                channels.append(channel)
                 if channel is not None and (target := server.targets.pop(channel.get_id(), None)):
                     self.spawn(self.forward, channel, target)
             transport.close()

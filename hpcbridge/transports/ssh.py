@@ -44,7 +44,7 @@ class _Open:
 class SSHTransport:
     """Implements :class:`~hpcbridge.transports.base.Transport` over SSH."""
 
-    follow_interval = 0.05
+    follow_interval = 0.03
 
     def __init__(self, host: SSHHost) -> None:
         self._host = host

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import paramiko
 import pytest
 
 from hpcbridge.config import SSHSettings
@@ -15,24 +14,11 @@ from tests.sshpeer import SSHPeer
 
 
 @pytest.fixture
-def peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SSHPeer]:
-    keep_channels(monkeypatch)
+def peer(tmp_path: Path) -> Iterator[SSHPeer]:
     directory = tmp_path / "peer"
     directory.mkdir()
     with SSHPeer(directory) as peer:
         yield peer
-
-
-def keep_channels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """paramiko closes a channel that nobody refers to, even one whose command is on its way."""
-    accept, kept = paramiko.Transport.accept, []
-
-    def keeping(self: paramiko.Transport, timeout: float | None = None) -> paramiko.Channel | None:
-        channel = accept(self, timeout)
-        kept.append(channel)
-        return channel
-
-    monkeypatch.setattr(paramiko.Transport, "accept", keeping)
 
 
 @pytest.fixture

@@ -1,0 +1,797 @@
+"""The life of one session: every step, every end, every restart; nothing is left behind."""
+
+import asyncio
+import contextlib
+import socket
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from hpcbridge import life as life_module
+from hpcbridge import tunnels as tunnels_module
+from hpcbridge import watcher as watcher_module
+from hpcbridge.clusters import Cluster
+from hpcbridge.config import ApplicationSettings
+from hpcbridge.errors import (
+    BridgeError,
+    ClusterError,
+    ClusterUnreachable,
+    JobRejected,
+    NoCapacity,
+    NotReadyInTime,
+    OutcomeUnknown,
+    SessionFailed,
+    StoreError,
+    TemplateError,
+    TunnelError,
+    UnexpectedReply,
+)
+from hpcbridge.frontends.table import RouteTable
+from hpcbridge.life import Life, Means, job_name
+from hpcbridge.schedulers.base import EndReason, JobState
+from hpcbridge.store import SessionRow, State
+from tests.fakes import (
+    FakeFiles,
+    FakePublisher,
+    FakeScheduler,
+    FakeTransport,
+    FlakyStore,
+    fake_cluster,
+)
+
+ID = "A" * 32
+LINE = "Starting factory"
+
+
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(life_module, "RETRY", 0.02)
+    monkeypatch.setattr(life_module, "RETRY_LIMIT", 0.05)
+    monkeypatch.setattr(watcher_module, "LEAST", 0.002)
+    monkeypatch.setattr(tunnels_module, "PROBE_TIME", 0.2)
+    for name in ("STARTING", "WAITING", "QUIET", "FAILING"):
+        monkeypatch.setattr(watcher_module, f"BEAT_{name}", 0.01)
+
+
+async def until(check: Callable[[], object], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.002)
+
+
+@dataclass
+class World:
+    """A service with one session on a cluster of fakes."""
+
+    store: FlakyStore
+    publisher: FakePublisher
+    files: FakeFiles
+    cluster: Cluster
+    port: int
+    sockets: Path
+    routes: RouteTable
+    wait: float = 20
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    lives: list[Life] = field(default_factory=list)
+    unix: bool = False
+
+    @property
+    def scheduler(self) -> FakeScheduler:
+        return cast(FakeScheduler, self.cluster.scheduler)
+
+    @property
+    def transport(self) -> FakeTransport:
+        return cast(FakeTransport, self.cluster.transport)
+
+    @property
+    def life(self) -> Life:
+        return self.lives[-1]
+
+    @property
+    def row(self) -> SessionRow:
+        return self.life.row
+
+    def application(self) -> ApplicationSettings:
+        return ApplicationSettings(cluster="fake", template="t", wait=self.wait)
+
+    def take(self, row: SessionRow, *, configured: bool = True) -> Life:
+        means = Means(
+            self.store,
+            self.routes,
+            cast(Any, self.files),
+            self.sockets if self.unix else None,
+        )
+        application = self.application() if configured else None
+        self.lives.append(Life(row, means, self.cluster, application))
+        self.tasks.append(asyncio.create_task(self.life.run()))
+        return self.life
+
+    async def launch(self) -> Life:
+        row = SessionRow(
+            id=ID,
+            secret="s3cret",
+            application="cone",
+            cluster="fake",
+            job_name=job_name(ID),
+            submitting_at=time.time(),
+        )
+        await self.store.add(row)
+        return self.take(row)
+
+    async def restart(self, *, configured: bool = True) -> Life:
+        """The service is killed; the next one reads the row."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await self.life.release()
+        if self.life.watch is not None:
+            self.cluster.watcher.drop(self.life.watch)
+        with contextlib.suppress(BridgeError):
+            await self.routes.remove(ID)
+        row = await self.store.get(ID)
+        assert row is not None
+        return self.take(row, configured=configured)
+
+    async def queued(self) -> Life:
+        life = await self.launch()
+        await until(lambda: life.row.state == State.QUEUED)
+        return life
+
+    async def starting(self) -> Life:
+        life = await self.queued()
+        self.scheduler.run(self.row.job_id or "")
+        await until(lambda: life.row.state == State.STARTING)
+        return life
+
+    def become_ready(self, port: int | None = None) -> None:
+        application = self.transport.session(self.row)
+        application.tells(f"port={port or self.port}\n")
+        application.prints(f"noise\nwslink: {LINE}")
+
+    async def ready(self) -> Life:
+        life = await self.starting()
+        self.become_ready()
+        await until(lambda: life.row.state == State.READY)
+        return life
+
+    async def over(self) -> SessionRow:
+        """Wait until all is cleaned up; the row as it was written."""
+        await asyncio.wait_for(asyncio.shield(self.tasks[-1]), 10)
+        row = await self.store.get(ID)
+        assert row is not None
+        return row
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A directory whose sockets have names that are short enough, wherever the tests run."""
+    with tempfile.TemporaryDirectory(prefix="hpcb") as path:
+        yield Path(path)
+
+
+@pytest.fixture
+async def world(tmp_path: Path, short: Path) -> AsyncIterator[World]:
+    store = await FlakyStore.open(f"sqlite+aiosqlite:///{tmp_path}/db.sqlite")
+    assert isinstance(store, FlakyStore)
+    publisher = FakePublisher()
+    routes = RouteTable([publisher])
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+    world = World(
+        store,
+        publisher,
+        FakeFiles(),
+        fake_cluster(),
+        server.sockets[0].getsockname()[1],
+        short,
+        routes,
+    )
+    yield world
+    for task in world.tasks:
+        task.cancel()
+    await asyncio.gather(*world.tasks, return_exceptions=True)
+    for life in world.lives:
+        await life.release()
+    await routes.close()
+    await world.cluster.close()
+    await store.close()
+    server.close()
+    await server.wait_closed()
+
+
+def nothing_is_left(world: World) -> None:
+    assert world.scheduler.living == []
+    assert world.transport.files == {}
+    assert world.publisher.routes == {}
+    assert list(world.sockets.glob("*.sock")) == []
+    assert world.cluster.watcher._watches == set()
+    assert world.cluster.follower._followed == set()
+
+
+async def ended(world: World, reason: EndReason, *words: str, error: type = SessionFailed) -> None:
+    """The session has ended for this reason, whoever waited was told, and nothing is left."""
+    row = await world.over()
+    assert (row.state, row.reason) == (State.ENDED, reason)
+    assert row.secret is None
+    assert row.address is None
+    assert row.ended_at is not None
+    assert row.job_ended
+    assert world.life.settled.is_set()
+    assert type(world.life.error) is error
+    for word in words:
+        assert word in str(world.life.error), str(world.life.error)
+        assert word in row.message
+    nothing_is_left(world)
+
+
+# -- the way to ready
+
+
+async def test_a_session_goes_through_all_its_states_to_ready(world: World) -> None:
+    life = await world.ready()
+    row = await world.store.get(ID)
+    assert row is not None
+    times = [row.submitting_at, row.queued_at, row.starting_at, row.ready_at]
+    assert times == sorted(each for each in times if each is not None)
+    assert (row.host, row.port, row.job_id) == ("localhost", world.port, "1")
+    assert world.publisher.routes == {ID: row.address}
+    assert life.settled.is_set()
+    assert life.error is None
+    assert world.cluster.follower._followed == set()
+    request = world.scheduler.submitted[0]
+    assert request.name == job_name(ID)
+    assert request.directory == f"/s/{request.name}"
+    assert ID not in request.name
+
+
+async def test_ready_means_that_the_application_accepts_connections(world: World) -> None:
+    await world.ready()
+    host, _, port = (world.row.address or "").rpartition(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_the_local_end_can_be_a_unix_socket(world: World) -> None:
+    world.unix = True
+    await world.ready()
+    path = world.sockets / f"{ID}.sock"
+    assert world.row.address == f"unix:{path}"
+    assert path.is_socket()
+    world.life.stop()
+    await ended(world, EndReason.STOPPED)
+
+
+async def test_a_ready_line_without_a_port_waits_for_the_port(world: World) -> None:
+    await world.starting()
+    application = world.transport.session(world.row)
+    application.prints(LINE)
+    await asyncio.sleep(0.1)
+    assert world.row.state == State.STARTING
+    application.tells(f"port={world.port}\n")
+    await until(lambda: world.row.state == State.READY)
+
+
+async def test_a_ready_line_counts_only_once_the_scheduler_told_the_host(world: World) -> None:
+    await world.queued()
+    world.become_ready()
+    await asyncio.sleep(0.1)
+    assert world.row.state == State.QUEUED
+    world.scheduler.run("1")
+    await until(lambda: world.row.state == State.READY)
+
+
+async def test_why_a_job_waits_is_told(world: World) -> None:
+    await world.queued()
+    world.scheduler.change("1", detail="Resources")
+    await until(lambda: world.row.message == "Waiting in the queue: Resources.")
+
+
+# -- how it can end before it is ready
+
+
+@pytest.mark.parametrize(
+    "fault", [JobRejected("Slurm refused the job: bad partition"), NoCapacity("All slots taken")]
+)
+async def test_a_refused_job_ends_the_session_with_the_schedulers_words(
+    world: World, fault: BridgeError
+) -> None:
+    world.scheduler.submit_fault = fault
+    await world.launch()
+    await ended(world, EndReason.REJECTED, str(fault), error=type(fault))
+
+
+async def test_a_cluster_that_is_down_at_submit_is_told_at_once(world: World) -> None:
+    world.scheduler.submit_fault = ClusterUnreachable("The controller does not answer")
+    await world.launch()
+    await ended(world, EndReason.REJECTED, "does not answer", error=ClusterUnreachable)
+    assert len(world.scheduler.submitted) == 1
+
+
+async def test_a_directory_that_cannot_be_staged_is_told(world: World) -> None:
+    world.transport.stage_fault = ClusterError("The disk is full")
+    await world.launch()
+    await ended(world, EndReason.REJECTED, "disk is full", error=ClusterError)
+    assert world.scheduler.submitted == []
+
+
+async def test_a_broken_template_is_told(world: World) -> None:
+    world.files.fault = TemplateError("job.sh: line 3")
+    await world.launch()
+    await ended(world, EndReason.REJECTED, "line 3", error=TemplateError)
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "words"),
+    [
+        (EndReason.FAILED, 139, "exit status 139"),
+        (EndReason.FAILED, -11, "signal 11"),
+        (EndReason.OUT_OF_MEMORY, None, "more memory"),
+        (EndReason.TIMED_OUT, 0, "time was over"),
+        (EndReason.NODE_FAILED, None, "node failed"),
+        (EndReason.PREEMPTED, None, "make room"),
+        (EndReason.CANCELLED, -15, "was cancelled"),
+    ],
+)
+async def test_a_job_that_dies_before_it_is_ready_is_told_with_its_last_lines(
+    world: World, reason: EndReason, status: int | None, words: str
+) -> None:
+    await world.starting()
+    world.transport.session(world.row).prints("cannot open display\n")
+    world.scheduler.end("1", reason, status, detail="Why")
+    await ended(world, reason, "before it was ready", words, "cannot open display", "(Why)")
+    assert (world.row.exit_status, world.row.log_tail) == (status, "cannot open display")
+
+
+async def test_an_application_that_ends_well_before_it_is_ready_has_failed(world: World) -> None:
+    await world.starting()
+    world.scheduler.end("1", EndReason.FINISHED, 0)
+    await ended(world, EndReason.FAILED, "exit status 0", "It printed nothing")
+
+
+async def test_a_job_that_is_over_before_it_was_seen_to_run_is_told(world: World) -> None:
+    await world.queued()
+    world.scheduler.end("1", EndReason.FAILED, 127)
+    await ended(world, EndReason.FAILED, "127")
+
+
+async def test_a_job_that_never_gets_ready_is_ended_in_time(world: World) -> None:
+    world.wait = 0.5
+    await world.starting()
+    world.transport.session(world.row).prints("still loading\n")
+    await ended(
+        world,
+        EndReason.NEVER_READY,
+        "not ready after 0.5 s",
+        LINE,
+        "still loading",
+        error=NotReadyInTime,
+    )
+    assert world.scheduler.cancelled == ["1"]
+
+
+async def test_a_job_that_waits_too_long_is_cancelled(world: World) -> None:
+    world.wait = 0.3
+    await world.queued()
+    world.scheduler.change("1", detail="Priority")
+    await ended(
+        world, EndReason.NEVER_READY, "still in the queue", "Priority", error=NotReadyInTime
+    )
+
+
+async def test_an_application_that_does_not_listen_ends_the_session(world: World) -> None:
+    await world.starting()
+    with contextlib.closing(socket.socket()) as bound:
+        bound.bind(("127.0.0.1", 0))
+        world.become_ready(bound.getsockname()[1])
+        await ended(world, EndReason.FAILED, "nothing accepts connections", error=TunnelError)
+
+
+async def test_a_host_that_is_not_allowed_ends_the_session(world: World) -> None:
+    await world.queued()
+    world.scheduler.run("1", host="169.254.169.254")
+    await until(lambda: world.row.state == State.STARTING)
+    world.become_ready()
+    await ended(world, EndReason.FAILED, "169.254.169.254", error=TunnelError)
+
+
+async def test_a_front_end_that_cannot_be_told_ends_the_session(world: World) -> None:
+    await world.starting()
+    world.publisher.failing = 1
+    world.become_ready()
+    row = await world.over()
+    assert row.reason == EndReason.FAILED
+    assert "map cannot be written" in row.message
+    nothing_is_left(world)
+
+
+# -- how it can end later
+
+
+@pytest.mark.parametrize("reason", [EndReason.FINISHED, EndReason.TIMED_OUT, EndReason.PREEMPTED])
+async def test_a_ready_session_ends_with_its_job(world: World, reason: EndReason) -> None:
+    await world.ready()
+    world.scheduler.end("1", reason, 0)
+    await ended(world, reason, "session is over")
+
+
+async def test_a_ready_session_whose_job_vanished_is_over(world: World) -> None:
+    await world.ready()
+    del world.scheduler.jobs["1"]
+    await ended(world, EndReason.FINISHED, "no longer knows")
+
+
+@pytest.mark.parametrize("state", ["queued", "starting", "ready"])
+async def test_an_outage_ends_nothing_and_is_shown(world: World, state: str) -> None:
+    life = await getattr(world, state)()
+    world.scheduler.down = ClusterUnreachable("down")
+    world.transport.down = ClusterUnreachable("down")
+    await until(lambda: life.watch and life.watch.unknown_since)
+    await asyncio.sleep(0.1)
+    assert life.row.state == State(state)
+    world.scheduler.down = world.transport.down = None
+    await until(lambda: life.watch and life.watch.unknown_since is None)
+    assert life.row.state == State(state)
+
+
+async def test_a_cluster_that_stays_silent_is_given_up_by_who_waits_but_cleaned_up(
+    world: World,
+) -> None:
+    world.wait = 0.3
+    await world.queued()
+    world.scheduler.down = ClusterUnreachable("down")
+    await until(lambda: world.row.state == State.ENDED)
+    assert isinstance(world.life.error, NotReadyInTime)
+    assert "does not answer" in str(world.life.error)
+    assert not world.tasks[-1].done()
+    world.scheduler.down = None
+    await ended(world, EndReason.NEVER_READY, error=NotReadyInTime)
+
+
+# -- stopping
+
+
+@pytest.mark.parametrize("state", ["launch", "queued", "starting", "ready"])
+async def test_a_session_can_be_stopped_in_every_state(world: World, state: str) -> None:
+    life = await getattr(world, state)()
+    life.stop()
+    assert life.stopping
+    await ended(world, EndReason.STOPPED, "was stopped")
+
+
+async def test_stopping_twice_is_stopping(world: World) -> None:
+    life = await world.ready()
+    life.stop()
+    life.stop()
+    await ended(world, EndReason.STOPPED)
+
+
+async def test_the_route_is_gone_before_the_job_is_cancelled(world: World) -> None:
+    life = await world.ready()
+    world.scheduler.down = ClusterUnreachable("down")
+    life.stop()
+    await until(lambda: life.row.state == State.ENDED)
+    assert world.publisher.routes == {}
+    assert world.scheduler.living == ["1"]
+    world.scheduler.down = None
+    await ended(world, EndReason.STOPPED)
+
+
+async def test_cancelling_is_repeated_until_the_job_is_over(world: World) -> None:
+    life = await world.ready()
+    world.scheduler.ignores_cancel = 3
+    life.stop()
+    await ended(world, EndReason.STOPPED)
+    assert len(world.scheduler.cancelled) >= 4
+
+
+async def test_a_directory_that_is_busy_is_removed_later(world: World) -> None:
+    life = await world.ready()
+    world.transport.remove_faults = 2
+    life.stop()
+    await ended(world, EndReason.STOPPED)
+
+
+# -- a submission whose outcome is unknown
+
+
+@pytest.mark.parametrize("fault", [OutcomeUnknown("timed out"), UnexpectedReply("too much")])
+async def test_a_job_that_was_accepted_all_the_same_is_adopted(
+    world: World, fault: ClusterError
+) -> None:
+    world.scheduler.submit_fault, world.scheduler.accepts = fault, True
+    await world.queued()
+    assert world.row.job_id == "1"
+    assert len(world.scheduler.submitted) == 1
+
+
+async def test_a_job_that_appears_late_is_adopted(world: World) -> None:
+    world.scheduler.submit_fault, world.scheduler.accepts = OutcomeUnknown("timed out"), True
+    world.scheduler.appears_after = 3
+    await world.queued()
+    assert len(world.scheduler.submitted) == 1
+
+
+async def test_a_job_that_never_appears_was_not_accepted(world: World) -> None:
+    world.scheduler.submit_fault = OutcomeUnknown("timed out")
+    began = time.monotonic()
+    await world.launch()
+    await ended(world, EndReason.REJECTED, "did not take the job")
+    assert time.monotonic() - began >= world.cluster.settings.grace
+    assert len(world.scheduler.submitted) == 1
+
+
+@pytest.mark.parametrize("error", [ClusterUnreachable("down"), UnexpectedReply("garbage")])
+async def test_looking_it_up_goes_on_while_the_cluster_cannot_be_asked(
+    world: World, error: ClusterError
+) -> None:
+    world.scheduler.submit_fault, world.scheduler.accepts = OutcomeUnknown("timed out"), True
+    world.scheduler.down = error
+    life = await world.launch()
+    await asyncio.sleep(0.3)
+    assert life.row.state == State.SUBMITTING
+    world.scheduler.down = None
+    await until(lambda: life.row.state == State.QUEUED)
+
+
+async def test_who_waits_is_not_kept_for_ever_by_a_cluster_that_stays_silent(
+    world: World,
+) -> None:
+    world.wait = 0.3
+    world.scheduler.submit_fault, world.scheduler.accepts = OutcomeUnknown("timed out"), True
+    world.scheduler.down = ClusterUnreachable("down")
+    life = await world.launch()
+    await until(lambda: life.row.state == State.ENDED)
+    assert isinstance(life.error, NotReadyInTime)
+    world.scheduler.down = None
+    await ended(world, EndReason.NEVER_READY, error=NotReadyInTime)
+
+
+async def test_a_job_that_appears_after_its_session_was_stopped_is_cancelled(world: World) -> None:
+    world.scheduler.submit_fault, world.scheduler.accepts = OutcomeUnknown("timed out"), True
+    world.scheduler.appears_after = 4
+    life = await world.launch()
+    await until(lambda: world.scheduler.looks)
+    life.stop()
+    await ended(world, EndReason.STOPPED)
+    assert world.scheduler.cancelled == ["1"]
+
+
+# -- the store fails
+
+
+async def test_an_answer_that_cannot_be_written_down_leaves_no_job(world: World) -> None:
+    fail_from = {"state": State.QUEUED}
+    update = world.store.update
+
+    async def selective(row: SessionRow, **changes: Any) -> None:
+        if changes.get("state") == fail_from["state"]:
+            raise StoreError("The database is locked.")
+        await update(row, **changes)
+
+    world.store.update = selective  # type: ignore[method-assign]
+    await world.launch()
+    await ended(world, EndReason.REJECTED, "locked", error=StoreError)
+    assert world.scheduler.cancelled == ["1"]
+
+
+async def test_an_end_that_cannot_be_written_is_told_and_written_later(world: World) -> None:
+    life = await world.ready()
+    world.store.failing = True
+    life.stop()
+    await until(lambda: life.row.state == State.ENDED)
+    assert life.settled.is_set()
+    await asyncio.sleep(0.1)
+    assert not world.tasks[-1].done()
+    world.store.failing = False
+    await ended(world, EndReason.STOPPED)
+
+
+async def test_the_true_reason_is_kept_although_the_store_failed_meanwhile(world: World) -> None:
+    await world.starting()
+    world.store.failing = True
+    world.scheduler.end("1", EndReason.OUT_OF_MEMORY)
+    await until(lambda: world.row.state == State.ENDED)
+    world.store.failing = False
+    await ended(world, EndReason.OUT_OF_MEMORY, "more memory")
+
+
+# -- a new service takes it up
+
+
+async def test_a_service_that_died_before_it_staged_begins_again(world: World) -> None:
+    world.transport.stage_fault = None
+    row = SessionRow(
+        id=ID,
+        application="cone",
+        cluster="fake",
+        job_name=job_name(ID),
+        submitting_at=time.time(),
+    )
+    await world.store.add(row)
+    world.take(row)
+    await until(lambda: row.state == State.QUEUED)
+    assert len(world.scheduler.submitted) == 1
+
+
+async def test_a_service_that_died_while_it_submitted_adopts_the_job(world: World) -> None:
+    await world.queued()
+    await world.store.update(world.row, state=State.SUBMITTING, job_id=None)
+    life = await world.restart()
+    await until(lambda: life.row.state == State.QUEUED)
+    assert life.row.job_id == "1"
+    assert len(world.scheduler.submitted) == 1
+
+
+async def test_a_service_that_died_before_it_submitted_ends_the_session(world: World) -> None:
+    await world.queued()
+    await world.store.update(world.row, state=State.SUBMITTING, job_id=None)
+    world.scheduler.jobs.clear()
+    await world.restart()
+    await ended(world, EndReason.REJECTED, "did not take the job")
+    assert len(world.scheduler.submitted) == 1
+
+
+async def test_a_queued_session_keeps_waiting(world: World) -> None:
+    await world.queued()
+    life = await world.restart()
+    world.scheduler.run("1")
+    await until(lambda: life.row.state == State.STARTING)
+    world.become_ready()
+    await until(lambda: life.row.state == State.READY)
+    assert len(world.scheduler.submitted) == 1
+
+
+async def test_a_starting_session_is_followed_on(world: World) -> None:
+    await world.starting()
+    world.transport.session(world.row).prints("wslink: Starting fac")
+    life = await world.restart()
+    world.transport.session(world.row).prints("tory")
+    world.transport.session(world.row).tells(f"port={world.port}\n")
+    await until(lambda: life.row.state == State.READY)
+
+
+@pytest.mark.parametrize("unix", [False, True])
+async def test_a_ready_session_gets_its_tunnel_back_on_the_same_local_end(
+    world: World, unix: bool
+) -> None:
+    world.unix = unix
+    await world.ready()
+    address = world.row.address
+    life = await world.restart()
+    assert life.settled.is_set()
+    await until(lambda: world.publisher.routes == {ID: address})
+    assert life.row.address == address
+
+
+async def test_a_tunnel_that_cannot_be_reopened_is_tried_again(world: World) -> None:
+    await world.ready()
+    address = world.row.address
+    world.publisher.failing = 3
+    life = await world.restart()
+    await until(lambda: not world.publisher.failing and world.routes.lookup(ID))
+    assert world.publisher.routes == {ID: address}
+    assert life.row.state == State.READY
+    life.stop()
+    await ended(world, EndReason.STOPPED)
+
+
+@pytest.mark.parametrize("state", ["queued", "starting", "ready"])
+async def test_a_job_that_ended_while_the_service_was_away_ends_its_session(
+    world: World, state: str
+) -> None:
+    await getattr(world, state)()
+    world.scheduler.end("1", EndReason.TIMED_OUT)
+    await world.restart()
+    row = await world.over()
+    assert row.reason == EndReason.TIMED_OUT
+    nothing_is_left(world)
+
+
+@pytest.mark.parametrize("state", ["queued", "starting", "ready"])
+async def test_an_application_that_is_no_longer_configured_is_ended(
+    world: World, state: str
+) -> None:
+    await getattr(world, state)()
+    await world.restart(configured=False)
+    await ended(world, EndReason.STOPPED, "no longer configured")
+
+
+async def test_a_stop_that_the_service_did_not_finish_is_finished_by_the_next(
+    world: World,
+) -> None:
+    life = await world.ready()
+    world.scheduler.down = ClusterUnreachable("down")
+    life.stop()
+    await until(lambda: life.row.state == State.ENDED)
+    world.scheduler.down = None
+    await world.restart()
+    row = await world.over()
+    assert (row.reason, row.job_ended) == (EndReason.STOPPED, True)
+    assert world.scheduler.cancelled == ["1"]
+    nothing_is_left(world)
+
+
+async def test_an_end_without_a_job_id_still_looks_for_a_late_job(world: World) -> None:
+    await world.queued()
+    await world.store.update(world.row, state=State.SUBMITTING, job_id=None)
+    await world.store.update(world.row, state=State.ENDED, reason=EndReason.STOPPED)
+    hidden = dict(world.scheduler.jobs)
+    world.scheduler.jobs.clear()
+    looks = world.scheduler.looks
+    await world.restart()
+    await until(lambda: world.scheduler.looks > looks)
+    world.scheduler.jobs |= hidden
+    row = await world.over()
+    assert row.job_ended
+    nothing_is_left(world)
+
+
+async def test_a_record_that_is_not_complete_is_ended(world: World) -> None:
+    await world.ready()
+    await world.store.update(world.row, port=None)
+    await world.restart()
+    await ended(world, EndReason.FAILED, "not complete")
+
+
+async def test_the_deadline_counts_from_the_launch_also_after_a_restart(world: World) -> None:
+    await world.queued()
+    await world.store.update(world.row, submitting_at=time.time() - 3600)
+    await world.restart()
+    await ended(world, EndReason.NEVER_READY, "still in the queue", error=NotReadyInTime)
+
+
+async def test_a_released_session_leaves_its_job_running(world: World) -> None:
+    life = await world.ready()
+    world.tasks[-1].cancel()
+    await asyncio.gather(*world.tasks, return_exceptions=True)
+    await life.release()
+    assert world.scheduler.jobs["1"].state == JobState.RUNNING
+    assert life.row.state == State.READY
+
+
+async def test_a_session_whose_port_was_taken_meanwhile_gets_another(world: World) -> None:
+    await world.ready()
+    host, _, port = (world.row.address or "").rpartition(":")
+    await world.life.release()
+    loop = asyncio.get_running_loop()
+    taker = await loop.create_server(asyncio.Protocol, host, int(port))
+    life = await world.restart()
+    await until(lambda: life.row.address not in (f"{host}:{port}", f"{host}:0"))
+    assert world.publisher.routes == {ID: life.row.address}
+    taker.close()
+    await taker.wait_closed()
+
+
+async def test_a_route_that_could_not_be_withdrawn_is_withdrawn_later(world: World) -> None:
+    life = await world.ready()
+    world.publisher.failing = 2
+    life.stop()
+    await ended(world, EndReason.STOPPED)
+
+
+async def test_a_stop_while_the_tunnel_is_probed_ends_the_session_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tunnels_module, "PROBE_TIME", 60.0)
+    life = await world.starting()
+    with contextlib.closing(socket.socket()) as bound:
+        bound.bind(("127.0.0.1", 0))
+        world.become_ready(bound.getsockname()[1])
+        await asyncio.sleep(0.1)
+        life.stop()
+        await ended(world, EndReason.STOPPED)
+
+
+async def test_a_secret_that_an_application_prints_is_not_kept(world: World) -> None:
+    await world.starting()
+    world.transport.session(world.row).prints("authKey is s3cret\n")
+    world.scheduler.end("1", EndReason.FAILED, 1)
+    await ended(world, EndReason.FAILED, "authKey is ********")
+    assert "s3cret" not in world.row.log_tail
