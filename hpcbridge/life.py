@@ -12,19 +12,16 @@ believed, so a new service goes on where an old one was cut off.
 
 import asyncio
 import contextlib
-import errno
-import hashlib
 import logging
 import time
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hpcbridge import endings
-from hpcbridge.addresses import Address, TCPAddress, UnixAddress
+from hpcbridge.addresses import Address
 from hpcbridge.clusters import Cluster
 from hpcbridge.config import ApplicationSettings
+from hpcbridge.door import Door
 from hpcbridge.errors import (
     BridgeError,
     ClusterError,
@@ -36,14 +33,12 @@ from hpcbridge.errors import (
     StoreError,
     UnexpectedReply,
 )
-from hpcbridge.frontends.base import Route
-from hpcbridge.frontends.table import RouteTable
 from hpcbridge.interest import Interest
-from hpcbridge.jobscripts.stage import JobFiles
+from hpcbridge.means import Means
 from hpcbridge.readiness import Following
-from hpcbridge.schedulers.base import EndReason, JobInfo, JobRequest, JobState
-from hpcbridge.store import SessionRow, State, Store
-from hpcbridge.tunnels import Tunnel
+from hpcbridge.schedulers.base import EndReason, JobInfo, JobState
+from hpcbridge.store import SessionRow, State
+from hpcbridge.submission import Submission
 from hpcbridge.watcher import Watch
 
 log = logging.getLogger(__name__)
@@ -51,22 +46,6 @@ log = logging.getLogger(__name__)
 RETRY = 2.0
 """Seconds before a second attempt at something that has to succeed some day."""
 RETRY_LIMIT = 60.0
-
-
-def job_name(session_id: str) -> str:
-    """The job's name. The id opens the session and job names are public: so a digest of it."""
-    return "hpcb-" + hashlib.sha256(session_id.encode()).hexdigest()[:24]
-
-
-@dataclass(frozen=True)
-class Means:
-    """What all sessions of a service work with. ``socket_dir`` None puts tunnels on TCP ports."""
-
-    store: Store
-    routes: RouteTable
-    files: JobFiles
-    socket_dir: Path | None = None
-    group: int | None = None
 
 
 class _End(Exception):
@@ -109,16 +88,14 @@ class Life:
         self._means = means
         self._cluster = cluster
         self._application = application
-        self._tunnel: Tunnel | None = None
+        self._door = Door(row, means, cluster)
         self._moved = asyncio.Event()
         keep = application.keep if application else 0.0
         self.interest = Interest(
             claimed=row.claimed, left=not new, keep=keep, changed=self._moved.set
         )
         self._stopping = False
-        # Whether the scheduler may have a job that the row does not tell.
-        self._asked = row.job_id is None and row.directory != ""
-        self._absent_since: float | None = None
+        self._submission = Submission(row, means, cluster)
         # What the store did not take when the session ended.
         self._unwritten: dict[str, Any] = {}
         if row.state in (State.READY, State.ENDED):
@@ -132,7 +109,7 @@ class Life:
     @property
     def tunnel_state(self) -> str | None:
         """``open`` or ``reconnecting`` while there is a tunnel."""
-        return self._tunnel.state if self._tunnel else None
+        return self._door.state
 
     async def claim(self) -> None:
         """A client is given the session: from now on it lives until it ends."""
@@ -158,8 +135,7 @@ class Life:
 
     async def release(self) -> None:
         """Close the tunnel's local end; for a service that stops while the job goes on."""
-        if self._tunnel is not None:
-            await self._tunnel.close()
+        await self._door.release()
 
     # -- from the launch to the end
 
@@ -186,32 +162,23 @@ class Life:
 
     async def _submit(self, application: ApplicationSettings) -> None:
         """submitting -> queued."""
-        row, cluster = self.row, self._cluster
-        if row.directory:  # an earlier service was cut off here: the job may be there
+        if self.row.directory:  # an earlier service was cut off here: the job may be there
             job_id = await self._look_up(application)
         else:
-            directory = f"{await cluster.session_root()}/{row.job_name}"
-            files = self._means.files.for_session(application, cluster, row, directory)
-            await self._means.store.update(row, directory=directory)
-            await cluster.transport.stage(directory, files)
-            script = f"{directory}/job.sh"
-            request = JobRequest(row.job_name, directory, script, application.walltime)
-            self._asked = True
             try:
-                job_id = await cluster.scheduler.submit(request)
+                job_id = await self._submission.submit(application)
             except (OutcomeUnknown, UnexpectedReply) as lost:
-                log.warning("session %s: %s", row.job_name, lost)
+                if not self._submission.asked:
+                    raise
+                log.warning("session %s: %s", self.row.job_name, lost)
                 job_id = await self._look_up(application)
-            except BridgeError:
-                self._asked = False  # a clear no
-                raise
         await self._step(State.QUEUED, "Waiting in the queue.", job_id=job_id)
 
     async def _look_up(self, application: ApplicationSettings) -> str:
         """The id of a job whose submission has an unknown outcome."""
         deadline = self._deadline(application)
         while True:
-            job_id, sure = await self._find()
+            job_id, sure = await self._submission.find()
             if job_id:
                 return job_id
             self._check_stop()
@@ -222,20 +189,6 @@ class Life:
                 told = NotReadyInTime(endings.silent_cluster(application.wait))
                 raise _End(EndReason.NEVER_READY, told)
             await self._wait(min(deadline, time.monotonic() + RETRY))
-
-    async def _find(self) -> tuple[str | None, bool]:
-        """The job's id by its name; and whether it is sure that there is none.
-
-        Jobs appear late: only complete listings without it for all of the grace are proof.
-        """
-        with contextlib.suppress(ClusterError):
-            job_id = await self._cluster.scheduler.find(self.row.job_name)
-            now = time.monotonic()
-            self._absent_since = self._absent_since or now
-            sure = now - self._absent_since >= self._cluster.settings.grace
-            self._asked = self._asked and not sure
-            return job_id, sure
-        return None, False
 
     def _deadline(self, application: ApplicationSettings) -> float:
         """When the launch has taken too long, in monotonic seconds."""
@@ -280,9 +233,9 @@ class Life:
             return False
         if not following.ready.is_set() or following.port is None or row.host is None:
             return False
-        opening = self._open(row.host, following.port, self._new_local_end())
+        opening = self._door.open(row.host, following.port)
         try:
-            tunnel = await self._unless_over(opening)
+            address = await self._unless_over(opening)
         except ClusterUnreachable as error:
             if error.lasting:
                 raise
@@ -290,11 +243,11 @@ class Life:
             row.message = f"The application is ready, but its node is not reached yet: {error}"
             asyncio.get_running_loop().call_later(RETRY, self._moved.set)
             return False
-        await self._step(State.READY, "Ready.", port=following.port, address=str(tunnel.address))
+        await self._step(State.READY, "Ready.", port=following.port, address=str(address))
         return True
 
-    async def _unless_over(self, opening: Coroutine[Any, Any, Tunnel]) -> Tunnel:
-        """The opened tunnel; given up as soon as the session is to end or its job has ended."""
+    async def _unless_over(self, opening: Coroutine[Any, Any, Address]) -> Address:
+        """The tunnel's local end; given up as soon as the session is to end or its job is over."""
         task = asyncio.ensure_future(opening)
         task.add_done_callback(lambda _: self._moved.set())
         try:
@@ -318,44 +271,13 @@ class Life:
         while True:
             await self._check()
             try:
-                # Not probed: it was ready, and if its job is gone the scheduler says so.
-                tunnel = await self._open(row.host, row.port, _address(row.address), probe=False)
-                if str(tunnel.address) != row.address:
-                    await self._means.store.update(row, address=str(tunnel.address))
-            except RouteError as error:
-                log.warning("session %s: %s", row.job_name, error)
-                if getattr(error.__cause__, "errno", None) == errno.EADDRINUSE:
-                    await self._move()
+                await self._door.reopen(row.host, row.port)
             except BridgeError as error:
                 log.warning("session %s: %s", row.job_name, error)
             else:
                 return
             await self._wait(time.monotonic() + pause)
             pause = min(pause * 2, RETRY_LIMIT)
-
-    async def _move(self) -> None:
-        """Try the next opening on a fresh port: another program has the old one."""
-        if self._means.socket_dir is None:
-            await self._means.store.update(self.row, address=str(TCPAddress("127.0.0.1", 0)))
-
-    async def _open(self, host: str, port: int, local: Address, *, probe: bool = True) -> Tunnel:
-        if self._tunnel is not None:  # of an attempt that the store did not take
-            await self._tunnel.close()
-        tunnel = await self._cluster.tunnels.open(
-            host, port, local, group=self._means.group, probe=probe
-        )
-        try:
-            await self._means.routes.add(Route(self.row.id, tunnel.address))
-        except BaseException:
-            await tunnel.close()  # a second attempt may want the same local end
-            raise
-        self._tunnel = tunnel
-        return tunnel
-
-    def _new_local_end(self) -> Address:
-        if self._means.socket_dir is not None:
-            return UnixAddress(self._means.socket_dir / f"{self.row.id}.sock")
-        return TCPAddress("127.0.0.1", 0)
 
     def _watch_job(self) -> Watch:
         row, grace = self.row, self._cluster.settings.grace
@@ -366,7 +288,8 @@ class Life:
 
     async def _wait(self, deadline: float | None) -> None:
         """Sleep until something moved, or until ``deadline`` (monotonic seconds)."""
-        limits = [each for each in (deadline, self.interest.until) if each is not None]
+        unwanted = None if self.stopping else self.interest.until
+        limits = [each for each in (deadline, unwanted) if each is not None]
         left = max(0.0, min(limits) - time.monotonic()) if limits else None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(left):
@@ -425,7 +348,7 @@ class Life:
     async def _end(self, end: _End) -> None:
         """any state -> ended. Whoever waits is told; the job is cleaned up afterwards."""
         row = self.row
-        await self._close_tunnel()
+        await self._door.close()
         log.info("session %s: ended, %s", row.job_name, end.reason)
         changes: dict[str, Any] = {"state": State.ENDED, "reason": end.reason, "message": str(end)}
         changes |= {"secret": None, "address": None, "ended_at": time.time(), **end.facts}
@@ -438,15 +361,6 @@ class Life:
                 setattr(row, key, value)
         self.error = end.told
         self.settled.set()
-
-    async def _close_tunnel(self) -> None:
-        try:
-            await self._means.routes.remove(self.row.id)
-        except BridgeError as error:
-            log.warning("session %s: %s", self.row.job_name, error)
-        if self._tunnel is not None:
-            await self._tunnel.close()
-            self._tunnel = None
 
     async def _clean_up(self) -> None:
         """Leave nothing on the cluster, however long the cluster cannot be asked."""
@@ -468,8 +382,8 @@ class Life:
     async def _end_job(self) -> None:
         """Cancel the job until there is proof that it is over."""
         row, cluster = self.row, self._cluster
-        while row.job_id is None and self._asked:
-            job_id, sure = await self._find()
+        while row.job_id is None and self._submission.asked:
+            job_id, sure = await self._submission.find()
             if job_id:
                 await self._means.store.update(row, job_id=job_id)
             elif not sure:
@@ -483,10 +397,3 @@ class Life:
             cluster.watcher.stir()
             await self._wait(time.monotonic() + RETRY)
         cluster.watcher.drop(watch)
-
-
-def _address(text: str) -> Address:
-    if text.startswith("unix:"):
-        return UnixAddress(Path(text.removeprefix("unix:")))
-    host, _, port = text.rpartition(":")
-    return TCPAddress(host, int(port))

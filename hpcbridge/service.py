@@ -25,7 +25,7 @@ from hpcbridge.frontends.embedded import front_protocol
 from hpcbridge.frontends.table import RouteTable
 from hpcbridge.frontends.textmap import TextMap
 from hpcbridge.jobscripts.stage import JobFiles
-from hpcbridge.life import Means
+from hpcbridge.means import Means
 from hpcbridge.sessions import Sessions
 from hpcbridge.store import Store
 

@@ -20,9 +20,11 @@ from hpcbridge.errors import (
     StoreError,
     UnknownApplication,
 )
-from hpcbridge.life import Life, Means, job_name
+from hpcbridge.life import Life
+from hpcbridge.means import Means
 from hpcbridge.parameters import check_parameters
 from hpcbridge.store import SessionRow, State
+from hpcbridge.submission import job_name
 
 log = logging.getLogger(__name__)
 

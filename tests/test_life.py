@@ -32,9 +32,11 @@ from hpcbridge.errors import (
     UnexpectedReply,
 )
 from hpcbridge.frontends.table import RouteTable
-from hpcbridge.life import Life, Means, job_name
+from hpcbridge.life import Life
+from hpcbridge.means import Means
 from hpcbridge.schedulers.base import EndReason, JobState
 from hpcbridge.store import SessionRow, State
+from hpcbridge.submission import job_name
 from tests.fakes import (
     FakeFiles,
     FakePublisher,
@@ -795,3 +797,20 @@ async def test_a_secret_that_an_application_prints_is_not_kept(world: World) -> 
     world.scheduler.end("1", EndReason.FAILED, 1)
     await ended(world, EndReason.FAILED, "authKey is ********")
     assert "s3cret" not in world.row.log_tail
+
+
+async def test_what_nobody_wants_any_more_is_cancelled_without_haste(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time to keep it is over for good, and must not turn waiting into spinning."""
+    await world.starting()
+    monkeypatch.setattr(life_module, "RETRY", 0.1)
+    world.scheduler.ignores_cancel = 1000
+    world.life.interest._keep = 0
+    world.life.interest.touch()
+    await until(lambda: world.row.state == State.ENDED)
+    assert world.row.reason == EndReason.IDLE
+    await asyncio.sleep(0.5)  # a pace can only be seen over time
+    assert 1 <= len(world.scheduler.cancelled) <= 12
+    world.scheduler.ignores_cancel = 0
+    await until(lambda: world.row.job_ended)

@@ -1,0 +1,91 @@
+"""Where visitors come in: one session's tunnel and the route that leads to it."""
+
+import errno
+import logging
+from pathlib import Path
+
+from hpcbridge.addresses import Address, TCPAddress, UnixAddress
+from hpcbridge.clusters import Cluster
+from hpcbridge.errors import BridgeError, RouteError
+from hpcbridge.frontends.base import Route
+from hpcbridge.means import Means
+from hpcbridge.store import SessionRow
+from hpcbridge.tunnels import Tunnel
+
+log = logging.getLogger(__name__)
+
+
+class Door:
+    """Opened when the application is ready, and again after a restart of the service."""
+
+    def __init__(self, row: SessionRow, means: Means, cluster: Cluster) -> None:
+        self._row = row
+        self._means = means
+        self._cluster = cluster
+        self._tunnel: Tunnel | None = None
+
+    @property
+    def state(self) -> str | None:
+        """``open`` or ``reconnecting`` while there is a tunnel."""
+        return self._tunnel.state if self._tunnel else None
+
+    async def open(self, host: str, port: int) -> Address:
+        """Open the tunnel, see the application accept a connection, publish the route.
+
+        Returns the tunnel's local end. Raises what :meth:`hpcbridge.tunnels.Tunnels.open` and
+        :meth:`hpcbridge.frontends.table.RouteTable.add` raise.
+        """
+        local: Address = TCPAddress("127.0.0.1", 0)
+        if self._means.socket_dir is not None:
+            local = UnixAddress(self._means.socket_dir / f"{self._row.id}.sock")
+        return await self._open(host, port, local, probe=True)
+
+    async def reopen(self, host: str, port: int) -> None:
+        """The same on the local end that the row tells, or a fresh port if another has it now.
+
+        The application is not probed: it was ready, and if its job is gone the scheduler says so.
+        """
+        local = _address(self._row.address or "")
+        try:
+            address = await self._open(host, port, local, probe=False)
+        except RouteError as error:
+            if getattr(error.__cause__, "errno", None) != errno.EADDRINUSE:
+                raise
+            log.warning("session %s: %s", self._row.job_name, error)
+            address = await self._open(host, port, TCPAddress("127.0.0.1", 0), probe=False)
+        if str(address) != self._row.address:
+            await self._means.store.update(self._row, address=str(address))
+
+    async def _open(self, host: str, port: int, local: Address, *, probe: bool) -> Address:
+        await self.release()  # of an attempt that the store did not take
+        tunnel = await self._cluster.tunnels.open(
+            host, port, local, group=self._means.group, probe=probe
+        )
+        try:
+            await self._means.routes.add(Route(self._row.id, tunnel.address))
+        except BaseException:
+            await tunnel.close()  # a second attempt may want the same local end
+            raise
+        self._tunnel = tunnel
+        return tunnel.address
+
+    async def close(self) -> None:
+        """Withdraw the route, then close the tunnel."""
+        try:
+            await self._means.routes.remove(self._row.id)
+        except BridgeError as error:
+            log.warning("session %s: %s", self._row.job_name, error)
+        await self.release()
+
+    async def release(self) -> None:
+        """Close the tunnel only: the service stops, and the next one opens it again."""
+        if self._tunnel is not None:
+            await self._tunnel.close()
+            self._tunnel = None
+
+
+def _address(text: str) -> Address:
+    if text.startswith("unix:"):
+        return UnixAddress(Path(text.removeprefix("unix:")))
+    host, _, port = text.rpartition(":")
+    return TCPAddress(host, int(port))
