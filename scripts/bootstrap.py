@@ -27,6 +27,7 @@ LIBRARIES = {
     "libXrender.so.1": "libxrender1",
     "libgomp.so.1": "libgomp1",
 }
+NO_NETWORK = ("NewConnectionError", "ConnectTimeoutError", "NameResolutionError")
 DRIVERS = ("libgl1-mesa-dri",)
 
 
@@ -81,9 +82,9 @@ def apt(packages):
     say("Installing %s ..." % ", ".join(packages))
     settings = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
     quiet = ["-qq", "-o", "DPkg::Lock::Timeout=300"]
-    for arguments in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
+    for arguments in (["update"], ["install", "-y", "--no-install-recommends"] + packages):
         done = subprocess.run(
-            ["apt-get", *quiet, *arguments], env=settings, stdout=subprocess.DEVNULL
+            ["apt-get"] + quiet + arguments, env=settings, stdout=subprocess.DEVNULL
         )
         if done.returncode:
             fail("'%s' failed; is there a network?" % command)
@@ -108,7 +109,7 @@ def environment(extras):
             fail("Python's venv module is missing. On Debian: apt-get install python3-venv")
     run(
         "Python packages (%s; some 250 MB the first time)" % ", ".join(extras),
-        [PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        [PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--retries", "2"]
         + ["-c", "constraints.txt", "-e", ".[%s]" % ",".join(extras)],
     )
     with open(mark, "w") as file:
@@ -128,6 +129,12 @@ def run(what, command):
     """Run a step of the set-up, or end with a sentence."""
     say("Setting up %s ..." % what)
     done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, universal_newlines=True)
+    if done.returncode and any(sign in done.stderr for sign in NO_NETWORK):
+        fail(
+            "setting up %s needs the package index, which cannot be reached from here. Connect "
+            "this machine to the network (or point pip at a mirror), then run the same again."
+            % what
+        )
     if done.returncode:
         sys.stderr.write(done.stderr[-3000:])
         fail("setting up %s failed; is there a network? The messages are above." % what)
