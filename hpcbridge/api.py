@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
@@ -31,6 +31,7 @@ from hpcbridge.errors import (
     StillStarting,
     TooLarge,
 )
+from hpcbridge.events import Bell, stream
 from hpcbridge.http import Guard, error_reply, origin_allowed, unless_gone
 from hpcbridge.life import Life
 from hpcbridge.portal import pages
@@ -66,6 +67,14 @@ class LaunchReply(BaseModel):
     secret: str = Field(description="What the application wants to hear from its client.")
 
 
+class EndReply(BaseModel):
+    """An end that can be foreseen; being used puts an ``idle`` one off."""
+
+    at: float = Field(description="Seconds since the epoch.")
+    reason: EndReason
+    message: str
+
+
 class SessionReply(BaseModel):
     """Where a session stands."""
 
@@ -85,6 +94,9 @@ class SessionReply(BaseModel):
     )
     tunnel: str | None = Field(
         None, description="'open', or 'reconnecting' while the node's SSH connection is down."
+    )
+    ends: EndReply | None = Field(
+        None, description="What will end a ready session first, while that is known."
     )
     times: dict[State, float] = Field(description="When each state began, seconds since the epoch.")
     error: str | None = Field(None, description="Present when it ended and was not stopped.")
@@ -208,6 +220,31 @@ def _router(settings: Settings, sessions: Sessions) -> APIRouter:
         row = await sessions.get(session_id)
         return JSONResponse(_describe(row, request, server, sessions))
 
+    @router.get(
+        "/{session_id}/events",
+        responses={
+            **NOT_FOUND,
+            200: {"content": {"text/event-stream": {}}, "description": "Descriptions as of GET."},
+        },
+        response_class=StreamingResponse,
+    )
+    async def progress(session_id: str, request: Request) -> StreamingResponse:
+        """Server-sent events: where the session stands, each time that changes, until it ends."""
+        await sessions.get(session_id)  # 404 before the stream begins
+
+        async def describe() -> dict[str, Any]:
+            return _describe(await sessions.get(session_id), request, server, sessions)
+
+        def bell() -> Bell | None:
+            life = sessions.life(session_id)
+            return life.news if life else None
+
+        return StreamingResponse(
+            stream(describe, bell, lambda: sessions.leaving),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+        )
+
     @router.delete(
         "/{session_id}", response_model=SessionReply, responses=NOT_FOUND, dependencies=guarded
     )
@@ -309,6 +346,8 @@ def _describe(
     )
     if row.state == State.READY:
         reply.tunnel = life.tunnel_state if life else None
+        for first in life.limits[:1] if life else []:
+            reply.ends = EndReply(at=first.when, reason=first.reason, message=first.message)
         reply.sessionURL = _session_url(row, request, server)
     if row.state == State.ENDED and row.reason not in (EndReason.STOPPED, EndReason.FINISHED):
         reply.error = row.message

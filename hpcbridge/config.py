@@ -307,6 +307,17 @@ class ApplicationSettings(Section):
         60,
         description="Seconds for which a session is kept that no client has and none waits for.",
     )
+    idle: Seconds | None = Field(
+        None,
+        description="Seconds without an open connection after which a ready session is ended; "
+        "never by default.",
+    )
+    longest: Seconds | None = Field(
+        None, description="Seconds after which a ready session is ended in any case."
+    )
+    sessions: int | None = Field(
+        None, ge=1, description="Sessions of this application that may wait or run at once."
+    )
     walltime: int | None = Field(
         None, ge=1, description="Seconds that the job may run; templates see it as job.walltime."
     )

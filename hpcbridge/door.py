@@ -9,6 +9,7 @@ from hpcbridge.clusters import Cluster
 from hpcbridge.errors import BridgeError, RouteError
 from hpcbridge.frontends.base import Route
 from hpcbridge.means import Means
+from hpcbridge.splice import Traffic
 from hpcbridge.store import SessionRow
 from hpcbridge.tunnels import Tunnel
 
@@ -28,6 +29,11 @@ class Door:
     def state(self) -> str | None:
         """``open`` or ``reconnecting`` while there is a tunnel."""
         return self._tunnel.state if self._tunnel else None
+
+    @property
+    def traffic(self) -> Traffic | None:
+        """What went through the tunnel since it was opened, while there is one."""
+        return self._tunnel.traffic if self._tunnel else None
 
     async def open(self, host: str, port: int) -> Address:
         """Open the tunnel, see the application accept a connection, publish the route.

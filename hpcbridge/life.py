@@ -33,7 +33,9 @@ from hpcbridge.errors import (
     StoreError,
     UnexpectedReply,
 )
+from hpcbridge.events import Bell
 from hpcbridge.interest import Interest
+from hpcbridge.limits import LOOK, Limit, limits_of, next_look
 from hpcbridge.means import Means
 from hpcbridge.readiness import Following
 from hpcbridge.schedulers.base import EndReason, JobInfo, JobState
@@ -90,6 +92,8 @@ class Life:
         self._application = application
         self._door = Door(row, means, cluster)
         self._moved = asyncio.Event()
+        #: Rings when there may be something new to tell.
+        self.news = Bell()
         keep = application.keep if application else 0.0
         self.interest = Interest(
             claimed=row.claimed, left=not new, keep=keep, changed=self._moved.set
@@ -110,6 +114,13 @@ class Life:
     def tunnel_state(self) -> str | None:
         """``open`` or ``reconnecting`` while there is a tunnel."""
         return self._door.state
+
+    @property
+    def limits(self) -> list[Limit]:
+        """What will end this ready session, the first one first."""
+        if self._application is None or not self._is_ready():
+            return []
+        return limits_of(self._application, self.row, self._door.traffic)
 
     async def claim(self) -> None:
         """A client is given the session: from now on it lives until it ends."""
@@ -147,7 +158,8 @@ class Life:
             await self._until_ready(application)
             while True:
                 await self._check()
-                await self._wait(None)
+                self._check_limits()
+                await self._wait(self._next_look(application))
         except _End as end:
             await self._end(end)
         except BridgeError as error:
@@ -295,12 +307,14 @@ class Life:
             async with asyncio.timeout(left):
                 await self._moved.wait()
         self._moved.clear()
+        self.news.ring()
 
     async def _step(self, state: State, message: str, **changes: Any) -> None:
         """Write a transition down. Every one of them is written here or in :meth:`_end`."""
         changes[f"{state}_at"] = time.time()
         await self._means.store.update(self.row, state=state, message=message, **changes)
         log.info("session %s: %s", self.row.job_name, state)
+        self.news.ring()
 
     # -- reasons to end
 
@@ -315,6 +329,17 @@ class Life:
             raise _End(EndReason.STOPPED, SessionFailed("The session was stopped."))
         if self.interest.over:
             raise _End(EndReason.IDLE, SessionFailed("Nobody waited for the session any more."))
+
+    def _check_limits(self) -> None:
+        for limit in self.limits:
+            if limit.over:
+                raise _End(limit.reason, SessionFailed(limit.message))
+
+    def _next_look(self, application: ApplicationSettings) -> float | None:
+        # While somebody is connected there is no idle limit, but there will be one.
+        coming = time.monotonic() + LOOK if application.idle is not None else None
+        known = next_look(self.limits)
+        return min((each for each in (coming, known) if each is not None), default=None)
 
     async def _job_over(self, job: JobInfo) -> _End:
         tail = await self._tail()
@@ -361,6 +386,7 @@ class Life:
                 setattr(row, key, value)
         self.error = end.told
         self.settled.set()
+        self.news.ring()
 
     async def _clean_up(self) -> None:
         """Leave nothing on the cluster, however long the cluster cannot be asked."""

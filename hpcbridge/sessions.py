@@ -113,6 +113,15 @@ class Sessions:
                 f"All {running} sessions that this service allows are taken. "
                 "Try again when one has ended."
             )
+        alike = sum(
+            life.row.application == application and not life.stopping
+            for life in self._lives.values()
+        )
+        if wanted.sessions is not None and alike >= wanted.sessions:
+            raise NoCapacity(
+                f"All {alike} sessions that are allowed of '{application}' are taken. "
+                "Try again when one has ended."
+            )
         session_id = secrets.token_hex(20)  # lower case: some clients lower the whole sessionURL
         row = SessionRow(
             id=session_id,
@@ -204,6 +213,11 @@ class Sessions:
             except StoreError as error:
                 log.warning("old sessions cannot be forgotten: %s", error)
             await asyncio.sleep(PRUNE_BEAT)
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the service is stopping."""
+        return self._leaving.is_set()
 
     def leave(self) -> None:
         """The service begins to stop: whoever waits for a session is told now."""

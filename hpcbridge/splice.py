@@ -112,6 +112,7 @@ class Pipe(asyncio.Protocol, asyncssh.SSHTCPSession[bytes]):
             self._timer.cancel()
         if self._near:
             self._traffic.connections -= 1
+            self._traffic.last_activity = time.monotonic()
         self.other.finish()
         if self.other._lost:
             self._on_closed()

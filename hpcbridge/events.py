@@ -1,0 +1,61 @@
+"""Telling clients of a session's progress as it happens: server-sent events.
+
+The format is that of the HTML standard (section 9.2, "Server-sent events"): ``data:`` lines, and a
+comment now and then, so that proxies keep the connection open.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+HEARTBEAT = 15.0
+"""Seconds after which a comment is sent when there is no news."""
+LOOK = 1.0
+"""Seconds after which a look is taken without a ring: not all that is told rings the bell."""
+
+
+class Bell:
+    """Wakes all who wait for it, as often as it rings."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def ring(self) -> None:
+        """Wake whoever waits now."""
+        event, self._event = self._event, asyncio.Event()
+        event.set()
+
+    async def heard(self, timeout: float) -> None:  # noqa: ASYNC109  # not an error: it is the pace
+        """Return at the next ring, or after ``timeout`` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._event.wait()
+
+
+async def stream(
+    describe: Callable[[], Awaitable[dict[str, Any]]],
+    bell: Callable[[], Bell | None],
+    over: Callable[[], bool],
+) -> AsyncIterator[str]:
+    """Events, one for each description that differs from the last, until the session has ended.
+
+    ``bell`` is None where the session is not in this service's hands any more; ``over`` says that
+    the service is stopping.
+    """
+    loop = asyncio.get_running_loop()
+    last, sent = "", loop.time()
+    while not over():
+        ring = bell()
+        described = await describe()
+        text = json.dumps(described)
+        if text != last:
+            yield f"data: {text}\n\n"
+            last, sent = text, loop.time()
+        elif loop.time() - sent > HEARTBEAT:
+            yield ": still there\n\n"
+            sent = loop.time()
+        if described["state"] == "ended" or ring is None:
+            return
+        await ring.heard(LOOK)

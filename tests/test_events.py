@@ -1,0 +1,81 @@
+"""Progress as server-sent events, over a real connection."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+
+def told(response: httpx.Response) -> Iterator[dict[str, Any]]:
+    for line in response.iter_lines():
+        if line.startswith("data: "):
+            yield json.loads(line.removeprefix("data: "))
+
+
+@pytest.fixture
+def client(site: Any, serve: Any) -> Iterator[httpx.Client]:
+    site.write()
+    service = serve("--end-sessions")
+    with httpx.Client(base_url=service.url, timeout=20) as client:
+        yield client
+    service.end()
+
+
+def begun(client: httpx.Client, application: str) -> str:
+    reply = client.post(
+        "/paraview", json={"application": application}, headers={"Prefer": "respond-async"}
+    )
+    return str(reply.json()["id"])
+
+
+def test_each_state_is_told_once_and_the_end_ends_the_stream(client: httpx.Client) -> None:
+    where = f"/paraview/{begun(client, 'cone')}"
+    states: list[str] = []
+    with client.stream("GET", f"{where}/events") as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        for event in told(response):
+            states.append(event["state"])
+            if event["state"] == "ready" and "sessionURL" in event and states.count("ready") == 1:
+                assert client.delete(where).status_code == 200
+    unique = list(dict.fromkeys(states))
+    order = ["submitting", "queued", "starting", "ready", "ended"]
+    assert unique == [state for state in order if state in unique]
+    assert unique[-2:] == ["ready", "ended"]
+
+
+def test_a_session_that_fails_is_told_with_its_reason(client: httpx.Client) -> None:
+    with client.stream("GET", f"/paraview/{begun(client, 'crash')}/events") as response:
+        last = list(told(response))[-1]
+    assert (last["state"], last["reason"]) == ("ended", "failed")
+    assert "cannot open display" in last["error"]
+
+
+def test_the_events_of_an_ended_session_are_its_end(client: httpx.Client) -> None:
+    session = begun(client, "crash")
+    for _ in range(2):
+        with client.stream("GET", f"/paraview/{session}/events") as response:
+            events = list(told(response))
+    assert [event["state"] for event in events] == ["ended"]
+
+
+def test_events_hold_no_secret_and_an_unknown_session_has_none(client: httpx.Client) -> None:
+    reply = client.post("/paraview", json={"application": "cone"}).json()
+    with client.stream("GET", f"/paraview//{reply['id']}/events") as response:
+        first = next(told(response))
+    assert reply["secret"] not in json.dumps(first)
+    unknown = client.get("/paraview/nosuch/events")
+    assert unknown.status_code == 404
+    assert set(unknown.json()) == {"error"}
+
+
+def test_an_open_stream_does_not_hold_the_service_back(site: Any, serve: Any) -> None:
+    site.write()
+    service = serve()
+    with httpx.Client(base_url=service.url, timeout=20) as client:
+        session = client.post("/paraview", json={"application": "cone"}).json()["id"]
+        with client.stream("GET", f"/paraview/{session}/events") as response:
+            next(told(response))
+            assert service.end() == 0
+    assert "Traceback" not in service.stderr

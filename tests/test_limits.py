@@ -1,0 +1,101 @@
+"""What ends a session that is ready: nobody uses it, it is old, or there are too many."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from hpcbridge import limits as limits_module
+
+Launching = Callable[..., Any]
+
+
+@pytest.fixture
+def short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits_module, "LOOK", 0.05)
+    monkeypatch.setattr("hpcbridge.life.LOOK", 0.05)
+
+
+async def ended(api: Any, session: dict[str, Any]) -> dict[str, Any] | None:
+    life = api.sessions.life(session["id"])
+    if life is not None and life.row.state != "ended":
+        return None
+    return dict((await api.client.get(f"/paraview/{session['id']}")).json())
+
+
+@pytest.mark.usefixtures("short_looks")
+async def test_a_session_without_a_connection_ends_as_idle(
+    launcher: Launching, until: Callable[..., Any]
+) -> None:
+    async with launcher(applications={"cone": {"idle": 0.4}}) as api:
+        session = (await api.post({"application": "cone"})).json()
+        ends = (await api.client.get(f"/paraview/{session['id']}")).json()["ends"]
+        assert ends["reason"] == "idle"
+        assert 0 < ends["at"] - time.time() <= 0.4
+        last = await until(lambda: ended(api, session), "its end")
+        assert last["reason"] == "idle"
+        assert "Nobody was connected" in last["error"]
+
+
+@pytest.mark.usefixtures("short_looks")
+async def test_a_session_that_somebody_is_connected_to_goes_on(
+    site: Any, launcher: Launching, until: Callable[..., Any]
+) -> None:
+    """With a program that stays until its visitor leaves."""
+    staying = site.program(
+        "staying",
+        (site.root / "server")
+        .read_text()
+        .replace("connection.close()", "connection.recv(1); connection.close()"),
+    )
+    changed = {"cone": {"idle": 0.3, "properties": {"program": staying}}}
+    server = {"session_url": "tcp://${host}:${port}/?id=${id}"}
+    async with launcher(applications=changed, server=server) as api:
+        session = (await api.post({"application": "cone"})).json()
+        place = urlsplit(session["sessionURL"])
+        assert parse_qs(place.query)["id"] == [session["id"]]
+        _, writer = await asyncio.open_connection(place.hostname, place.port)
+        deadline = time.monotonic() + 1
+        while time.monotonic() < deadline:
+            described = (await api.client.get(f"/paraview/{session['id']}")).json()
+            assert described["state"] == "ready"
+        writer.close()
+        await writer.wait_closed()
+        assert (await until(lambda: ended(api, session), "its end"))["reason"] == "idle"
+
+
+@pytest.mark.usefixtures("short_looks")
+async def test_a_session_ends_when_it_has_lived_longest(
+    launcher: Launching, until: Callable[..., Any]
+) -> None:
+    async with launcher(applications={"cone": {"longest": 0.4, "walltime": 3600}}) as api:
+        session = (await api.post({"application": "cone"})).json()
+        last = await until(lambda: ended(api, session), "its end")
+        assert last["reason"] == "timed_out"
+        assert "longest life" in last["error"]
+
+
+async def test_the_walltime_is_told_and_left_to_the_scheduler(launcher: Launching) -> None:
+    async with launcher(applications={"cone": {"walltime": 3600}}) as api:
+        session = (await api.post({"application": "cone"})).json()
+        described = (await api.client.get(f"/paraview/{session['id']}")).json()
+        assert described["ends"]["reason"] == "timed_out"
+        assert described["ends"]["at"] - described["times"]["starting"] == pytest.approx(3600)
+
+
+async def test_an_application_has_a_limit_of_its_own(
+    launcher: Launching, until: Callable[..., Any]
+) -> None:
+    async with launcher(applications={"cone": {"sessions": 1}}) as api:
+        first = (await api.post({"application": "cone"})).json()
+        second = await api.post({"application": "cone"})
+        assert second.status_code == 503
+        assert "of 'cone'" in second.json()["error"]
+        other = await api.post({"application": "tuned"})
+        assert other.status_code == 200
+        await api.client.delete(f"/paraview/{first['id']}")
+        await until(lambda: ended(api, first), "its end")
+        assert (await api.post({"application": "cone"})).status_code == 200
