@@ -240,6 +240,7 @@ def frontend_apache(
         map_file=frontend.map_file,
         socket_dir=settings.socket_dir if frontend.local_end == "unix" else None,
         document_root=server.content,
+        portal=server.portal,
         allowed_origins=[each for each in server.cors_origins if each != "*"],
         websocket_path=frontend.websocket_paths[0],
         timeout=int(longest) + 60,

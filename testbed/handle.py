@@ -82,6 +82,7 @@ class Testbed:
             input=text if text is not None else "",
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=timeout,
             check=False,
         )

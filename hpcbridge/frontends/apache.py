@@ -49,6 +49,7 @@ def virtual_host(
     map_file: Path | None = None,
     socket_dir: Path | None = None,
     document_root: Path | None = None,
+    portal: bool = False,
     allowed_origins: Collection[str] = (),
     websocket_path: str = "ws",
     timeout: int = 900,
@@ -58,7 +59,8 @@ def virtual_host(
     ``api_url`` is where the service listens (``http://127.0.0.1:8080``) and ``endpoint`` the API's
     path there and here. Sessions are found in ``map_file``, in ``socket_dir`` or in both;
     ``allowed_origins`` are pages on other hosts that may use them. ``timeout`` is in seconds and
-    must be above every application's wait. Without ``document_root`` nothing else is served.
+    must be above every application's wait. With ``portal``, the service's page is served too;
+    without it and without ``document_root`` nothing else is.
 
     Raises :class:`~hpcbridge.errors.ConfigError` for a value that could mean something else in
     Apache's configuration.
@@ -80,6 +82,7 @@ def virtual_host(
             _checked("allowed_origins", origin, _ORIGIN, "like 'https://portal.example.org'")
             for origin in allowed_origins
         ],
+        "portal": portal and document_root is None,
         "timeout": timeout,
         "user_headers": _USER_HEADERS,
         "private_headers": _PRIVATE_HEADERS,

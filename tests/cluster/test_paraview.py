@@ -95,6 +95,9 @@ async def test_the_visualizer_renders_through_apache(
         session = reply.json()
         assert session["sessionURL"].startswith(f"ws://127.0.0.1:{apache.port}/proxy?")
         assert await cone(session["sessionURL"], session["secret"]) > 20
+        page = await client.get(f"{through}/")
+        assert "ParaView" in page.text or "visualizer" in page.text
+        assert (await client.get(f"{through}/portal/portal.js")).status_code == 200
         stopped = await client.delete(f"{through}/paraview//{session['id']}")
         assert stopped.status_code == 200
 

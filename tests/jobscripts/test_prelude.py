@@ -121,11 +121,11 @@ def test_an_application_that_is_killed_is_told_by_its_signal(run_job: RunJob, ma
 
 # In a session of its own; an orphan there; an orphan without our environment; deaf to signals.
 FAMILY = """\
-setsid sleep 1001 &
-(setsid setsid bash -c 'sleep 1002 & sleep 1003' &)
-(env -i sleep 1005 &)
+setsid sleep 1001.MINE &
+(setsid setsid bash -c 'sleep 1002.MINE & sleep 1003.MINE' &)
+(env -i sleep 1005.MINE &)
 bash -c 'trap "" TERM HUP INT; echo stubborn; while :; do sleep 0.05; done' &
-nohup sleep 1006 &
+nohup sleep 1006.MINE &
 echo started
 """
 
@@ -134,21 +134,24 @@ echo started
 def test_everything_that_was_started_ends_with_the_job(
     run_job: RunJob, made: Made, how: str
 ) -> None:
-    last = "exit 5" if how == "by itself" else "env -i setsid sleep 1004 & exec sleep 1000"
+    mine = str(os.getpid())  # other tests sleep at the same time
+    last = "env -i setsid sleep 1004.MINE & exec sleep 1000.MINE"
+    family = FAMILY.replace("\n", "; ").replace("&;", "&")
+    family += "exit 5" if how == "by itself" else last
     job = run_job(
         "t.sh",
         made(bash("hpcbridge_run bash -c {{ app.family }}")),
-        properties={"family": FAMILY.replace("\n", "; ").replace("&;", "&") + last},
+        properties={"family": family.replace("MINE", mine)},
         env={"HPCBRIDGE_GRACE": "1"},
     )
     job.wait_for("started")
     if how != "by itself":
-        until(lambda: "sleep 1000 " in job.processes().values(), "the whole family")
+        until(lambda: f"sleep 1000.{mine} " in job.processes().values(), "the whole family")
         job.process.send_signal(getattr(signal, f"SIG{how}"))
     assert job.finish() == {"TERM": 143, "INT": 130, "HUP": 129, "by itself": 5}[how]
     assert gone(job)
     left = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
-    assert not [text for text in left if text.startswith(b"sleep\x00100")]
+    assert not [text for text in left if text.startswith(b"sleep\x00100") and mine.encode() in text]
 
 
 def test_a_term_to_the_whole_group_ends_the_job_as_well(run_job: RunJob, made: Made) -> None:
