@@ -4,21 +4,20 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import hpcbridge
-from hpcbridge import clusters, configfile, parameters, service
-from hpcbridge.config import ApplicationSettings, Primitive, Settings
+from hpcbridge import configfile, doctor, parameters, service
+from hpcbridge.config import ApplicationSettings, Settings
 from hpcbridge.errors import BridgeError, ConfigError
 from hpcbridge.frontends import apache
-from hpcbridge.jobscripts.check import check
-from hpcbridge.jobscripts.render import ScriptContext, TemplateSet, render
+from hpcbridge.jobscripts.render import TemplateSet, render
 from hpcbridge.jobscripts.rules import Severity
-from hpcbridge.jobscripts.stage import script_context
+from hpcbridge.jobscripts.samples import check_all, sample_context
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,9 +38,6 @@ Parameters = Annotated[
     list[str] | None,
     typer.Option("--param", "-p", metavar="NAME=VALUE", help="A value as a user would post it."),
 ]
-
-
-SAMPLE_JOB = "hpcb-0123456789abcdef01234567"
 
 
 def main() -> None:
@@ -122,6 +118,31 @@ def _first_steps(settings: Settings, url: str) -> str:
     )
 
 
+@app.command("doctor")
+def examine(
+    config: Config,
+    audit: Annotated[
+        bool,
+        typer.Option("--audit", help="Also compare the sessions with what is there of them."),
+    ] = False,
+) -> None:
+    """Check a site from its configuration to its batch system; exit status 1 if a line is red.
+
+    May run beside the service, as its account. It starts no job and changes nothing.
+    """
+    if not asyncio.run(_examine(config, audit=audit)):
+        raise typer.Exit(1)
+
+
+async def _examine(config: Path, *, audit: bool) -> bool:
+    well = True
+    async for found in doctor.examine(config, audit=audit):
+        word, colour = ("ok  ", typer.colors.GREEN) if found.good else ("FAIL", typer.colors.RED)
+        typer.secho(f"{word}  {found.what}: {found.said}", fg=colour)
+        well = well and found.good
+    return well
+
+
 @config_app.command("show")
 def config_show(config: Config) -> None:
     """Print the configuration in force: file, environment and defaults; secrets are masked."""
@@ -154,7 +175,7 @@ def template_render(config: Config, application: Application, param: Parameters 
     settings = configfile.load(config)
     wanted = _wanted(settings, application)
     values = parameters.check_parameters(wanted.parameters, _posted(application, wanted, param))
-    context = _context(settings, application, wanted, values)
+    context = sample_context(settings, application, values)
     print(render(TemplateSet(settings.template_dirs), wanted.template, context), end="")
 
 
@@ -162,16 +183,13 @@ def template_render(config: Config, application: Application, param: Parameters 
 def template_check(config: Config) -> None:
     """Check the templates of all applications; exit status 1 when one cannot be used."""
     settings = configfile.load(config)
-    templates = TemplateSet(settings.template_dirs)
     failed = False
-    for name, wanted in settings.applications.items():
-        context = _context(settings, name, wanted, _samples(wanted))
-        problems = check(templates, wanted.template, context)
+    for name, problems in check_all(settings):
         for problem in problems:
             print(f"{name}: {problem.severity}: {problem}")
         failed = failed or any(each.severity == Severity.ERROR for each in problems)
         if not problems:
-            print(f"{name}: {wanted.template} is fine")
+            print(f"{name}: {settings.applications[name].template} is fine")
     if failed:
         raise typer.Exit(1)
 
@@ -190,36 +208,6 @@ def _posted(name: str, wanted: ApplicationSettings, pairs: list[str] | None) -> 
         declared = ", ".join(wanted.parameters) or "none"
         raise ConfigError(f"No parameter '{unknown[0]}' in '{name}'. Parameters: {declared}.")
     return posted
-
-
-def _samples(wanted: ApplicationSettings) -> dict[str, Primitive]:
-    """A value for every parameter, those included that a user has to give."""
-    samples: dict[str, Primitive] = {"str": "sample", "int": 1, "float": 1.0, "bool": False}
-    return {
-        name: next(
-            (each for each in (rules.default, *(rules.choices or [])) if each is not None),
-            samples[rules.type],
-        )
-        for name, rules in wanted.parameters.items()
-    }
-
-
-def _context(
-    settings: Settings,
-    name: str,
-    wanted: ApplicationSettings,
-    values: Mapping[str, Primitive],
-) -> ScriptContext:
-    cluster = settings.clusters[wanted.cluster]
-    return script_context(
-        cluster,
-        name,
-        wanted,
-        values,
-        job_name=SAMPLE_JOB,
-        directory=f"{cluster.session_root or '/home/USER/.hpcbridge'}/{SAMPLE_JOB}",
-        bind=clusters.bind_address(cluster),
-    )
 
 
 @frontend_app.command("apache")

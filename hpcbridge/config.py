@@ -68,6 +68,15 @@ class ServerSettings(Section):
         default_factory=default_state_directory,
         description="Directory (0700) of the database, local jobs and, by default, sockets.",
     )
+    instance: str | None = Field(
+        None,
+        min_length=1,
+        description="Name of this installation. Job names begin with a mark made of it, by which "
+        "forgotten jobs are found and ended; so it must differ between services that do not share "
+        "a database but an account of a cluster. By default, the machine's id and name, state_dir "
+        "and the database's URL are taken; to be set where those change (containers) or are the "
+        "same elsewhere (cloned machines).",
+    )
     content: FilePath | None = Field(
         None, description="Directory of static files to serve at / instead of the portal page."
     )

@@ -126,7 +126,11 @@ class Life:
         """A client is given the session: from now on it lives until it ends."""
         if not self.interest.claimed:
             self.interest.claimed = True
-            await self._means.store.update(self.row, claimed=True)
+            try:
+                await self._means.store.update(self.row, claimed=True)
+            except BaseException:
+                self.interest.claimed = False  # the client is told an error, and does not have it
+                raise
 
     def stop(self) -> None:
         """Begin to end it."""
@@ -419,7 +423,8 @@ class Life:
         watch = self.watch or self._watch_job()
         watch.hurry()
         while not watch.ended:
-            await cluster.scheduler.cancel([row.job_id])
+            if watch.ours:  # never somebody else's job that has got the id
+                await cluster.scheduler.cancel([row.job_id])
             cluster.watcher.stir()
             await self._wait(time.monotonic() + RETRY)
         cluster.watcher.drop(watch)

@@ -24,8 +24,10 @@ from hpcbridge.frontends.base import Publisher
 from hpcbridge.frontends.embedded import front_protocol
 from hpcbridge.frontends.table import RouteTable
 from hpcbridge.frontends.textmap import TextMap
+from hpcbridge.installation import mark
 from hpcbridge.jobscripts.stage import JobFiles
 from hpcbridge.means import Means
+from hpcbridge.orphans import Orphans
 from hpcbridge.sessions import Sessions
 from hpcbridge.store import Store
 
@@ -125,6 +127,8 @@ async def running(
             sessions = Sessions(settings, means, built)
             opened.push_async_callback(sessions.close, end_sessions=end_sessions)
             await sessions.start()
+            for each in built.values():
+                each.watcher.patrol(Orphans(each, store, mark(settings)))
             yield sessions, routes
 
 

@@ -20,11 +20,11 @@ from hpcbridge.errors import (
     StoreError,
     UnknownApplication,
 )
+from hpcbridge.installation import job_name, mark
 from hpcbridge.life import Life
 from hpcbridge.means import Means
 from hpcbridge.parameters import check_parameters
 from hpcbridge.store import SessionRow, State
-from hpcbridge.submission import job_name
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class Sessions:
 
     def __init__(self, settings: Settings, means: Means, clusters: Mapping[str, Cluster]) -> None:
         self._settings = settings
+        self._mark = mark(settings)
         self._means = means
         self._clusters = clusters
         self._lives: dict[str, Life] = {}
@@ -66,8 +67,6 @@ class Sessions:
         :class:`~hpcbridge.errors.NoCapacity` when the limit of sessions is reached, and
         :class:`~hpcbridge.errors.StoreError` when the intent cannot be written.
         """
-        if self._leaving.is_set():
-            raise NoCapacity(_LEAVING)
         wanted = self._settings.applications.get(application)
         if wanted is None:
             names = ", ".join(self._settings.applications)
@@ -77,6 +76,8 @@ class Sessions:
         parameters = check_parameters(wanted.parameters, posted)
         request = _digest(client if key is None else "", application, parameters)
         async with self._launching:
+            if self._leaving.is_set():
+                raise NoCapacity(_LEAVING)
             if life := await self._joined(request, key):
                 return life
             return await self._begin(application, wanted, parameters, request, key)
@@ -129,7 +130,7 @@ class Sessions:
             application=application,
             cluster=wanted.cluster,
             parameters=parameters,
-            job_name=job_name(session_id),
+            job_name=job_name(session_id, self._mark),
             message=f"Submitting the job to {wanted.cluster}.",
             request=request,
             idempotency_key=_digest(key) if key is not None else None,
@@ -225,7 +226,9 @@ class Sessions:
 
     async def close(self, *, end_sessions: bool = False) -> None:
         """Let go of all sessions: their jobs go on, unless they are to be ended as well."""
-        tasks, lives = list(self._tasks.values()), list(self._lives.values())
+        self.leave()
+        async with self._launching:  # whoever is in there begins a session before it is closed
+            tasks, lives = list(self._tasks.values()), list(self._lives.values())
         if end_sessions and tasks:
             for life in lives:
                 life.stop()

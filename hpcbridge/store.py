@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,9 @@ from hpcbridge.errors import StoreError
 from hpcbridge.schedulers.base import EndReason
 
 log = logging.getLogger(__name__)
+
+NAMES_AT_ONCE = 500
+"""Job names that one query asks for; databases limit the values of a statement."""
 
 
 class State(StrEnum):
@@ -120,7 +123,7 @@ class Store:
         except (SQLAlchemyError, OSError) as error:
             await engine.dispose()
             raise StoreError(
-                f"The database {engine.url.render_as_string()} cannot be opened: {_cause(error)}."
+                f"The database {engine.url.render_as_string()} cannot be opened: {cause(error)}."
             ) from error
         return cls(engine)
 
@@ -156,6 +159,17 @@ class Store:
         async with self._transaction() as session:
             return (await session.execute(query)).scalars().all()
 
+    async def known(self, job_names: Collection[str]) -> set[str]:
+        """Those of the names that belong to a session that lives or is still cleaning up."""
+        mine = or_(col(SessionRow.state) != State.ENDED, col(SessionRow.job_ended).is_(False))
+        wanted, found = list(job_names), set[str]()
+        for start in range(0, len(wanted), NAMES_AT_ONCE):
+            names = wanted[start : start + NAMES_AT_ONCE]
+            query = select(SessionRow.job_name).where(col(SessionRow.job_name).in_(names), mine)
+            async with self._transaction() as session:
+                found.update((await session.execute(query)).scalars())
+        return found
+
     async def prune(self, age: float) -> None:
         """Forget sessions that ended more than ``age`` seconds ago."""
         old = col(SessionRow.ended_at) < time.time() - age
@@ -188,10 +202,10 @@ class _Transaction:
         finally:
             await self._session.close()
         if isinstance(error, SQLAlchemyError):
-            raise StoreError(f"The database did not accept a change: {_cause(error)}.") from error
+            raise StoreError(f"The database did not accept a change: {cause(error)}.") from error
 
 
-def _cause(error: BaseException) -> str:
+def cause(error: BaseException) -> str:
     """The database's own sentence, without the statement and its values (secrets among them)."""
     return str(getattr(error, "orig", None) or getattr(error, "strerror", None) or error)
 

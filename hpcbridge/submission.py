@@ -1,7 +1,6 @@
 """One session's job on its way to the scheduler, and whether it arrived."""
 
 import contextlib
-import hashlib
 import time
 
 from hpcbridge.clusters import Cluster
@@ -10,11 +9,6 @@ from hpcbridge.errors import BridgeError, ClusterError, OutcomeUnknown, Unexpect
 from hpcbridge.means import Means
 from hpcbridge.schedulers.base import JobRequest
 from hpcbridge.store import SessionRow
-
-
-def job_name(session_id: str) -> str:
-    """The job's name. The id opens the session and job names are public: so a digest of it."""
-    return "hpcb-" + hashlib.sha256(session_id.encode()).hexdigest()[:24]
 
 
 class Submission:

@@ -10,10 +10,11 @@ import dataclasses
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Protocol
 
 from hpcbridge.errors import ClusterError
-from hpcbridge.schedulers.base import EndReason, JobInfo, JobState, Scheduler
+from hpcbridge.schedulers.base import EndReason, JobInfo, JobState, Listing, Scheduler
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +47,19 @@ class Watch:
         self.since = time.monotonic()
         self.grace = grace
         self.missing = 0
+        #: When the last listing was asked for, and whether it has another job under this id.
+        self.asked = 0.0
+        self.taken = False
 
     @property
     def ended(self) -> bool:
         """Whether there is proof that the job is over."""
         return self.job is not None and self.job.state == JobState.ENDED
+
+    @property
+    def ours(self) -> bool:
+        """Whether the id means this job, by a listing asked for after :meth:`hurry`."""
+        return self.asked >= self.since and self.unknown_since is None and not self.taken
 
     def hurry(self) -> None:
         """Look at the job often again: it is being ended."""
@@ -66,6 +75,23 @@ class Watch:
         return BEAT_STARTING if young or running else BEAT_WAITING
 
 
+class Patrol(Protocol):
+    """Somebody who looks at whole listings, also while no job is watched."""
+
+    @property
+    def beat(self) -> float:
+        """How soon the next listing is wanted, in seconds."""
+        ...
+
+    def look(self, listing: Listing, watched: Collection[str]) -> None:
+        """A complete listing came in; ``watched`` are the names of the jobs that are watched."""
+        ...
+
+    async def close(self) -> None:
+        """No further listing will come."""
+        ...
+
+
 class Watcher:
     """Watches all jobs of one cluster with one query a round."""
 
@@ -74,6 +100,7 @@ class Watcher:
         self._watches: set[Watch] = set()
         self._stirred = asyncio.Event()
         self._failures = 0
+        self._patrol: Patrol | None = None
         self._task: asyncio.Task[None] | None = None
         self._asking = asyncio.Semaphore(ENDS_AT_ONCE)
         scheduler.notify(self.stir)
@@ -82,10 +109,18 @@ class Watcher:
         """Begin to watch a job; ``grace`` in seconds from now."""
         watch = Watch(job_id, name, grace, changed)
         self._watches.add(watch)
+        self._begin()
+        return watch
+
+    def patrol(self, patrol: Patrol) -> None:
+        """Show every listing to ``patrol``, the first one now."""
+        self._patrol = patrol
+        self._begin()
+
+    def _begin(self) -> None:
         self.stir()
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="watch jobs")
-        return watch
 
     def drop(self, watch: Watch) -> None:
         """Watch no longer."""
@@ -98,7 +133,7 @@ class Watcher:
     async def _run(self) -> None:
         while True:
             self._stirred.clear()
-            if self._watches:
+            if self._watches or self._patrol:
                 await self._round()
             await asyncio.sleep(LEAST)
             with contextlib.suppress(TimeoutError):
@@ -107,15 +142,16 @@ class Watcher:
 
     def _pause(self) -> float | None:
         """Seconds until the next round, or None while there is nothing to watch."""
-        beat = min((watch.beat for watch in self._watches), default=None)
+        beats = [watch.beat for watch in self._watches]
+        beat = min([*beats, self._patrol.beat] if self._patrol else beats, default=None)
         if beat is None:
             return None
         if self._failures:
-            beat = min(BEAT_FAILING, max(beat, 2.0 ** min(self._failures, 10) / 2))
+            beat = max(beat, min(BEAT_FAILING, 2.0 ** min(self._failures, 10) / 2))
         return beat * random.uniform(0.9, 1.1)  # noqa: S311  # jitter, not a secret
 
     async def _round(self) -> None:
-        watches = list(self._watches)
+        watches, asked = list(self._watches), time.monotonic()
         try:
             listing = await self._scheduler.list_jobs()
         except Exception as error:
@@ -129,12 +165,16 @@ class Watcher:
                     watch.changed()
             return
         self._failures = 0
+        if self._patrol:
+            self._patrol.look(listing, {watch.name for watch in self._watches})
         await asyncio.gather(
-            *(self._update(watch, listing.jobs.get(watch.job_id)) for watch in watches)
+            *(self._update(watch, listing.jobs.get(watch.job_id), asked) for watch in watches)
         )
 
-    async def _update(self, watch: Watch, job: JobInfo | None) -> None:
-        if job is not None and job.name != watch.name:
+    async def _update(self, watch: Watch, job: JobInfo | None, asked: float) -> None:
+        news, watch.asked = watch.asked < watch.since, asked
+        watch.taken = job is not None and job.name != watch.name
+        if watch.taken:
             job = None  # schedulers use ids again
         if job is None:
             job = await self._missing(watch)
@@ -142,7 +182,7 @@ class Watcher:
             watch.missing = 0
             if job.state == JobState.ENDED:
                 job = watch.job if watch.ended else await self._with_details(job)
-        if job != watch.job or watch.unknown_since is not None:
+        if news or job != watch.job or watch.unknown_since is not None:
             watch.job, watch.unknown_since = job, None
             watch.changed()
 
@@ -188,3 +228,5 @@ class Watcher:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        if self._patrol is not None:
+            await self._patrol.close()

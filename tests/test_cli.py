@@ -16,6 +16,7 @@ from hpcbridge import cli
 COMMANDS = [
     [],
     ["serve"],
+    ["doctor"],
     ["config"],
     ["config", "show"],
     ["template"],

@@ -32,11 +32,11 @@ from hpcbridge.errors import (
     UnexpectedReply,
 )
 from hpcbridge.frontends.table import RouteTable
+from hpcbridge.installation import job_name
 from hpcbridge.life import Life
 from hpcbridge.means import Means
 from hpcbridge.schedulers.base import EndReason, JobState
 from hpcbridge.store import SessionRow, State
-from hpcbridge.submission import job_name
 from tests.fakes import (
     FakeFiles,
     FakePublisher,
@@ -120,7 +120,7 @@ class World:
             secret="s3cret",
             application="cone",
             cluster="fake",
-            job_name=job_name(ID),
+            job_name=job_name(ID, "0" * 8),
             submitting_at=time.time(),
         )
         await self.store.add(row)
@@ -247,7 +247,7 @@ async def test_a_session_goes_through_all_its_states_to_ready(world: World) -> N
     assert life.error is None
     assert world.cluster.follower._followed == set()
     request = world.scheduler.submitted[0]
-    assert request.name == job_name(ID)
+    assert request.name == job_name(ID, "0" * 8)
     assert request.directory == f"/s/{request.name}"
     assert ID not in request.name
 
@@ -613,7 +613,7 @@ async def test_a_service_that_died_before_it_staged_begins_again(world: World) -
         id=ID,
         application="cone",
         cluster="fake",
-        job_name=job_name(ID),
+        job_name=job_name(ID, "0" * 8),
         submitting_at=time.time(),
     )
     await world.store.add(row)

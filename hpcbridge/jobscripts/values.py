@@ -11,7 +11,7 @@ from hpcbridge.errors import BadParameter, TemplateError
 
 Primitive = str | int | float | bool | None
 
-_JOB_NAME = re.compile(r"hpcb-[0-9a-f]+")
+_JOB_NAME = re.compile(r"hpcb-([0-9a-f]+-)?[0-9a-f]+")
 _DIRECTIVE_VALUE = re.compile(r"[A-Za-z0-9_.,:=@%+/()\[\]-]+")
 _REFUSED_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}  # controls, lone surrogates, U+2028, U+2029
 
@@ -20,11 +20,12 @@ _REFUSED_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}  # controls, lone surrogates, U+2
 class ScriptContext:
     """Everything a job template may use. It has no place for a secret: that is a file (launch.py).
 
-    ``job_name`` is ``hpcb-`` and hex digits; ``directory`` the absolute path of the session
-    directory on the cluster; ``walltime`` seconds or None; ``bind`` the address the application
-    listens on, ``127.0.0.1`` or ``0.0.0.0``; ``properties`` the admin's constants for this
-    application; ``parameters`` the user's typed values; ``options`` what the cluster's
-    configuration adds (partition, qos, ...); ``python`` an interpreter for the launch stub.
+    ``job_name`` is ``hpcb-``, the installation's mark and a digest, in hex digits; ``directory``
+    the absolute path of the session directory on the cluster; ``walltime`` seconds or None;
+    ``bind`` the address the application listens on, ``127.0.0.1`` or ``0.0.0.0``; ``properties``
+    the admin's constants for this application; ``parameters`` the user's typed values; ``options``
+    what the cluster's configuration adds (partition, qos, ...); ``python`` an interpreter for the
+    launch stub.
     """
 
     job_name: str
@@ -45,7 +46,7 @@ class ScriptContext:
         """
         if not _JOB_NAME.fullmatch(self.job_name) or not self.directory.startswith("/"):
             raise TemplateError(
-                f"A job needs a name like hpcb-1a2b and an absolute directory, not "
+                f"A job needs a name like hpcb-1a2b-3c4d and an absolute directory, not "
                 f"{self.job_name!r} and {self.directory!r}."
             )
         if self.bind not in ("127.0.0.1", "0.0.0.0"):  # noqa: S104 - compared, not bound

@@ -301,6 +301,22 @@ class LocalScheduler:
                     await asyncio.to_thread(path.unlink, missing_ok=True)
 
 
+def recorded(directory: Path) -> Listing:
+    """What a runner's files tell of its jobs, read beside the service that runs them.
+
+    Raises :class:`~hpcbridge.errors.ClusterError`.
+    """
+    try:
+        jobs = _read_all(directory)
+    except OSError as error:
+        raise ClusterError(
+            f"The batch runner's directory {directory} cannot be read: {error.strerror}. "
+            "Check its owner and mode."
+        ) from error
+    waiting = [job.job_id for job in jobs if job.state == JobState.QUEUED]
+    return Listing({str(job.job_id): _info(job, waiting) for job in jobs})
+
+
 def _info(job: _Job, waiting: list[int]) -> JobInfo:
     detail = job.detail
     if job.state == JobState.QUEUED:

@@ -21,6 +21,10 @@ OUTPUT_LIMIT = 16 * 2**20
 # a handle older than this (seconds) is opened anew.
 HANDLE_AGE = 0.5
 
+# sshd's MaxSessions refuses the eleventh session of a connection. SFTP is one, and a few may be
+# over here and not yet there.
+COMMANDS_AT_ONCE = 6
+
 READ_LIMIT = 10.0
 """Seconds that a file may take to answer."""
 
@@ -51,10 +55,15 @@ class SSHTransport:
         self._sftp: asyncssh.SFTPClient | None = None
         self._sftp_connection: asyncssh.SSHClientConnection | None = None
         self._starting = asyncio.Lock()
+        self._slots = asyncio.Semaphore(COMMANDS_AT_ONCE)
         self._files: dict[str, _Open] = {}
 
     async def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float) -> Completed:  # noqa: ASYNC109
-        """See :meth:`hpcbridge.transports.base.Transport.run`."""
+        """See :meth:`hpcbridge.transports.base.Transport.run`. Commands wait for their turn."""
+        async with self._slots:
+            return await self._run(argv, stdin, timeout)
+
+    async def _run(self, argv: Sequence[str], stdin: bytes, timeout: float) -> Completed:  # noqa: ASYNC109
         connection = await self._host.connection()
         name = argv[0]
         try:

@@ -1,0 +1,126 @@
+"""This machine's side: templates, the state directory, and what the front end must reach."""
+
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from hpcbridge.config import Settings
+from hpcbridge.doctor.findings import Finding, bad, good
+from hpcbridge.errors import BridgeError
+from hpcbridge.jobscripts.rules import Severity
+from hpcbridge.jobscripts.samples import check_all
+
+
+def templates(settings: Settings) -> Iterator[Finding]:
+    """The template of each application."""
+    try:
+        for name, problems in check_all(settings):
+            what = f"template of {name}"
+            errors = [str(each) for each in problems if each.severity == Severity.ERROR]
+            if errors:
+                yield bad(what, f"{' '.join(errors)} 'hpcbridge template check' tells all.")
+            else:
+                yield good(what, f"{settings.applications[name].template} can be used.")
+    except BridgeError as error:
+        yield bad("templates", str(error))
+
+
+def state_directory(settings: Settings) -> Finding:
+    """Private, and ours."""
+    what, path = "state directory", settings.server.state_dir
+    if not path.exists():
+        if unwritable := not_writable(path):
+            return bad(what, f"{path} cannot be made: {unwritable}")
+        return good(what, f"{path} is not there yet; the first start makes it.")
+    status = path.stat()
+    if not stat.S_ISDIR(status.st_mode):
+        return bad(what, f"{path} is not a directory. Name another in server.state_dir.")
+    if status.st_uid != os.geteuid():
+        owner = _account(status.st_uid)
+        return bad(
+            what,
+            f"{path} belongs to {owner}. Run this as {owner}, if that is the service's account; "
+            "else chown it.",
+        )
+    if status.st_mode & 0o077:
+        mode = stat.S_IMODE(status.st_mode)
+        return bad(what, f"{path} has the mode {mode:04o}; it holds secrets. chmod 700 {path}")
+    if unwritable := not_writable(path):
+        return bad(what, unwritable)
+    return good(what, f"{path} is private and can be written.")
+
+
+def front_end(settings: Settings) -> Iterator[Finding]:
+    """The map and the sockets: written by us, reached by the front end's group."""
+    frontend = settings.frontend
+    gid = None
+    if frontend.group is not None:
+        gid = _gid(frontend.group)
+        if gid is None:
+            yield bad("group", f"There is no group {frontend.group}. Name the web server's group.")
+            return
+        if os.geteuid() != 0 and gid not in (os.getegid(), *os.getgroups()):
+            yield bad(
+                "group",
+                f"This account is not in the group {frontend.group} and cannot give files to it. "
+                f"usermod --append --groups {frontend.group} {_account(os.geteuid())}",
+            )
+    if frontend.map_file is not None:
+        yield _reachable("map file", frontend.map_file.parent, gid, frontend.group)
+    if frontend.local_end == "unix":
+        if gid is not None and frontend.socket_dir is None:
+            yield bad(
+                "sockets", "frontend.group needs frontend.socket_dir: state_dir is closed to others"
+            )
+        else:
+            yield _reachable("sockets", settings.socket_dir, gid, frontend.group)
+
+
+def _reachable(what: str, directory: Path, gid: int | None, group: str | None) -> Finding:
+    if unwritable := not_writable(directory):
+        return bad(what, unwritable)
+    if what == "map file" and not directory.is_dir():
+        return bad(what, f"The directory {directory} is not there. Make it.")
+    if gid is not None:
+        for each in (directory, *directory.parents):
+            if each.exists() and not _enters(each.stat(), gid):
+                if each == directory and what == "sockets":
+                    continue  # the service opens it to the group
+                return bad(
+                    what, f"The group {group} cannot enter {each}. chmod o+x {each}, or move it."
+                )
+    return good(what, f"{directory} can be written{f' and {group} reaches it' if group else ''}.")
+
+
+def _enters(status: os.stat_result, gid: int) -> bool:
+    if status.st_gid == gid:
+        return bool(status.st_mode & 0o010)
+    return bool(status.st_mode & 0o001)
+
+
+def not_writable(path: Path) -> str:
+    """Why nothing can be made at ``path``, and the cure; "" where it can be."""
+    place = next(each for each in (path, *path.parents) if each.exists())
+    if not place.is_dir():
+        return f"{place} is not a directory."
+    if not os.access(place, os.W_OK | os.X_OK):
+        me = _account(os.geteuid())
+        return f"{me} cannot write to {place}. Give it to that account, or name another place."
+    return ""
+
+
+def _gid(group: str) -> int | None:
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        return None
+
+
+def _account(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"

@@ -1,0 +1,49 @@
+"""Templates tried without a launch: with sample values, under a sample name."""
+
+from collections.abc import Iterator, Mapping
+
+from hpcbridge import clusters
+from hpcbridge.config import ApplicationSettings, Primitive, Settings
+from hpcbridge.jobscripts.check import check
+from hpcbridge.jobscripts.render import ScriptContext, TemplateSet
+from hpcbridge.jobscripts.rules import Problem
+from hpcbridge.jobscripts.stage import script_context
+
+SAMPLE_JOB = "hpcb-01234567-0123456789abcdef01234567"
+
+
+def sample_context(
+    settings: Settings, application: str, values: Mapping[str, Primitive]
+) -> ScriptContext:
+    """What a template would see in a launch with these ``values`` of parameters."""
+    wanted = settings.applications[application]
+    cluster = settings.clusters[wanted.cluster]
+    return script_context(
+        cluster,
+        application,
+        wanted,
+        values,
+        job_name=SAMPLE_JOB,
+        directory=f"{cluster.session_root or '/home/USER/.hpcbridge'}/{SAMPLE_JOB}",
+        bind=clusters.bind_address(cluster),
+    )
+
+
+def check_all(settings: Settings) -> Iterator[tuple[str, list[Problem]]]:
+    """Each application by name, with the problems of its template."""
+    templates = TemplateSet(settings.template_dirs)
+    for name, wanted in settings.applications.items():
+        context = sample_context(settings, name, _samples(wanted))
+        yield name, list(check(templates, wanted.template, context))
+
+
+def _samples(wanted: ApplicationSettings) -> dict[str, Primitive]:
+    """A value for every parameter, those included that a user has to give."""
+    samples: dict[str, Primitive] = {"str": "sample", "int": 1, "float": 1.0, "bool": False}
+    return {
+        name: next(
+            (each for each in (rules.default, *(rules.choices or [])) if each is not None),
+            samples[rules.type],
+        )
+        for name, rules in wanted.parameters.items()
+    }
