@@ -561,7 +561,7 @@ def test_whatever_happens_nothing_is_lost_doubled_or_left_behind(
     run_state_machine_as_test(
         Histories,
         settings=settings(
-            max_examples=40,
+            max_examples=25,
             stateful_step_count=20,
             derandomize=True,
             deadline=None,

@@ -2,10 +2,12 @@
 
 import grp
 import os
+import secrets
 import shutil
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 MODULES = [
@@ -17,10 +19,16 @@ _MODULE_DIRECTORIES = ("/usr/lib/apache2/modules", "/usr/lib64/httpd/modules")
 
 
 def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that is free, and that nobody gets who asks the kernel for any port.
+
+    It is below the kernel's own range and below that of jobs: a test that runs beside this one and
+    listens on port 0 cannot be given it before the caller uses it.
+    """
+    while True:
+        port = secrets.randbelow(9000) + 10000
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class ApacheServer:

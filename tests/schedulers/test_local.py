@@ -94,13 +94,14 @@ async def cancel_all(runner: LocalScheduler) -> None:
 
 async def test_a_job_runs_in_its_directory_and_ends(bench: Bench) -> None:
     runner = bench.runner()
-    moved: list[bool] = []
-    runner.notify(lambda: moved.append(True))
+    moved = asyncio.Event()
+    runner.notify(moved.set)
     request = bench.request("pwd; echo err >&2; exit 0")
     job = await until_state(runner, await runner.submit(request))
     assert (job.reason, job.exit_status) == (EndReason.FINISHED, 0)
     assert (Path(request.directory) / "scheduler.out").read_text() == f"{request.directory}\nerr\n"
-    assert moved
+    async with asyncio.timeout(10):
+        await moved.wait()
 
 
 async def test_the_runner_has_its_slots_and_the_others_wait_in_order(bench: Bench) -> None:
