@@ -7,7 +7,7 @@ PORT ?= 8080
 ACCOUNTING ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-slurm test check cluster cluster-down bench setup-demo setup-test lock clean
+.PHONY: help demo demo-slurm test check cluster cluster-down bench bench-resilience setup-demo setup-test lock clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -41,6 +41,9 @@ test: check ## Everything: check, then real Slurm, Apache, ParaView and Chromium
 
 bench: setup-test ## The tables of docs/benchmarks.md
 	@.venv/bin/python -m benchmarks
+
+bench-resilience: setup-test ## What crashes and outages cost: about half an hour (root)
+	@.venv/bin/python -m benchmarks --resilience
 
 lock: ## Renew constraints.txt from what is installed
 	@.venv/bin/pip freeze --exclude-editable | grep -v '^#' > constraints.txt

@@ -1,4 +1,7 @@
-"""The command line: ``python -m benchmarks [--runs 20] [--only NAME] [--markdown]``."""
+"""The command line: ``python -m benchmarks [--runs 20] [--only NAME] [--markdown]``.
+
+With ``--resilience`` it is the other group: ``[--quick] [--kills 200] [--only NAME] [--markdown]``.
+"""
 
 import argparse
 import importlib
@@ -10,6 +13,7 @@ from pathlib import Path
 from benchmarks import table
 from benchmarks.figures import Unavailable
 from benchmarks.machine import describe
+from benchmarks.resilience import command
 from benchmarks.table import Section
 
 MODULES = ("local_launch", "slurm_launch", "first_picture")
@@ -20,6 +24,8 @@ def main() -> int:
     arguments = _arguments()
     # So that what was brought up is taken down then too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if arguments.resilience:
+        return command.run(arguments)
     wanted = [name for name in MODULES if arguments.only in (None, _name(name))]
     sections = [_measure(name, arguments.runs) for name in wanted]
     if arguments.markdown:
@@ -31,10 +37,17 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    names = [_name(each) for each in MODULES]
     parser.add_argument("--runs", type=int, default=20, help="runs of each thing (20)")
-    parser.add_argument("--only", choices=[_name(each) for each in MODULES], help="one benchmark")
+    parser.add_argument("--only", choices=[*names, *command.MODULES], help="one benchmark")
     parser.add_argument("--markdown", action="store_true", help="print Markdown")
-    return parser.parse_args()
+    parser.add_argument("--resilience", action="store_true", help="crashes, outages, many sessions")
+    parser.add_argument("--quick", action="store_true", help="--resilience in small")
+    parser.add_argument("--kills", type=int, help="kills of --resilience (200)")
+    arguments = parser.parse_args()
+    if arguments.only and arguments.resilience != (arguments.only in command.MODULES):
+        parser.error(f"--only {arguments.only} is of the other group (--resilience)")
+    return arguments
 
 
 def _name(module: str) -> str:

@@ -250,7 +250,7 @@ def _router(settings: Settings, sessions: Sessions) -> APIRouter:
     )
     async def stop(session_id: str, request: Request) -> JSONResponse:
         """Stop a session and its job."""
-        row = sessions.stop(session_id)
+        row = await sessions.stop(session_id)
         return JSONResponse(_describe(row, request, server, sessions))
 
     return router

@@ -98,7 +98,7 @@ class Life:
         self.interest = Interest(
             claimed=row.claimed, left=not new, keep=keep, changed=self._moved.set
         )
-        self._stopping = False
+        self._stopping = row.stopped
         self._submission = Submission(row, means, cluster)
         # What the store did not take when the session ended.
         self._unwritten: dict[str, Any] = {}

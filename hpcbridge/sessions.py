@@ -190,12 +190,19 @@ class Sessions:
         """A session in this service's hands; None where it is over or unknown."""
         return self._lives.get(session_id)
 
-    def stop(self, session_id: str) -> SessionRow:
-        """Begin to end a session. Raises :class:`~hpcbridge.errors.SessionNotFound`."""
+    async def stop(self, session_id: str) -> SessionRow:
+        """Begin to end a session; when this returns, no crash can make it forgotten.
+
+        Raises :class:`~hpcbridge.errors.SessionNotFound` and
+        :class:`~hpcbridge.errors.StoreError`; the session then ends all the same, if it can.
+        """
         life = self._lives.get(session_id)
         if life is None or life.stopping:
             raise SessionNotFound("There is no such session, or it has ended.")
-        life.stop()
+        try:
+            await self._means.store.update(life.row, stopped=True)
+        finally:
+            life.stop()
         return life.row
 
     async def start(self) -> None:

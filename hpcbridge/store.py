@@ -82,6 +82,8 @@ class SessionRow(SQLModel, table=True):
     idempotency_key: str | None = Field(default=None, max_length=64, unique=True, index=True)
     #: Whether a client has been given the session.
     claimed: bool = False
+    #: Whether somebody asked for its end.
+    stopped: bool = False
     directory: str = ""
     host: str | None = None
     port: int | None = None

@@ -341,7 +341,7 @@ class Histories(RuleBasedStateMachine):
                 return
             row = self.lives[choice % len(self.lives)].row
             with contextlib.suppress(BridgeError):
-                self.service.sessions.stop(row.id)
+                await self.service.sessions.stop(row.id)
                 self.stopped.add(row.id)
 
         self.run(stop())

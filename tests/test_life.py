@@ -814,3 +814,10 @@ async def test_what_nobody_wants_any_more_is_cancelled_without_haste(
     assert 1 <= len(world.scheduler.cancelled) <= 12
     world.scheduler.ignores_cancel = 0
     await until(lambda: world.row.job_ended)
+
+
+async def test_a_stop_is_not_forgotten_by_a_service_that_is_killed(world: World) -> None:
+    life = await world.ready()
+    await world.store.update(life.row, stopped=True)
+    await world.restart()
+    await ended(world, EndReason.STOPPED)

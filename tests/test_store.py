@@ -20,7 +20,7 @@ from hpcbridge.schedulers.base import EndReason
 from hpcbridge.store import SessionRow, State, Store
 
 SECRET = "s3cret-s3cret-s3cret-s3cret"
-HEAD = "0002"
+HEAD = "0003"
 
 
 def row(session_id: str = "a" * 40, **columns: Any) -> SessionRow:
