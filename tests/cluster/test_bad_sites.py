@@ -57,13 +57,14 @@ async def test_a_login_host_that_is_down(
     start: Start, configuration: dict[str, Any], site: Testbed
 ) -> None:
     configuration["clusters"]["lab"]["ssh"]["connect_timeout"] = 2
-    service = start(configuration)
     with site.down("sshd-head"):
+        service = start(configuration)  # only now: it connects when it starts
         status, error = await refused(service)
         assert status == 503
         assert "cannot be reached" in error or "did not answer" in error
+        service.stop()
     with site.unplugged("head"):
-        status, error = await refused(service)
+        status, error = await refused(start(configuration))
         assert (status, "did not answer" in error) == (503, True)
 
 
