@@ -125,8 +125,10 @@ class Tunnels:
         release = self._use(host)
         try:
             if probe:
-                await self._reach(host)  # the application's time begins when its node is reached
-                await _probe(dial, self._prober(), host, port)
+                line = self._carrier(host)
+                if line is not None:
+                    await line.connection()  # the application's time begins when it is reached
+                await _probe(dial, _TCPProbe if line is None else _SSHProbe, host, port)
             relay = await Relay.listen(local, dial, Traffic(), group=group)
         except BaseException:
             release()
@@ -136,18 +138,13 @@ class Tunnels:
 
     def _line(self, host: str) -> Callable[[], bool]:
         """Tells whether the SSH connection that tunnels to ``host`` go through is up."""
-        if via_node := self._nodes.get(host):
-            return lambda: via_node.connected
-        if self._login is not None and self._settings and self._settings.via == "login":
-            login = self._login
-            return lambda: login.connected
-        return lambda: True
+        line = self._carrier(host)
+        return lambda: line is None or line.connected
 
     def _keep(self, host: str) -> None:
         """Connect again by ourselves when a connection in use is lost: visitors should not wait."""
-        via = self._settings.via if self._settings else "direct"
-        line = self._nodes.get(host) if via == "node" else self._login
-        if via == "direct" or line is None or line.name in self._keepers:
+        line = self._carrier(host)
+        if line is None or line.name in self._keepers:
             return
         task = asyncio.create_task(self._keep_up(line), name=f"keep {line.name}")
         self._keepers[line.name] = task
@@ -172,28 +169,21 @@ class Tunnels:
             return host == "localhost"
         return re.fullmatch(self._settings.node_pattern, host) is not None and not _special(host)
 
-    async def _reach(self, host: str) -> None:
-        via = self._settings.via if self._settings else "direct"
-        if via == "node":
-            await self._node(host).connection()
-        elif self._login is not None and via == "login":
-            await self._login.connection()
+    def _carrier(self, host: str) -> SSHHost | None:
+        """The SSH host that tunnels to ``host`` go through; None without SSH on the way."""
+        if self._settings is None or self._settings.via == "direct":
+            return None
+        return self._node(host) if self._settings.via == "node" else self._login
 
     def _dial(self, host: str, port: int) -> Dial:
-        via = self._settings.via if self._settings else "direct"
-        if via == "direct":
+        line = self._carrier(host)
+        if line is None:
             target = host if self._settings else "127.0.0.1"
             return lambda factory: asyncio.get_running_loop().create_connection(
                 factory, target, port
             )
-        if via == "login":
-            assert self._login is not None
-            return _through(self._login, host, port)
-        return _through(self._node(host), "127.0.0.1", port)
-
-    def _prober(self) -> ProtocolFactory:
-        direct = self._settings is None or self._settings.via == "direct"
-        return _TCPProbe if direct else _SSHProbe
+        # On the node itself to its loopback; from the login host to the node's address.
+        return _through(line, host if line is self._login else "127.0.0.1", port)
 
     def _node(self, host: str) -> SSHHost:
         if host not in self._nodes:

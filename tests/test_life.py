@@ -5,7 +5,7 @@ import contextlib
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -45,6 +45,7 @@ from tests.fakes import (
     FlakyStore,
     fake_cluster,
 )
+from tests.waiting import until
 
 ID = "A" * 32
 LINE = "Starting factory"
@@ -58,13 +59,6 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tunnels_module, "PROBE_TIME", 0.2)
     for name in ("STARTING", "WAITING", "QUIET", "FAILING"):
         monkeypatch.setattr(watcher_module, f"BEAT_{name}", 0.01)
-
-
-async def until(check: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.002)
 
 
 @dataclass

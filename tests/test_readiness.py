@@ -24,6 +24,7 @@ from hpcbridge.transports.base import Slice, Transport
 from hpcbridge.transports.local import LocalTransport
 from hpcbridge.transports.ssh import SSHTransport
 from tests.sshpeer import SSHPeer
+from tests.waiting import until
 
 LINE = "Starting factory"
 
@@ -282,13 +283,6 @@ async def over_sshd(tmp_path: Path) -> AsyncIterator[Sessions]:
 def sessions(request: pytest.FixtureRequest) -> Sessions:
     found: Sessions = request.getfixturevalue(request.param)
     return found
-
-
-async def until(check: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.005)
 
 
 async def test_a_log_that_appears_late_is_followed_to_its_ready_line(sessions: Sessions) -> None:

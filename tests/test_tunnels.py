@@ -6,7 +6,7 @@ import os
 import socket
 import stat
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -19,6 +19,7 @@ from hpcbridge.errors import BridgeError, ClusterUnreachable, RouteError, Tunnel
 from hpcbridge.ssh import SSHHost
 from hpcbridge.tunnels import Tunnel, Tunnels
 from tests.sshpeer import SSHPeer
+from tests.waiting import until
 
 ANY = TCPAddress("127.0.0.1", 0)
 NODE = "node1.cluster"
@@ -134,13 +135,6 @@ async def echoed(tunnel: Tunnel, data: bytes = b"hello") -> bytes:
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
         return received
-
-
-async def until(check: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
 
 
 async def test_a_tunnel_leads_through_the_login_host_to_the_node(place: Place) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -11,6 +11,7 @@ from hpcbridge.errors import ClusterUnreachable, UnexpectedReply
 from hpcbridge.schedulers.base import EndReason, JobInfo, JobState
 from hpcbridge.watcher import Watch, Watcher
 from tests.fakes import FakeScheduler
+from tests.waiting import until
 
 
 def nothing() -> None:
@@ -34,13 +35,6 @@ async def watcher(scheduler: FakeScheduler) -> AsyncIterator[Watcher]:
     watcher = Watcher(scheduler)
     yield watcher
     await watcher.close()
-
-
-async def until(check: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.002)
 
 
 async def rounds(scheduler: FakeScheduler, count: int) -> None:

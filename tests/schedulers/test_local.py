@@ -17,6 +17,7 @@ from hpcbridge.errors import ClusterError, NoCapacity
 from hpcbridge.schedulers import local, processes
 from hpcbridge.schedulers.base import EndReason, JobInfo, JobRequest, JobState
 from hpcbridge.schedulers.local import LocalScheduler
+from tests.waiting import until
 
 
 class Bench:
@@ -63,13 +64,6 @@ async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     left = bench.alive()
     processes.send(signal.SIGKILL, left)
     assert left == []
-
-
-async def until(check: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, "it did not come to that"
-        await asyncio.sleep(0.01)
 
 
 async def until_state(
