@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcbridge.config import ClusterSettings, LocalCluster, SlurmCluster
+from hpcbridge.clustersettings import ClusterSettings, RemoteCluster
 from hpcbridge.readiness import Follower
-from hpcbridge.schedulers.base import Scheduler
-from hpcbridge.schedulers.local import LocalScheduler
-from hpcbridge.schedulers.slurm import SlurmScheduler
+from hpcbridge.schedulers.base import Scheduler, Site
+from hpcbridge.schedulers.kinds import kind_of
 from hpcbridge.ssh import SSHHost
 from hpcbridge.transports.base import Transport
 from hpcbridge.transports.local import LocalTransport
@@ -49,7 +48,7 @@ class Cluster:
 
 def bind_address(settings: ClusterSettings) -> str:
     """Where applications listen: loopback, unless they are reached from another host."""
-    far = isinstance(settings, SlurmCluster) and settings.tunnel.via != "node"
+    far = isinstance(settings, RemoteCluster) and settings.tunnel.via != "node"
     return "0.0.0.0" if far else "127.0.0.1"  # noqa: S104
 
 
@@ -57,20 +56,16 @@ def build(name: str, settings: ClusterSettings, state_dir: Path) -> Cluster:
     """Put a cluster together from its settings. Nothing is connected yet."""
     login: SSHHost | None = None
     transport: Transport = LocalTransport()
-    scheduler: Scheduler
-    default_root = None
-    if isinstance(settings, SlurmCluster):
+    directory, default_root = state_dir / "local" / name, None
+    if isinstance(settings, RemoteCluster):
         if settings.ssh is not None:
             login = SSHHost(settings.ssh)
             transport = SSHTransport(login)
-        scheduler = SlurmScheduler(transport, timeout=settings.command_timeout)
         tunnels = Tunnels(settings.tunnel, settings.ssh, login)
     else:
-        assert isinstance(settings, LocalCluster)
-        directory = state_dir / "local" / name
         default_root = str(directory / "sessions")
-        scheduler = LocalScheduler(directory, slots=settings.slots, queue=settings.queue)
         tunnels = Tunnels(None, None, None)
+    scheduler = kind_of(settings).scheduler(Site(name, settings, transport, directory))
     watcher = Watcher(scheduler)
     follower = Follower(transport, watcher.stir)
     return Cluster(

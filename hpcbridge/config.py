@@ -4,38 +4,16 @@ Every field's description is its documentation; ``hpcbridge config show`` prints
 """
 
 import os
-import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Union
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy import URL
 
-Primitive = str | int | float | bool
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-def _compiles(text: str) -> str:
-    try:
-        re.compile(text)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"not a regular expression: {error}") from error
-    return text
-
-
-Pattern = Annotated[str, AfterValidator(_compiles)]
-# Paths of the file are absolute already; one of the environment counts from where we were started.
-FilePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+from hpcbridge.clustersettings import ClusterSettings
+from hpcbridge.fields import FilePath, Name, Pattern, Primitive, Seconds, Section
+from hpcbridge.schedulers.kinds import KINDS
 
 
 def default_state_directory() -> Path:
@@ -44,12 +22,6 @@ def default_state_directory() -> Path:
     if given:
         return Path(given)
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "hpcbridge"
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys are refused, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ServerSettings(Section):
@@ -174,105 +146,11 @@ class LimitSettings(Section):
     sessions: int = Field(200, ge=1, description="Sessions that may wait or run at once, in all.")
 
 
-class SSHSettings(Section):
-    """An SSH login."""
-
-    host: str = Field(min_length=1, description="Host name, or a Host entry of the ssh config.")
-    port: int | None = Field(None, ge=1, le=65535, description="Port; from the ssh config, or 22.")
-    user: str | None = Field(
-        None, description="Account; from the ssh config, or the service's own."
-    )
-    known_hosts: FilePath | None = Field(
-        None, description="File of accepted host keys; ~/.ssh/known_hosts by default. Required."
-    )
-    config: FilePath | None = Field(None, description="ssh config file; ~/.ssh/config by default.")
-    identity_files: list[FilePath] = Field(
-        default_factory=list,
-        description="Private keys; from the ssh config or the agent by default.",
-    )
-    connect_timeout: Seconds = Field(10, description="Seconds to wait for a connection.")
-    keepalive_interval: Seconds = Field(5, description="Seconds between keepalive messages.")
-    keepalive_count: int = Field(
-        3, ge=1, description="Unanswered keepalives after which the connection counts as lost."
-    )
-
-
-class TunnelSettings(Section):
-    """How the nodes are reached from this host."""
-
-    via: Literal["node", "login", "direct"] = Field(
-        "node",
-        description="node: SSH to the node (through the login host, if there is one), and there to "
-        "127.0.0.1; login: SSH to the login host, and from there to the node's address; direct: "
-        "plain TCP from this host to the node's address.",
-    )
-    node_pattern: Pattern = Field(
-        r"[A-Za-z0-9]([A-Za-z0-9-]{0,62})(\.[A-Za-z0-9-]{1,63})*",
-        description="Regular expression that a node's whole name must match to be connected to.",
-    )
-    node_port: int = Field(22, ge=1, le=65535, description="Port of sshd on the nodes.")
-    linger: Seconds = Field(
-        120, description="Seconds for which an unused connection to a node is kept."
-    )
-
-
-class ClusterSettings(Section):
-    """What all clusters have."""
-
-    title: str = Field("", description="Name for people.")
-    session_root: str | None = Field(
-        None,
-        pattern=r"^/",
-        description="Directory on the cluster, shared with its nodes, that holds the sessions' "
-        "directories; ~/.hpcbridge by default, and below state_dir for the local scheduler.",
-    )
-    options: dict[Name, Primitive] = Field(
-        default_factory=dict,
-        description="Values for the template's cluster.NAME, such as partition, account, qos.",
-    )
-    python: str | None = Field(
-        None,
-        description="Python of the nodes for templates that start one (bridge.python); python3 by "
-        "default, and the service's own for the local scheduler.",
-    )
-    grace: Seconds = Field(
-        10, description="Seconds after submission for which a job may be missing in the listing."
-    )
-
-
-class LocalCluster(ClusterSettings):
-    """The embedded batch runner: jobs of this machine."""
-
-    scheduler: Literal["local"] = Field(description="This machine, by the embedded batch runner.")
-    slots: int = Field(4, ge=1, description="Jobs that may run at once.")
-    queue: int = Field(32, ge=0, description="Jobs that may wait for a slot.")
-
-
-class SlurmCluster(ClusterSettings):
-    """Slurm by its commands, on this machine or over SSH."""
-
-    scheduler: Literal["slurm"] = Field(description="Slurm, by sbatch, squeue and scancel.")
-    ssh: SSHSettings | None = Field(
-        None, description="Login host on which the commands run; this machine by default."
-    )
-    tunnel: TunnelSettings = Field(
-        default_factory=TunnelSettings, description="How nodes are reached."
-    )
-    command_timeout: Seconds = Field(
-        8,
-        description="Seconds to wait for a Slurm command; its own commands give up after 9 to 18.",
-    )
-
-    @model_validator(mode="after")
-    def _reachable(self) -> "SlurmCluster":
-        if self.tunnel.via == "login" and self.ssh is None:
-            raise ValueError(
-                "tunnel.via = 'login' needs an [ssh] section that names the login host"
-            )
-        return self
-
-
-Cluster = Annotated[LocalCluster | SlurmCluster, Field(discriminator="scheduler")]
+if TYPE_CHECKING:
+    Cluster = ClusterSettings
+else:
+    _SETTINGS = tuple(kind.settings for kind in KINDS.values())
+    Cluster = Annotated[Union[_SETTINGS], Field(discriminator="scheduler")]  # noqa: UP007
 
 
 class ParameterSettings(Section):

@@ -13,9 +13,11 @@ import tomli_w
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import SettingsError
 
-from hpcbridge.config import Primitive, Settings
+from hpcbridge.config import Settings
 from hpcbridge.errors import BadParameter, ConfigError
+from hpcbridge.fields import Primitive
 from hpcbridge.parameters import check_parameters
+from hpcbridge.schedulers.kinds import BROKEN
 
 MASK = "********"
 
@@ -122,7 +124,9 @@ def _explain(path: Path, error: ValidationError) -> Iterator[str]:
         elif kind == "missing":
             yield f"{source}: required, but missing."
         elif kind in ("union_tag_not_found", "union_tag_invalid"):
-            yield f"{source}.scheduler: required. Allowed: {', '.join(_schedulers(model))}."
+            allowed = ", ".join(_schedulers(model))
+            broken = "".join(f" Besides, {each}." for each in BROKEN.values())
+            yield f"{source}.scheduler: required. Allowed: {allowed}.{broken}"
         elif kind.startswith(("model_type", "model_attributes_type", "dict_type")):
             yield f"{source}: must be a table."
         elif _is_value(model):

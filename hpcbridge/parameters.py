@@ -9,8 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from hpcbridge.config import ParameterSettings, Primitive
+from hpcbridge.config import ParameterSettings
 from hpcbridge.errors import BadParameter
+from hpcbridge.fields import Primitive
 
 INT_LIMIT = 10**18
 """Whole numbers stay below this, as text and as JSON."""

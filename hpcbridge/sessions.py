@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpcbridge.clusters import Cluster
-from hpcbridge.config import ApplicationSettings, Primitive, Settings
+from hpcbridge.config import ApplicationSettings, Settings
 from hpcbridge.errors import (
     KeyReused,
     NoCapacity,
@@ -20,6 +20,7 @@ from hpcbridge.errors import (
     StoreError,
     UnknownApplication,
 )
+from hpcbridge.fields import Primitive
 from hpcbridge.installation import job_name, mark
 from hpcbridge.life import Life
 from hpcbridge.means import Means

@@ -14,7 +14,7 @@ from typing import Any
 
 import asyncssh
 
-from hpcbridge.config import SSHSettings
+from hpcbridge.clustersettings import SSHSettings
 from hpcbridge.errors import ClusterUnreachable
 
 log = logging.getLogger(__name__)

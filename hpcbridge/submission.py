@@ -34,7 +34,8 @@ class Submission:
         await self._means.store.update(row, directory=directory)
         await cluster.transport.stage(directory, files)
         script = f"{directory}/job.sh"
-        request = JobRequest(row.job_name, directory, script, application.walltime)
+        text = files["job.sh"].content.decode()
+        request = JobRequest(row.job_name, directory, script, application.walltime, text)
         self.asked = True
         try:
             return await cluster.scheduler.submit(request)

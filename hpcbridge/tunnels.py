@@ -18,7 +18,7 @@ from typing import Any
 import asyncssh
 
 from hpcbridge.addresses import Address
-from hpcbridge.config import SSHSettings, TunnelSettings
+from hpcbridge.clustersettings import SSHSettings, TunnelSettings
 from hpcbridge.errors import BridgeError, ClusterUnreachable, TunnelError
 from hpcbridge.relay import Relay
 from hpcbridge.splice import Traffic

@@ -2,15 +2,22 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from hpcbridge.clusters import Cluster
-from hpcbridge.config import LocalCluster
 from hpcbridge.errors import BridgeError, ClusterError, RouteError, StoreError
 from hpcbridge.frontends.base import Routes
 from hpcbridge.readiness import Follower
-from hpcbridge.schedulers.base import EndReason, JobInfo, JobRequest, JobState, Listing
+from hpcbridge.schedulers.base import (
+    EndReason,
+    JobInfo,
+    JobRequest,
+    JobState,
+    Listing,
+    Outlook,
+)
+from hpcbridge.schedulers.local import LocalCluster
 from hpcbridge.store import SessionRow, Store
 from hpcbridge.transports.base import Completed, Slice, StagedFile
 from hpcbridge.tunnels import Tunnels
@@ -33,6 +40,7 @@ class FakeScheduler:
         self.cancelled: list[str] = []
         self.looks = 0
         self.described: list[str] = []
+        self.outlooks: dict[str, Outlook] = {}
         self.down: Exception | None = None
         self.submit_fault: Exception | None = None
         self.accepts = False
@@ -88,6 +96,10 @@ class FakeScheduler:
             self.jobs |= self._hidden
             self._hidden = {}
         return Listing(dict(self.jobs))
+
+    async def outlook(self, job_ids: Collection[str]) -> Mapping[str, Outlook]:
+        self._ask()
+        return {each: self.outlooks[each] for each in job_ids if each in self.outlooks}
 
     async def find(self, name: str) -> str | None:
         jobs = (await self.list_jobs()).jobs.values()

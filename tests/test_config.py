@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from hpcbridge import configfile
-from hpcbridge.config import LocalCluster, Settings, SlurmCluster
+from hpcbridge.config import Settings
 from hpcbridge.errors import ConfigError
+from hpcbridge.schedulers.local import LocalCluster
+from hpcbridge.schedulers.slurm import SlurmCluster
 
 CLUSTER_KEYS = "title, session_root, options, python, grace, scheduler, slots, queue"
 SSH_KEYS = (
@@ -330,9 +332,12 @@ def _fields(model: Any) -> Any:
 
 
 def test_every_setting_is_described() -> None:
-    from hpcbridge import config
+    from hpcbridge import clustersettings, config
+    from hpcbridge.schedulers.kinds import OWN
 
-    models = [each for each in vars(config).values() if isinstance(each, type)]
+    values = [*vars(config).values(), *vars(clustersettings).values()]
+    models = [each for each in values if isinstance(each, type)]
+    models += [kind.settings for kind in OWN.values()]
     sections = [each for each in models if issubclass(each, config.Section) and each.model_fields]
     assert len(sections) > 8
     bare = [

@@ -27,7 +27,7 @@ from hpcbridge import life as life_module
 from hpcbridge import orphans as orphans_module
 from hpcbridge import watcher as watcher_module
 from hpcbridge.clusters import Cluster
-from hpcbridge.config import LocalCluster, Settings
+from hpcbridge.config import Settings
 from hpcbridge.errors import (
     BridgeError,
     ClusterUnreachable,
@@ -42,6 +42,7 @@ from hpcbridge.means import Means
 from hpcbridge.orphans import Orphans
 from hpcbridge.readiness import Follower
 from hpcbridge.schedulers.base import EndReason, JobRequest, JobState
+from hpcbridge.schedulers.local import LocalCluster
 from hpcbridge.sessions import Sessions
 from hpcbridge.store import SessionRow, State, Store, _engine
 from hpcbridge.tunnels import Tunnels

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hpcbridge import readiness
-from hpcbridge.config import SSHSettings
+from hpcbridge.clustersettings import SSHSettings
 from hpcbridge.errors import ClusterUnreachable
 from hpcbridge.readiness import Follower, Following, ReadyLine, parse_status, printable
 from hpcbridge.ssh import SSHHost

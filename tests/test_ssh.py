@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hpcbridge import ssh as ssh_module
-from hpcbridge.config import SSHSettings
+from hpcbridge.clustersettings import SSHSettings
 from hpcbridge.errors import ClusterUnreachable
 from hpcbridge.ssh import SSHHost
 from tests.sshpeer import SSHPeer

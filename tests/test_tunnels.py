@@ -14,7 +14,7 @@ import pytest
 
 from hpcbridge import tunnels as tunnels_module
 from hpcbridge.addresses import TCPAddress, UnixAddress
-from hpcbridge.config import SSHSettings, TunnelSettings
+from hpcbridge.clustersettings import SSHSettings, TunnelSettings
 from hpcbridge.errors import BridgeError, ClusterUnreachable, RouteError, TunnelError
 from hpcbridge.ssh import SSHHost
 from hpcbridge.tunnels import Tunnel, Tunnels

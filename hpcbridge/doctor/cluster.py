@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncssh
 
 from hpcbridge.clusters import Cluster
-from hpcbridge.config import LocalCluster, SSHSettings
+from hpcbridge.clustersettings import RemoteCluster, SSHSettings
 from hpcbridge.doctor.findings import Finding, bad, good
 from hpcbridge.doctor.host import not_writable
 from hpcbridge.errors import BridgeError, ClusterError
@@ -34,14 +34,14 @@ async def look(cluster: Cluster, state_dir: Path) -> AsyncIterator[Finding]:
             return  # nothing else can be asked
     async for finding in _directories(cluster):
         yield finding
-    if not isinstance(cluster.settings, LocalCluster):
+    if isinstance(cluster.settings, RemoteCluster):
         yield await _versions(name, cluster.transport)
     yield await _scheduler(cluster, state_dir)
 
 
 async def jobs(cluster: Cluster, state_dir: Path) -> Listing:
     """The cluster's listing; that of the embedded runner is read, for it is the service's own."""
-    if isinstance(cluster.settings, LocalCluster):
+    if not isinstance(cluster.settings, RemoteCluster):
         return await asyncio.to_thread(recorded, state_dir / "local" / cluster.name)
     return await cluster.scheduler.list_jobs()
 
@@ -86,7 +86,7 @@ async def _directories(cluster: Cluster) -> AsyncIterator[Finding]:
             return
     root = await cluster.session_root()
     what = f"{name}: session_root"
-    if isinstance(cluster.settings, LocalCluster):
+    if not isinstance(cluster.settings, RemoteCluster):
         unwritable = not_writable(Path(root))
         yield bad(what, unwritable) if unwritable else good(what, f"{root} can be written.")
         return

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from hpcbridge import clusters
-from hpcbridge.config import ApplicationSettings, Primitive, Settings
+from hpcbridge.config import ApplicationSettings, Settings
+from hpcbridge.fields import Primitive
 from hpcbridge.jobscripts.check import check
 from hpcbridge.jobscripts.render import ScriptContext, TemplateSet
 from hpcbridge.jobscripts.rules import Problem

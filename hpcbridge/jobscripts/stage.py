@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hpcbridge.clusters import Cluster
-from hpcbridge.config import ApplicationSettings, ClusterSettings, LocalCluster, Primitive
+from hpcbridge.clustersettings import ClusterSettings, RemoteCluster
+from hpcbridge.config import ApplicationSettings
+from hpcbridge.fields import Primitive
 from hpcbridge.jobscripts.render import LAUNCH_STUB, ScriptContext, TemplateSet, render
 from hpcbridge.store import SessionRow
 from hpcbridge.transports.base import StagedFile
@@ -22,7 +24,7 @@ def script_context(
     bind: str,
 ) -> ScriptContext:
     """What the application's template sees."""
-    python = cluster.python or (sys.executable if isinstance(cluster, LocalCluster) else "python3")
+    python = cluster.python or ("python3" if isinstance(cluster, RemoteCluster) else sys.executable)
     return ScriptContext(
         job_name=job_name,
         directory=directory,

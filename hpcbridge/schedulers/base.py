@@ -1,13 +1,20 @@
 """What the rest of hpcbridge knows of a batch system: a protocol and three value types.
 
 An adapter is pure translation. It turns a request into a command line and a reply into a typed
-answer; a :class:`~hpcbridge.transports.base.Transport` runs the command.
+answer; a :class:`~hpcbridge.transports.base.Transport` runs the command. How adapters are found,
+also those of other packages: :mod:`hpcbridge.schedulers.kinds`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from hpcbridge.clustersettings import ClusterSettings
+from hpcbridge.transports.base import Transport
+
+S = TypeVar("S", bound=ClusterSettings)
 
 
 class JobState(StrEnum):
@@ -43,13 +50,15 @@ class JobRequest:
     """A rendered job, staged on the cluster and ready to be submitted.
 
     ``name`` is unique to the session and safe in any command line. ``directory`` and ``script`` are
-    absolute paths on the cluster. ``walltime`` is in seconds, or None for the scheduler's default.
+    absolute paths on the cluster, and ``text`` is what the script says, its directives included.
+    ``walltime`` is in seconds, or None for the scheduler's default.
     """
 
     name: str
     directory: str
     script: str
     walltime: int | None = None
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,8 @@ class JobInfo:
 
     ``host`` is the node that runs the batch script (None until it runs). ``detail`` is the
     scheduler's own word for why the job waits or how it ended. ``exit_status`` is the script's exit
-    status where known, or the negated number of the signal that ended it.
+    status where known, or the negated number of the signal that ended it. ``hopeless`` is a
+    sentence for the user where the scheduler says that the job can never run as it was asked for.
     """
 
     job_id: str
@@ -68,6 +78,22 @@ class JobInfo:
     detail: str = ""
     reason: EndReason | None = None
     exit_status: int | None = None
+    hopeless: str = ""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a job that waits may expect, as far as the scheduler tells.
+
+    ``queue`` is its partition or queue. ``ahead`` counts the waiting jobs, of all users, that the
+    scheduler looks at before it in that queue. ``start`` is the scheduler's own estimate, in
+    seconds since the epoch. ``waits_for`` says in plain words what is missing ("2 GPUs").
+    """
+
+    queue: str = ""
+    ahead: int | None = None
+    start: float | None = None
+    waits_for: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,6 +122,13 @@ class Scheduler(Protocol):
         """All jobs of this account that the scheduler still knows, in one query."""
         ...
 
+    async def outlook(self, job_ids: Collection[str]) -> Mapping[str, Outlook]:
+        """What these waiting jobs may expect, asked at a slow beat, in one or two queries for all.
+
+        A job that is missing in the answer is one of which the scheduler tells nothing.
+        """
+        ...
+
     async def find(self, name: str) -> str | None:
         """The id of the newest job with this name, ended ones included, or None."""
         ...
@@ -115,3 +148,30 @@ class Scheduler(Protocol):
     async def close(self) -> None:
         """Release what the adapter holds; jobs go on."""
         ...
+
+
+@dataclass(frozen=True)
+class Site(Generic[S]):
+    """What an adapter is made from: a cluster's settings, and the transport to its commands.
+
+    ``directory`` is on this machine, for files of the adapter's own; it need not exist yet.
+    """
+
+    name: str
+    settings: S
+    transport: Transport
+    directory: Path
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A batch system that can be configured.
+
+    ``settings`` has a field ``scheduler`` of the type ``Literal["NAME"]``, by which a section
+    ``[clusters.X]`` chooses it. Where it derives from
+    :class:`~hpcbridge.clustersettings.RemoteCluster`, jobs run on other machines, and the transport
+    and the tunnels follow that class's fields; else jobs run on this one.
+    """
+
+    settings: type[ClusterSettings]
+    scheduler: Callable[[Site[Any]], Scheduler]

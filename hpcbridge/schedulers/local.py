@@ -13,14 +13,25 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import Field
+
+from hpcbridge.clustersettings import ClusterSettings
 from hpcbridge.errors import ClusterError, NoCapacity
 from hpcbridge.schedulers import processes
-from hpcbridge.schedulers.base import EndReason, JobInfo, JobRequest, JobState, Listing
+from hpcbridge.schedulers.base import (
+    EndReason,
+    JobInfo,
+    JobRequest,
+    JobState,
+    Kind,
+    Listing,
+    Outlook,
+)
 from hpcbridge.transports.local import clean_environment
 
 log = logging.getLogger(__name__)
@@ -40,6 +51,14 @@ status=$?
 printf '%s' "$status" > "$1.new" && mv "$1.new" "$1"
 exit "$status"
 """
+
+
+class LocalCluster(ClusterSettings):
+    """The embedded batch runner: jobs of this machine."""
+
+    scheduler: Literal["local"] = Field(description="This machine, by the embedded batch runner.")
+    slots: int = Field(4, ge=1, description="Jobs that may run at once.")
+    queue: int = Field(32, ge=0, description="Jobs that may wait for a slot.")
 
 
 @dataclass
@@ -110,6 +129,10 @@ class LocalScheduler:
         await self._load()
         waiting = [job.job_id for job in self._jobs.values() if job.state == JobState.QUEUED]
         return Listing({str(job.job_id): _info(job, waiting) for job in self._jobs.values()})
+
+    async def outlook(self, job_ids: Collection[str]) -> Mapping[str, Outlook]:
+        """See :meth:`hpcbridge.schedulers.base.Scheduler.outlook`."""
+        return {}
 
     async def find(self, name: str) -> str | None:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.find`."""
@@ -371,3 +394,11 @@ def _read_status(path: Path) -> int | None:
     except (OSError, ValueError):
         return None
     return 128 - status if status > 128 else status
+
+
+KIND = Kind(
+    LocalCluster,
+    lambda site: LocalScheduler(
+        site.directory, slots=site.settings.slots, queue=site.settings.queue
+    ),
+)

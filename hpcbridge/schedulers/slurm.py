@@ -5,8 +5,12 @@ The functions are pure: text in, typed answer out. :class:`SlurmScheduler` runs 
 
 import re
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Literal
 
+from pydantic import Field
+
+from hpcbridge.clustersettings import RemoteCluster
 from hpcbridge.errors import (
     BridgeError,
     ClusterError,
@@ -15,7 +19,15 @@ from hpcbridge.errors import (
     OutcomeUnknown,
     UnexpectedReply,
 )
-from hpcbridge.schedulers.base import EndReason, JobInfo, JobRequest, JobState, Listing
+from hpcbridge.schedulers.base import (
+    EndReason,
+    JobInfo,
+    JobRequest,
+    JobState,
+    Kind,
+    Listing,
+    Outlook,
+)
 from hpcbridge.transports.base import Completed, Transport
 
 JOB_ID = re.compile(r"[0-9]{1,12}")
@@ -239,6 +251,12 @@ def _last_line(text: str) -> str:
     return text.strip().rpartition("\n")[2][:300] or "no message"
 
 
+class SlurmCluster(RemoteCluster):
+    """Slurm by its commands, on this machine or over SSH."""
+
+    scheduler: Literal["slurm"] = Field(description="Slurm, by sbatch, squeue and scancel.")
+
+
 class SlurmScheduler:
     """Implements :class:`~hpcbridge.schedulers.base.Scheduler` with Slurm's commands.
 
@@ -261,6 +279,10 @@ class SlurmScheduler:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.list_jobs`."""
         mark = secrets.token_hex(4)
         return parse_squeue(await self._run(squeue_argv(mark)), mark)
+
+    async def outlook(self, job_ids: Collection[str]) -> Mapping[str, Outlook]:
+        """See :meth:`hpcbridge.schedulers.base.Scheduler.outlook`."""
+        return {}
 
     async def find(self, name: str) -> str | None:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.find`."""
@@ -291,3 +313,9 @@ class SlurmScheduler:
 
     async def close(self) -> None:
         """Nothing to release."""
+
+
+KIND = Kind(
+    SlurmCluster,
+    lambda site: SlurmScheduler(site.transport, timeout=site.settings.command_timeout),
+)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcbridge.config import SSHSettings
+from hpcbridge.clustersettings import SSHSettings
 from hpcbridge.ssh import SSHHost
 from hpcbridge.transports.base import Transport
 from hpcbridge.transports.local import LocalTransport
