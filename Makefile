@@ -7,7 +7,7 @@ PORT ?= 8080
 ACCOUNTING ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-slurm test check cluster cluster-down bench bench-resilience setup-demo setup-test lock clean
+.PHONY: help demo demo-slurm demo-replicas test test-slurm24 check test-pbs cluster cluster-down bench bench-resilience setup-demo setup-test lock clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -24,8 +24,11 @@ demo: setup-demo ## A 3D session in the browser through the built-in batch runne
 demo-slurm: setup-test cluster ## The same through a real Slurm cluster on this machine (root)
 	@exec .venv/bin/python scripts/demo.py --slurm --port $(PORT)
 
-cluster: ## A real Slurm cluster in network namespaces of this machine (root)
-	@$(PYTHON) -m testbed up
+demo-replicas: setup-test cluster ## Two services on one PostgreSQL, with real Slurm (root)
+	@exec .venv/bin/python scripts/demo_replicas.py --port $(PORT)
+
+cluster: ## A real Slurm cluster in network namespaces of this machine (root); ACCOUNTING=1
+	@$(PYTHON) -m testbed up $(if $(ACCOUNTING),--accounting)
 
 cluster-down: ## End that cluster and all it left
 	@$(PYTHON) -m testbed down
@@ -34,10 +37,20 @@ check: setup-test ## Lint, types and unit tests: under two minutes
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/pytest -q -n 4 -m "not cluster and not browser"
+	.venv/bin/pytest -q -n 4 -m "not cluster and not browser and not servers"
 
-test: check ## Everything: check, then real Slurm, Apache, ParaView and Chromium
-	.venv/bin/pytest -q -m "cluster or browser"
+test: check ## Everything: check, then real Slurm, Grid Engine, PostgreSQL, Apache, ParaView, Chromium
+	.venv/bin/python -m tests.isolated "cluster or browser or servers"
+
+test-pbs: setup-test ## The PBS suite on a real PBS: HPCBRIDGE_TEST_PBS=local or ssh://user@host[:port]
+	@test -n "$$HPCBRIDGE_TEST_PBS" || { \
+	  echo "Set HPCBRIDGE_TEST_PBS to local (qsub works here) or ssh://user@host[:port]."; \
+	  echo "Further variables (queue, directory of the commands, key): see tests/pbs/site.py."; \
+	  exit 2; }
+	.venv/bin/pytest -q tests/pbs/test_suite.py tests/conformance/test_pbs.py
+
+test-slurm24: setup-test ## Both Slurm adapters on the Slurm 24.11 of Debian 13, put into a directory (root)
+	@.venv/bin/python -m testbed.trixie .venv/bin/pytest -q tests/cluster/test_slurmrest.py tests/cluster/test_conformance.py tests/cluster/test_conformance_rest.py
 
 bench: setup-test ## The tables of docs/benchmarks.md
 	@.venv/bin/python -m benchmarks
@@ -50,4 +63,4 @@ lock: ## Renew constraints.txt from what is installed
 
 clean: ## Remove what the targets made, the cluster last
 	@$(PYTHON) -m testbed down
-	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .demo .packages .mypy_cache .ruff_cache .pytest_cache

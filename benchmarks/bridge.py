@@ -1,6 +1,7 @@
 """hpcbridge as a process of its own: launch over HTTP, take the times apart, end the session."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,21 @@ from tests.serviceprocess import ServiceProcess
 class Bridge:
     """A service that runs; use it in a ``with`` block.
 
-    ``root`` is where its sessions' directories lie, as seen from this machine.
+    ``root`` is where its sessions' directories lie, as seen from this machine; ``headers`` go with
+    every request.
     """
 
-    def __init__(self, folder: Path, config: dict[str, Any], root: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: dict[str, Any],
+        root: Path,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._process = ServiceProcess(folder, config, "--end-sessions")
         self.root = root
+        self._headers = headers
         self.url = ""
 
     def __enter__(self) -> "Bridge":
@@ -29,7 +38,7 @@ class Bridge:
         except RuntimeError as error:
             raise Unavailable(str(error)) from error
         self.url = self._process.url
-        self._client = httpx.Client(base_url=self.url, timeout=90)
+        self._client = httpx.Client(base_url=self.url, timeout=90, headers=self._headers)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -56,6 +65,16 @@ class Bridge:
         )
         self.end(session_id)
         return Run(answered - sent, parts)
+
+    def launch_and_stop(self, application: str) -> Run:
+        """Launch, and stop the session, which ends while others may go on."""
+        sent = time.time()
+        reply = self._client.post("/paraview", json={"application": application})
+        answered = time.time()
+        if reply.status_code != 200:
+            raise Unavailable(f"hpcbridge: {reply.json()['error']}")
+        self._client.delete(f"/paraview/{reply.json()['id']}")
+        return Run(answered - sent)
 
     def ends(self, session_id: str, *, ready_line: float | None = None) -> dict[str, float]:
         """When the parts of a launch ended, in seconds since the epoch.

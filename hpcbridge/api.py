@@ -22,17 +22,23 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 import hpcbridge
+from hpcbridge.access import Access
+from hpcbridge.auth.identity import Identity, Scope
+from hpcbridge.catalogue import CatalogueReply, catalogue
 from hpcbridge.config import ServerSettings, Settings
 from hpcbridge.errors import (
     BridgeError,
     ConfigError,
-    OriginRefused,
+    NoCapacity,
+    NotAuthenticated,
     RequestError,
     StillStarting,
+    StoreError,
     TooLarge,
+    TooManyFailures,
 )
 from hpcbridge.events import Bell, stream
-from hpcbridge.http import Guard, error_reply, origin_allowed, unless_gone
+from hpcbridge.http import Forwarded, Guard, error_reply, unless_gone
 from hpcbridge.life import Life
 from hpcbridge.portal import pages
 from hpcbridge.schedulers.base import EndReason
@@ -92,6 +98,16 @@ class SessionReply(BaseModel):
     unknown_since: float | None = Field(
         None, description="Since when the cluster does not answer, in seconds since the epoch."
     )
+    queue: str | None = Field(None, description="The partition or queue in which it waits.")
+    position: int | None = Field(
+        None, ge=1, description="Its place in that queue, among the jobs of all users; 1 is next."
+    )
+    waits_for: str | None = Field(
+        None, description='What the job waits for, in plain words; completes "waiting for".'
+    )
+    estimated_start: float | None = Field(
+        None, description="When the scheduler expects to start it, in seconds since the epoch."
+    )
     tunnel: str | None = Field(
         None, description="'open', or 'reconnecting' while the node's SSH connection is down."
     )
@@ -99,13 +115,27 @@ class SessionReply(BaseModel):
         None, description="What will end a ready session first, while that is known."
     )
     times: dict[State, float] = Field(description="When each state began, seconds since the epoch.")
+    warm: bool | None = Field(None, description="True where it was ready before it was launched.")
+    handed_over_at: float | None = Field(
+        None, description="When a warm session was launched, in seconds since the epoch."
+    )
     error: str | None = Field(None, description="Present when it ended and was not stopped.")
+
+
+class ListReply(BaseModel):
+    """Who asks, and the living sessions that they may see, the newest first."""
+
+    user: str
+    operator: bool = Field(description="Whether everybody's sessions are listed.")
+    sessions: list[SessionReply]
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorReply, "description": "The request is wrong."},
-    403: {"model": ErrorReply, "description": "Pages of this origin may not use the launcher."},
+    401: {"model": ErrorReply, "description": "Who asks is not known, or not proved."},
+    403: {"model": ErrorReply, "description": "This user, token or page may not do that."},
     413: {"model": ErrorReply, "description": "The request is too large."},
+    429: {"model": ErrorReply, "description": "Too many wrong logins from this address."},
     500: {"model": ErrorReply, "description": "The service's own fault; its log has details."},
     502: {"model": ErrorReply, "description": "The job was refused or failed."},
     503: {"model": ErrorReply, "description": "No capacity, or the cluster does not answer."},
@@ -134,9 +164,14 @@ LAUNCH_BODY = {
 }
 
 
-def create_app(settings: Settings, sessions: Sessions) -> FastAPI:
-    """The FastAPI application over running ``sessions``."""
+def create_app(settings: Settings, sessions: Sessions, access: Access | None = None) -> FastAPI:
+    """The FastAPI application over running ``sessions``.
+
+    Raises :class:`~hpcbridge.errors.ConfigError` for what ``access``, made here where it is not
+    given, and the pages cannot use.
+    """
     server = settings.server
+    access = access or Access(settings, sessions)
     app = FastAPI(
         title="hpcbridge",
         version=hpcbridge.__version__,
@@ -145,15 +180,15 @@ def create_app(settings: Settings, sessions: Sessions) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.include_router(_router(settings, sessions), prefix=server.endpoint)
+    app.include_router(_router(settings, sessions, access), prefix=server.endpoint)
     if server.content is not None:
         if not server.content.is_dir():
             raise ConfigError(f"server.content: {server.content} is not a directory.")
         app.mount("/", StaticFiles(directory=server.content, html=True), name="content")
     elif server.portal:
-        pages.mount(app, endpoint=server.endpoint, applications=pages.cards(settings.applications))
+        cards = pages.cards(settings.applications, settings.clusters)
+        pages.mount(app, endpoint=server.endpoint, applications=cards, users=access.on)
     app.add_exception_handler(BridgeError, _bridge_error)
-    app.add_exception_handler(StillStarting, _still_starting)
     app.add_exception_handler(ClientDisconnect, _hung_up)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
@@ -165,31 +200,42 @@ def create_app(settings: Settings, sessions: Sessions) -> FastAPI:
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],
         )
+    app.add_middleware(Forwarded, trusted=server.trusted_proxies)
     return app
 
 
-def _router(settings: Settings, sessions: Sessions) -> APIRouter:
+def _router(settings: Settings, sessions: Sessions, access: Access) -> APIRouter:
     server = settings.server
-
-    async def same_site(request: Request) -> None:
-        if server.check_origin and not origin_allowed(request, server.cors_origins):
-            raise OriginRefused(
-                "Pages of this site may not use the launcher. "
-                "Its admins can allow them in server.cors_origins."
-            )
-
     router = APIRouter(tags=["launcher"], responses=ERRORS)
-    guarded = [Depends(same_site)]
+
+    def may(scope: Scope) -> Any:
+        async def who(request: Request) -> Identity:
+            return await access.who(request, scope)
+
+        return Depends(who)
+
+    Launching = Annotated[Identity, may(Scope.LAUNCH)]
+    Reading = Annotated[Identity, may(Scope.READ)]
+    Stopping = Annotated[Identity, may(Scope.STOP)]
+
+    if access.on:
+
+        @router.get("", response_model=ListReply)
+        async def listing(request: Request, who: Reading) -> JSONResponse:
+            """Who asks, and the living sessions that they may see."""
+            rows = await sessions.living(who)
+            found = [_describe(row, request, server, sessions) for row in rows]
+            return JSONResponse({"user": who.user, "operator": who.operates, "sessions": found})
 
     @router.post(
         "",
         response_model=LaunchReply,
         responses={202: {"model": SessionReply, "description": "Begun; ask GET for progress."}},
-        dependencies=guarded,
         openapi_extra=LAUNCH_BODY,
     )
     async def launch(
         request: Request,
+        who: Launching,
         prefer: Annotated[str, Header()] = "",
         idempotency_key: Annotated[str | None, Header(min_length=16, max_length=255)] = None,
     ) -> JSONResponse:
@@ -199,25 +245,38 @@ def _router(settings: Settings, sessions: Sessions) -> APIRouter:
         ``Idempotency-Key`` of an earlier one gets that one's session.
         """
         posted = await _posted(request, server)
-        life = await sessions.launch(
-            posted["application"], posted, client=_client(request), key=idempotency_key
-        )
+        wanted = posted["application"]
+        with access.recorded("launch", request, who, application=wanted) as facts:
+            client = _client(request, who)
+            life = await sessions.launch(
+                wanted, posted, client=client, key=idempotency_key, user=who.user
+            )
+            facts |= access.facts(life.row)
         if "respond-async" in prefer.replace(" ", "").lower().split(","):
             await life.claim()
             reply = _describe(life.row, request, server, sessions)
             return JSONResponse(posted | reply | {"secret": life.row.secret}, 202)
         try:
             secret = await unless_gone(request, sessions.ready(life))
+        except StillStarting as error:
+            return _still_starting(error, life)
         except ClientDisconnect:
-            if server.on_disconnect == "cancel" and life.interest.free:
-                life.stop()
+            if server.on_disconnect == "cancel" and life.interest.free and not life.stopping:
+                await sessions.stop(life.row.id)
             raise
         return JSONResponse(_launched(posted, life, secret, request, server))
 
+    @router.get("/applications", response_model=CatalogueReply)
+    async def applications(who: Reading) -> CatalogueReply:
+        """The applications, and whether their clusters take sessions."""
+        return catalogue(
+            settings, sessions.choice, lambda name: sessions.pools.ready(name, who.user)
+        )
+
     @router.get("/{session_id}", response_model=SessionReply, responses=NOT_FOUND)
-    async def status(session_id: str, request: Request) -> JSONResponse:
+    async def status(session_id: str, request: Request, who: Reading) -> JSONResponse:
         """Where a session stands; ended ones are remembered for a while."""
-        row = await sessions.get(session_id)
+        row = await sessions.get(session_id, who)
         return JSONResponse(_describe(row, request, server, sessions))
 
     @router.get(
@@ -228,12 +287,12 @@ def _router(settings: Settings, sessions: Sessions) -> APIRouter:
         },
         response_class=StreamingResponse,
     )
-    async def progress(session_id: str, request: Request) -> StreamingResponse:
+    async def progress(session_id: str, request: Request, who: Reading) -> StreamingResponse:
         """Server-sent events: where the session stands, each time that changes, until it ends."""
-        await sessions.get(session_id)  # 404 before the stream begins
+        await sessions.get(session_id, who)  # 404 before the stream begins
 
         async def describe() -> dict[str, Any]:
-            return _describe(await sessions.get(session_id), request, server, sessions)
+            return _describe(await sessions.get(session_id, who), request, server, sessions)
 
         def bell() -> Bell | None:
             life = sessions.life(session_id)
@@ -245,12 +304,12 @@ def _router(settings: Settings, sessions: Sessions) -> APIRouter:
             headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
         )
 
-    @router.delete(
-        "/{session_id}", response_model=SessionReply, responses=NOT_FOUND, dependencies=guarded
-    )
-    async def stop(session_id: str, request: Request) -> JSONResponse:
+    @router.delete("/{session_id}", response_model=SessionReply, responses=NOT_FOUND)
+    async def stop(session_id: str, request: Request, who: Stopping) -> JSONResponse:
         """Stop a session and its job."""
-        row = await sessions.stop(session_id)
+        with access.recorded("stop", request, who) as facts:
+            row = await sessions.stop(session_id, who)
+            facts |= access.facts(row)
         return JSONResponse(_describe(row, request, server, sessions))
 
     return router
@@ -322,7 +381,7 @@ def _launched(
         **posted,
         **{key: known[key] for key in server.fields},
         "id": row.id,
-        "sessionURL": _session_url(row, request, server),
+        "sessionURL": _session_url(row, life, request, server),
         "secret": secret,
     }
 
@@ -341,26 +400,46 @@ def _describe(
         host=row.host,
         reason=row.reason,
         exit_status=row.exit_status,
-        unknown_since=life.watch.unknown_since if life and life.watch else None,
+        unknown_since=life.unknown_since if life else None,
         times={state: at for state in State if (at := getattr(row, f"{state}_at")) is not None},
+        warm=row.was_warm or None,
+        handed_over_at=row.taken_at if row.was_warm else None,
     )
+    if life:
+        reply = reply.model_copy(update=_expected(life))
     if row.state == State.READY:
         reply.tunnel = life.tunnel_state if life else None
         for first in life.limits[:1] if life else []:
             reply.ends = EndReply(at=first.when, reason=first.reason, message=first.message)
-        reply.sessionURL = _session_url(row, request, server)
+        reply.sessionURL = _session_url(row, life, request, server)
     if row.state == State.ENDED and row.reason not in (EndReason.STOPPED, EndReason.FINISHED):
         reply.error = row.message
     return reply.model_dump(mode="json", exclude_none=True)
 
 
-def _session_url(row: SessionRow, request: Request, server: ServerSettings) -> str:
+def _expected(life: Life) -> dict[str, Any]:
+    """What is known of a wait in the queue."""
+    outlook = life.outlook
+    return {
+        "queue": outlook.queue or None,
+        "waits_for": outlook.waits_for or None,
+        "position": None if outlook.ahead is None else outlook.ahead + 1,
+        "estimated_start": outlook.start,
+    }
+
+
+def _session_url(
+    row: SessionRow, life: Life | None, request: Request, server: ServerSettings
+) -> str:
     """The configured address with its ``${...}`` filled in. See ``server.session_url``."""
     host = request.headers.get("host", "")
     if not _HOST.fullmatch(host):
-        name, port = request.scope.get("server") or (server.host, server.port)
+        name, port = request.scope.get("server") or ("", None)
+        if port is None:  # a unix socket
+            name, port = server.host, server.port
         host = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
-    local_host, _, local_port = (row.address or "").rpartition(":")
+    local_end = (life.door.address if life else None) or ""
+    local_host, _, local_port = local_end.rpartition(":")
     return Template(server.session_url).safe_substitute(
         id=row.id,
         host=local_host,
@@ -371,20 +450,21 @@ def _session_url(row: SessionRow, request: Request, server: ServerSettings) -> s
     )
 
 
-def _client(request: Request) -> str:
-    """Who asks, as far as can be told without users: an address and a program."""
+def _client(request: Request, who: Identity) -> str:
+    """Who asks: a user, or an address and a program where there are none."""
+    if who.user is not None:
+        return f"user {who.user}"
     address = request.client.host if request.client else ""
     return f"{address} {request.headers.get('user-agent', '')}"
 
 
-def _still_starting(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, StillStarting)
+def _still_starting(error: StillStarting, life: Life) -> JSONResponse:
     content = {
         "error": str(error),
         "id": error.session_id,
         "state": error.state,
         "reason": error.reason,
-        "estimated_start": None,
+        **_expected(life),
     }
     return JSONResponse(content, error.status, {"Retry-After": str(error.retry_after)})
 
@@ -397,7 +477,12 @@ def _bridge_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, BridgeError)
     if error.status >= 500:
         log.warning("%s %r: %s", request.method, request.scope["path"], error)
-    return error_reply(str(error), error.status)
+    headers = {}
+    if isinstance(error, NotAuthenticated):
+        headers["WWW-Authenticate"] = 'Bearer realm="hpcbridge"'
+    if isinstance(error, TooManyFailures | StoreError | NoCapacity):
+        headers["Retry-After"] = str(error.retry_after)
+    return error_reply(str(error), error.status, headers)
 
 
 def _http_error(request: Request, error: Exception) -> JSONResponse:

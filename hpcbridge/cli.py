@@ -11,10 +11,11 @@ from typing import Annotated
 import typer
 
 import hpcbridge
-from hpcbridge import configfile, doctor, parameters, service
+from hpcbridge import configfile, doctor, parameters, service, tokencommands
 from hpcbridge.config import ApplicationSettings, Settings
 from hpcbridge.errors import BridgeError, ConfigError
 from hpcbridge.frontends import apache
+from hpcbridge.identity import sudoers
 from hpcbridge.jobscripts.render import TemplateSet, render
 from hpcbridge.jobscripts.rules import Severity
 from hpcbridge.jobscripts.samples import check_all, sample_context
@@ -31,12 +32,16 @@ frontend_app = typer.Typer(no_args_is_help=True, help="Print configuration for w
 app.add_typer(config_app, name="config")
 app.add_typer(template_app, name="template")
 app.add_typer(frontend_app, name="frontend")
+app.add_typer(tokencommands.app, name="token")
 
 Config = Annotated[Path, typer.Argument(help="The TOML file, such as /etc/hpcbridge.toml.")]
 Application = Annotated[str, typer.Argument(help="An application of the configuration.")]
 Parameters = Annotated[
     list[str] | None,
     typer.Option("--param", "-p", metavar="NAME=VALUE", help="A value as a user would post it."),
+]
+OnCluster = Annotated[
+    str | None, typer.Option("--cluster", help="One of its clusters; by default the first.")
 ]
 
 
@@ -95,7 +100,7 @@ def serve(
         level=settings.server.log_level.upper(),
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
     )
-    for chatty in ("asyncssh", "aiosqlite", "uvicorn.error", "alembic"):
+    for chatty in ("asyncssh", "aiosqlite", "uvicorn.error", "alembic", "httpx", "httpcore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
     def ready(url: str) -> None:
@@ -107,6 +112,8 @@ def serve(
 
 def _first_steps(settings: Settings, url: str) -> str:
     """What a person may do now."""
+    if url.startswith("unix:"):
+        return "  The front end connects to it. Ctrl-C stops the service."
     address = url.rstrip("/") + settings.server.endpoint
     name = next(iter(settings.applications))
     body = f'{{"application": "{name}"}}'
@@ -125,22 +132,44 @@ def examine(
         bool,
         typer.Option("--audit", help="Also compare the sessions with what is there of them."),
     ] = False,
+    user: Annotated[
+        str | None,
+        typer.Option(help="Also look as this user, where users' jobs are their own."),
+    ] = None,
 ) -> None:
     """Check a site from its configuration to its batch system; exit status 1 if a line is red.
 
     May run beside the service, as its account. It starts no job and changes nothing.
     """
-    if not asyncio.run(_examine(config, audit=audit)):
+    if not asyncio.run(_examine(config, audit=audit, user=user)):
         raise typer.Exit(1)
 
 
-async def _examine(config: Path, *, audit: bool) -> bool:
+async def _examine(config: Path, *, audit: bool, user: str | None) -> bool:
     well = True
-    async for found in doctor.examine(config, audit=audit):
+    async for found in doctor.examine(config, audit=audit, user=user):
         word, colour = ("ok  ", typer.colors.GREEN) if found.good else ("FAIL", typer.colors.RED)
         typer.secho(f"{word}  {found.what}: {found.said}", fg=colour)
         well = well and found.good
     return well
+
+
+@app.command("sudoers")
+def print_sudoers(
+    config: Config,
+    cluster: Annotated[str | None, typer.Option(help="A cluster, if there are several.")] = None,
+    account: Annotated[
+        str | None, typer.Option(help="This service's account where the commands run.")
+    ] = None,
+    helper: Annotated[
+        bool, typer.Option("--helper", help="Print the program that the rules allow instead.")
+    ] = False,
+) -> None:
+    """Print the rules that a cluster with identity.mode = 'sudo' needs where its commands run."""
+    if helper:
+        print(sudoers.HELPER.read_text(), end="")
+        return
+    print(sudoers.of_cluster(configfile.load(config), cluster, account), end="")
 
 
 @config_app.command("show")
@@ -170,12 +199,17 @@ def template_show(
 
 
 @template_app.command("render")
-def template_render(config: Config, application: Application, param: Parameters = None) -> None:
+def template_render(
+    config: Config, application: Application, param: Parameters = None, cluster: OnCluster = None
+) -> None:
     """Print the job script that a launch of APPLICATION would submit."""
     settings = configfile.load(config)
     wanted = _wanted(settings, application)
+    if cluster is not None and cluster not in wanted.cluster:
+        names = ", ".join(wanted.cluster)
+        raise ConfigError(f"'{application}' does not run on '{cluster}'. Its clusters: {names}.")
     values = parameters.check_parameters(wanted.parameters, _posted(application, wanted, param))
-    context = sample_context(settings, application, values)
+    context = sample_context(settings, application, values, cluster)
     print(render(TemplateSet(settings.template_dirs), wanted.template, context), end="")
 
 
@@ -214,16 +248,21 @@ def _posted(name: str, wanted: ApplicationSettings, pairs: list[str] | None) -> 
 def frontend_apache(
     config: Config,
     listen: Annotated[str, typer.Option(help="Address and port of the virtual host.")] = "*:80",
+    secret_conf: Annotated[
+        Path, typer.Option(help="File of Apache's that sets auth.secret_header; for its users.")
+    ] = Path("/etc/apache2/hpcbridge-secret.conf"),
 ) -> None:
     """Print an Apache virtual host that forwards to this service and to its sessions."""
     settings = configfile.load(config)
     server, frontend = settings.server, settings.frontend
     longest = max(each.wait for each in settings.applications.values())
     host = f"[{server.host}]" if ":" in server.host else server.host
+    tcp = f"http://{host}:{server.port}"
+    users = "header" in settings.auth.accept
     printed = apache.virtual_host(
         server_name=frontend.server_name,
         listen=listen,
-        api_url=f"http://{host}:{server.port}",
+        api_url=f"unix:{server.unix_socket}|http://hpcbridge" if server.unix_socket else tcp,
         endpoint=server.endpoint,
         map_file=frontend.map_file,
         socket_dir=settings.socket_dir if frontend.local_end == "unix" else None,
@@ -232,5 +271,8 @@ def frontend_apache(
         allowed_origins=[each for each in server.cors_origins if each != "*"],
         websocket_path=frontend.websocket_paths[0],
         timeout=int(longest) + 60,
+        user_header=settings.auth.user_header if users else None,
+        secret_header=settings.auth.secret_header if users else None,
+        secret_conf=secret_conf if users else None,
     )
     print(printed, end="")

@@ -1,10 +1,12 @@
 """Settings that clusters have in common, whatever batch system they run."""
 
+import re
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from hpcbridge.fields import FilePath, Name, Pattern, Primitive, Seconds, Section
+from hpcbridge.identity.settings import IdentitySettings
 
 
 class SSHSettings(Section):
@@ -52,12 +54,14 @@ class TunnelSettings(Section):
 class ClusterSettings(Section):
     """What all clusters have."""
 
+    scheduler: str = Field(description="The kind of batch system.")
     title: str = Field("", description="Name for people.")
     session_root: str | None = Field(
         None,
         pattern=r"^/",
         description="Directory on the cluster, shared with its nodes, that holds the sessions' "
-        "directories; ~/.hpcbridge by default, and below state_dir for the local scheduler.",
+        "directories; ~/.hpcbridge by default, and below state_dir for the local scheduler. "
+        "{account} in it is filled in where each user's jobs are the user's own.",
     )
     options: dict[Name, Primitive] = Field(
         default_factory=dict,
@@ -67,6 +71,12 @@ class ClusterSettings(Section):
         None,
         description="Python of the nodes for templates that start one (bridge.python); python3 by "
         "default, and the service's own for the local scheduler.",
+    )
+    drain: str | None = Field(
+        None,
+        min_length=1,
+        description="Why there are no new sessions for now, such as 'maintenance until Monday'; "
+        "users are told. Those that are there go on.",
     )
     grace: Seconds = Field(
         10, description="Seconds after submission for which a job may be missing in the listing."
@@ -82,6 +92,9 @@ class RemoteCluster(ClusterSettings):
     tunnel: TunnelSettings = Field(
         default_factory=TunnelSettings, description="How nodes are reached."
     )
+    identity: IdentitySettings = Field(
+        default_factory=IdentitySettings, description="As whom jobs run."
+    )
     command_timeout: Seconds = Field(
         8, description="Seconds to wait for a command that asks; one that changes gets twice that."
     )
@@ -91,5 +104,30 @@ class RemoteCluster(ClusterSettings):
         if self.tunnel.via == "login" and self.ssh is None:
             raise ValueError(
                 "tunnel.via = 'login' needs an [ssh] section that names the login host"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _as_whom(self) -> Self:
+        identity, root = self.identity, self.session_root
+        if identity.mode.startswith("ssh-") and self.ssh is None:
+            raise ValueError(
+                f"identity.mode = '{identity.mode}' needs an [ssh] section that names the login "
+                "host: who logs in there is the job's owner"
+            )
+        if identity.personal and self.ssh is not None and self.ssh.user is None:
+            raise ValueError(
+                f"identity.mode = '{identity.mode}' needs ssh.user: the service's own account "
+                "there, which asks for all jobs"
+            )
+        if identity.personal and root is not None and "{account}" not in root:
+            raise ValueError(
+                f"session_root = '{root}' would be one user's, and closed to all others: put "
+                "'{account}' in it, such as '/scratch/{account}/hpcbridge'"
+            )
+        if identity.mode == "sudo" and not re.fullmatch(r"[A-Za-z0-9_./{}-]*", root or ""):
+            raise ValueError(
+                "session_root may only have letters, digits, and _ . - / with identity.mode = "
+                "'sudo': it becomes a part of a rule of sudoers"
             )
         return self

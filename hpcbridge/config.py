@@ -7,13 +7,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Union
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy import URL
 
-from hpcbridge.clustersettings import ClusterSettings
+from hpcbridge.auth.settings import AuthSettings, proxies_wrong
+from hpcbridge.clustersettings import ClusterSettings, RemoteCluster
 from hpcbridge.fields import FilePath, Name, Pattern, Primitive, Seconds, Section
 from hpcbridge.schedulers.kinds import KINDS
+from hpcbridge.warm.rules import warm_wrong
+from hpcbridge.warm.settings import WarmSettings
 
 
 def default_state_directory() -> Path:
@@ -30,6 +33,11 @@ class ServerSettings(Section):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(
         8080, ge=0, le=65535, description="TCP port to listen on; 0 picks a free one."
+    )
+    unix_socket: FilePath | None = Field(
+        None,
+        description="Unix socket to listen on instead of host and port; frontend.group, or else "
+        "this account alone, may connect.",
     )
     endpoint: str = Field(
         "/paraview",
@@ -81,7 +89,9 @@ class ServerSettings(Section):
     )
     trusted_proxies: list[str] = Field(
         default_factory=lambda: ["127.0.0.1", "::1"],
-        description="Peers whose X-Forwarded-For and X-Forwarded-Proto headers are believed.",
+        description="Addresses and networks of the front end: its X-Forwarded-For and "
+        "X-Forwarded-Proto headers are believed, and its auth.user_header with the secret. The "
+        "other end of unix_socket always is one.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe messages that are logged."
@@ -144,6 +154,9 @@ class LimitSettings(Section):
     """How much may run at once."""
 
     sessions: int = Field(200, ge=1, description="Sessions that may wait or run at once, in all.")
+    per_user: int | None = Field(
+        None, ge=1, description="Sessions of one user that may wait or run at once; needs [auth]."
+    )
 
 
 if TYPE_CHECKING:
@@ -168,10 +181,26 @@ class ParameterSettings(Section):
     title: str = Field("", description="Name for people.")
 
 
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
 class ApplicationSettings(Section):
     """Something a user can ask for by name."""
 
-    cluster: Name = Field(description="The cluster that runs it: a name under [clusters].")
+    cluster: Annotated[list[Name], BeforeValidator(_listed)] = Field(
+        min_length=1,
+        description="The cluster that runs it, a name under [clusters]; or a list of several, of "
+        "which each launch gets one, and of equal ones the first.",
+    )
+    choose: Literal["soonest", "first"] = Field(
+        "soonest",
+        description="Which of several clusters a launch gets: the one on which it is expected to "
+        "start soonest, or the first one that answers. Never one that takes no new sessions.",
+    )
+    cluster_by_request: bool = Field(
+        False, description="Whether a launch may post 'cluster', to have one of these clusters."
+    )
     template: str = Field(
         description="Job template: a file of template_dirs, or one of hpcbridge's."
     )
@@ -205,14 +234,23 @@ class ApplicationSettings(Section):
     sessions: int | None = Field(
         None, ge=1, description="Sessions of this application that may wait or run at once."
     )
+    per_user: int | None = Field(None, ge=1, description="The same for one user; needs [auth].")
     walltime: int | None = Field(
         None, ge=1, description="Seconds that the job may run; templates see it as job.walltime."
+    )
+    options: dict[Name, Primitive] = Field(
+        default_factory=dict,
+        description="Options for this application's jobs, over those of the cluster: nodes, gpus, "
+        "account, ...; templates see them as cluster.NAME.",
     )
     properties: dict[Name, Primitive] = Field(
         default_factory=dict, description="The admin's own values; templates see them as app.NAME."
     )
     parameters: dict[Name, ParameterSettings] = Field(
         default_factory=dict, description="Values that users may post."
+    )
+    warm: WarmSettings | None = Field(
+        None, description="Sessions that are kept ready before anybody asks for them."
     )
 
     @field_validator("parameters")
@@ -221,6 +259,14 @@ class ApplicationSettings(Section):
         if taken := sorted(value.keys() & {"application", "id", "secret", "sessionURL", "error"}):
             raise ValueError(f"{', '.join(taken)}: reserved by the launcher API")
         return value
+
+    @model_validator(mode="after")
+    def _one_of_several(self) -> "ApplicationSettings":
+        if twice := [name for name in self.cluster if self.cluster.count(name) > 1]:
+            raise ValueError(f"cluster: '{twice[0]}' is there twice")
+        if self.cluster_by_request and "cluster" in self.parameters:
+            raise ValueError("parameters.cluster: means the cluster with cluster_by_request = true")
+        return self
 
 
 class Settings(BaseSettings):
@@ -233,6 +279,7 @@ class Settings(BaseSettings):
     server: ServerSettings = Field(default_factory=ServerSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
     frontend: FrontEndSettings = Field(default_factory=FrontEndSettings)
+    auth: AuthSettings = Field(default_factory=AuthSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     template_dirs: list[FilePath] = Field(
         default_factory=list, description="Directories of the admin's job templates, first wins."
@@ -247,12 +294,60 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _clusters_exist(self) -> "Settings":
         for name, application in self.applications.items():
-            if application.cluster not in self.clusters:
-                raise ValueError(
-                    f"applications.{name}.cluster is '{application.cluster}'; "
-                    f"clusters: {', '.join(self.clusters)}"
-                )
+            for cluster in application.cluster:
+                if cluster not in self.clusters:
+                    raise ValueError(
+                        f"applications.{name}.cluster is '{cluster}'; "
+                        f"clusters: {', '.join(self.clusters)}"
+                    )
         return self
+
+    @model_validator(mode="after")
+    def _replicas_reach_all(self) -> "Settings":
+        here = [key for key, each in self.clusters.items() if not isinstance(each, RemoteCluster)]
+        if here and str(self.store_url).startswith("postgresql"):
+            raise ValueError(
+                f"clusters.{here[0]}.scheduler: jobs of this batch runner run on one machine and "
+                "belong to its service, and a PostgreSQL database is there to be shared by several "
+                "services. Use a batch system, or leave store.url out for SQLite"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _warm_sessions_are_somebodys(self) -> "Settings":
+        for name, application in self.applications.items():
+            if wrong := warm_wrong(application, self):
+                raise ValueError(f"applications.{name}.warm: {wrong}")
+        return self
+
+    @model_validator(mode="after")
+    def _users_are_known(self) -> "Settings":
+        if not self.auth.on:
+            limited = {f"applications.{key}": each for key, each in self.applications.items()}
+            for key, each in ({"limits": self.limits} | limited).items():
+                if each.per_user is not None:
+                    raise ValueError(f"{key}.per_user needs users: set auth.accept")
+            for name, cluster in self.clusters.items():
+                if isinstance(cluster, RemoteCluster) and cluster.identity.personal:
+                    raise ValueError(
+                        f"clusters.{name}.identity.mode = '{cluster.identity.mode}' needs users: "
+                        "set auth.accept"
+                    )
+        if "header" in self.auth.accept:
+            self._only_the_front_end_is_believed()
+        return self
+
+    def _only_the_front_end_is_believed(self) -> None:
+        server = self.server
+        if wrong := proxies_wrong(server.trusted_proxies):
+            raise ValueError(f"server.trusted_proxies: {wrong}; with auth.accept they name users")
+        if "*" in server.cors_origins:
+            raise ValueError("server.cors_origins: '*' would let every web page act for users")
+        if server.unix_socket is None and server.host in ("0.0.0.0", "::", ""):  # noqa: S104
+            raise ValueError(
+                f"server.host: '{server.host}' shows everybody the port that the front end names "
+                "users to; set one address, or server.unix_socket"
+            )
 
     @property
     def store_url(self) -> str | URL:

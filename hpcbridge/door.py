@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import time
 from pathlib import Path
 
 from hpcbridge.addresses import Address, TCPAddress, UnixAddress
@@ -17,13 +18,21 @@ log = logging.getLogger(__name__)
 
 
 class Door:
-    """Opened when the application is ready, and again after a restart of the service."""
+    """Opened when the application is ready, and again after a restart of the service.
 
-    def __init__(self, row: SessionRow, means: Means, cluster: Cluster) -> None:
+    ``address`` is the local end that it had before, if it had one.
+    """
+
+    def __init__(
+        self, row: SessionRow, means: Means, cluster: Cluster, address: str | None = None
+    ) -> None:
         self._row = row
         self._means = means
         self._cluster = cluster
         self._tunnel: Tunnel | None = None
+        #: The local end, as ``host:port`` or ``unix:/path``.
+        self.address = address
+        self._reported: tuple[bool, float] | None = None
 
     @property
     def state(self) -> str | None:
@@ -41,26 +50,28 @@ class Door:
         Returns the tunnel's local end. Raises what :meth:`hpcbridge.tunnels.Tunnels.open` and
         :meth:`hpcbridge.frontends.table.RouteTable.add` raise.
         """
-        local: Address = TCPAddress("127.0.0.1", 0)
-        if self._means.socket_dir is not None:
-            local = UnixAddress(self._means.socket_dir / f"{self._row.id}.sock")
-        return await self._open(host, port, local, probe=True)
+        return await self._open(host, port, self._fresh(), probe=True)
 
     async def reopen(self, host: str, port: int) -> None:
-        """The same on the local end that the row tells, or a fresh port if another has it now.
+        """The same on the local end that it had, or a fresh port if another has that one now.
 
         The application is not probed: it was ready, and if its job is gone the scheduler says so.
         """
-        local = _address(self._row.address or "")
+        if self._tunnel is not None:
+            return  # open since another replica drove the session, or drives it
+        local = _address(self.address) if self.address else self._fresh()
         try:
-            address = await self._open(host, port, local, probe=False)
+            await self._open(host, port, local, probe=False)
         except RouteError as error:
             if getattr(error.__cause__, "errno", None) != errno.EADDRINUSE:
                 raise
             log.warning("session %s: %s", self._row.job_name, error)
-            address = await self._open(host, port, TCPAddress("127.0.0.1", 0), probe=False)
-        if str(address) != self._row.address:
-            await self._means.store.update(self._row, address=str(address))
+            await self._open(host, port, TCPAddress("127.0.0.1", 0), probe=False)
+
+    def _fresh(self) -> Address:
+        if self._means.socket_dir is not None:
+            return UnixAddress(self._means.socket_dir / f"{self._row.id}.sock")
+        return TCPAddress("127.0.0.1", 0)
 
     async def _open(self, host: str, port: int, local: Address, *, probe: bool) -> Address:
         await self.release()  # of an attempt that the store did not take
@@ -69,11 +80,25 @@ class Door:
         )
         try:
             await self._means.routes.add(Route(self._row.id, tunnel.address))
+            if str(tunnel.address) != self.address:
+                await self._means.store.set_door(self._row.id, str(tunnel.address))
         except BaseException:
             await tunnel.close()  # a second attempt may want the same local end
             raise
         self._tunnel = tunnel
+        self.address = str(tunnel.address)
         return tunnel.address
+
+    async def report(self) -> None:
+        """Tell the leader who is connected here, if that has changed."""
+        if (traffic := self.traffic) is None:
+            return
+        used = bool(traffic.connections)
+        seen = (used, 0.0 if used else traffic.last_activity)
+        if seen != self._reported:
+            unused = time.monotonic() - traffic.last_activity
+            await self._means.store.report(self._row.id, traffic.connections, unused)
+            self._reported = seen
 
     async def close(self) -> None:
         """Withdraw the route, then close the tunnel."""

@@ -44,6 +44,11 @@ def still_queued(wait: float, message: str) -> str:
     )
 
 
+def hopeless(why: str) -> str:
+    """The scheduler says that the job can never start."""
+    return f"{why} It was cancelled: it would have waited for ever."
+
+
 def silent_cluster(wait: float) -> str:
     """The cluster could not be asked until the time was over."""
     return f"The session was given up after {wait:g} s: its cluster does not answer."

@@ -8,10 +8,16 @@
     ├── RequestError                400  the client's request is wrong
     │   ├── UnknownApplication      400
     │   ├── BadParameter            400
+    │   ├── NotAuthenticated        401
+    │   ├── UserRefused             403
+    │   ├── ScopeMissing            403
     │   ├── OriginRefused           403
+    │   ├── AccountRefused          403  this user cannot have a session on the cluster
     │   ├── SessionNotFound         404
     │   ├── KeyReused               409
-    │   └── TooLarge                413
+    │   ├── TooLarge                413
+    │   └── TooManyFailures         429
+    ├── AccountsUnknown             503  the host's account database does not answer
     ├── NoCapacity                  503  all slots are taken; trying again later may work
     ├── StillStarting               503  the session is on its way; the same request joins it
     ├── ClusterError                502  something on the way to the cluster
@@ -58,8 +64,40 @@ class BadParameter(RequestError):
     """A posted parameter has the wrong type or a value that is not allowed."""
 
 
+class NotAuthenticated(RequestError):
+    """Who asks is not known, or not proved. ``why`` is for the audit log only."""
+
+    status = 401
+
+    def __init__(self, message: str = "", *, why: str = "") -> None:
+        super().__init__(message or "Log in first: this login or token is not valid here.")
+        self.why = why
+
+
+class UserRefused(RequestError):
+    """The front end or a token names somebody who may not be a user. ``why`` is for the audit."""
+
+    status = 403
+
+    def __init__(self, *, why: str) -> None:
+        super().__init__("This user may not use the service. Ask its admins.")
+        self.why = why
+
+
+class ScopeMissing(RequestError):
+    """The API token is valid, but not for this."""
+
+    status = 403
+
+
 class OriginRefused(RequestError):
     """The browser page that sent the request may not use this launcher."""
+
+    status = 403
+
+
+class AccountRefused(RequestError):
+    """The cluster runs sessions as who asks for them, and this user has no account there."""
 
     status = 403
 
@@ -82,10 +120,30 @@ class TooLarge(RequestError):
     status = 413
 
 
-class NoCapacity(BridgeError):
-    """All slots are taken; the same request may work later."""
+class TooManyFailures(RequestError):
+    """Too many wrong credentials. ``retry_after`` is in seconds."""
+
+    status = 429
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"Too many wrong logins. Try again in {retry_after} s.")
+        self.retry_after = retry_after
+
+
+class AccountsUnknown(BridgeError):
+    """The host's account database does not answer, so it is not known who is a user."""
 
     status = 503
+
+
+class NoCapacity(BridgeError):
+    """All slots are taken, or no cluster takes sessions; the same request may work later.
+
+    ``retry_after`` is in seconds.
+    """
+
+    status = 503
+    retry_after = 30
 
 
 class StillStarting(BridgeError):
@@ -146,9 +204,10 @@ class RouteError(BridgeError):
 
 
 class StoreError(BridgeError):
-    """The database could not be read or written."""
+    """The database could not be read or written; ``retry_after`` is in seconds."""
 
     status = 503
+    retry_after = 5
 
 
 class SessionFailed(BridgeError):
@@ -161,3 +220,7 @@ class NotReadyInTime(SessionFailed):
     """The session was given up because it was not ready within the application's wait."""
 
     status = 504
+
+
+class LeadershipLost(Exception):  # no error: whoever meets it lets go
+    """Another replica leads by now. Not in the tree, since no client is ever told."""

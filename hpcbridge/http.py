@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from hpcbridge.frontends import origin
 
@@ -54,6 +55,28 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
 async def _disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+UNIX = "unix"
+"""Stands for the address of a peer that came by a unix socket."""
+
+
+class Forwarded:
+    """Middleware: the client and the scheme as the front end tells them, the peer as it is.
+
+    ``peer`` in the scope's ``state`` is the other end of the connection, whatever headers say.
+    ``trusted`` are the front end's addresses and networks; a unix socket's peer always is one.
+    """
+
+    def __init__(self, app: ASGIApp, trusted: Collection[str]) -> None:
+        self._believing = ProxyHeadersMiddleware(app, [*trusted, UNIX])  # type: ignore[arg-type]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            peer = scope.get("client") or (UNIX, 0)
+            state = {**scope.get("state", {}), "peer": peer[0]}
+            scope = {**scope, "client": peer, "state": state}
+        await self._believing(scope, receive, send)  # type: ignore[arg-type]
 
 
 class Guard:

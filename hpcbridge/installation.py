@@ -22,6 +22,8 @@ MACHINE_ID = Path("/etc/machine-id")
 def mark(settings: Settings) -> str:
     """Eight hexadecimal digits: the same after a restart, an upgrade or the loss of the database.
 
+    The first service on a database leaves its mark there, and all others on it take that one.
+
     They come from ``server.instance`` where it is set; else from this machine's id and name, the
     state directory (which only one service can hold) and the database's URL without its password.
     """
@@ -40,7 +42,13 @@ def job_name(session_id: str, mark: str) -> str:
 
 def is_marked(name: str, mark: str) -> bool:
     """Whether a job or a directory has the name of a session of the installation with ``mark``."""
-    return re.fullmatch(rf"hpcb-{re.escape(mark)}-[0-9a-f]{{24}}", name) is not None
+    return re.fullmatch(rf"hpcb-{re.escape(mark)}-[0-9a-f]{{24}}(-[1-9])?", name) is not None
+
+
+def replica(settings: Settings) -> str:
+    """Tells a service from others on its database, by the state directory that only it can hold."""
+    parts = [_machine(), socket.gethostname(), os.path.realpath(settings.server.state_dir)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def _machine() -> str:

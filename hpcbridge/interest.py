@@ -9,18 +9,17 @@ class Interest:
     """Kept for each session. ``changed`` is called when the moment moved at which it is given up.
 
     ``keep`` is how long (seconds) a session is kept that nobody waits for and nobody has: its
-    client hung up, or was told to ask again. ``left`` says that this has happened before.
+    client hung up, or was told to ask again.
     """
 
-    def __init__(
-        self, *, claimed: bool, left: bool, keep: float, changed: Callable[[], None]
-    ) -> None:
+    def __init__(self, *, claimed: bool, keep: float, changed: Callable[[], None]) -> None:
         self.claimed = claimed
-        self._left = left
         self._keep = keep
         self._changed = changed
         self._waiting = 0
         self._last = time.monotonic()
+        self._elsewhere = 0.0
+        self._asked = False
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -31,34 +30,43 @@ class Interest:
             yield
         finally:
             self._waiting -= 1
-            self._left = not self.claimed
             self.touch()
-
-    def join(self) -> bool:
-        """Take the place of a client that waited and left; False where there is none.
-
-        A launch that nobody has left is its own client's, however alike two requests are.
-        """
-        joined = self.free and self._left
-        if joined:
-            self._left = False
-            self.touch()
-        return joined
 
     def touch(self) -> None:
         """Somebody asked for the session: the time to keep it begins anew."""
-        self._last = time.monotonic()
+        self._last, self._asked = time.monotonic(), True
         self._changed()
+
+    def elsewhere(self, seconds: float) -> None:
+        """Another replica has a client that wants it, and would say so again in that time.
+
+        With 0, that client has left.
+        """
+        self._last = time.monotonic()
+        self._elsewhere = self._last + seconds
+        self._changed()
+
+    def here(self) -> bool:
+        """Whether a client of this replica wants it, or has asked since this was last called."""
+        asked, self._asked = self._asked, False
+        return not self.claimed and (asked or self._waiting > 0)
+
+    @property
+    def waited_for(self) -> bool:
+        """Whether a client of this replica waits."""
+        return self._waiting > 0
 
     @property
     def free(self) -> bool:
         """Whether nobody waits for it and nobody has it."""
-        return not self.claimed and not self._waiting
+        return not self.claimed and not self._waiting and time.monotonic() >= self._elsewhere
 
     @property
     def until(self) -> float | None:
         """When it is given up (monotonic seconds), or None while somebody wants it."""
-        return self._last + self._keep if self.free else None
+        if self.claimed or self._waiting:
+            return None
+        return max(self._last, self._elsewhere) + self._keep
 
     @property
     def over(self) -> bool:

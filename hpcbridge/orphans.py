@@ -90,16 +90,23 @@ class Orphans:
         log.warning("cancelled on %s, since no session knows them: %s", self._cluster.name, names)
         for each in due:
             each.since, each.cancelled = time.monotonic(), True  # asked again after a grace
-        await self._cluster.scheduler.cancel([each.job.job_id for each in due])
+        for account in {each.job.account for each in due}:
+            theirs = [each.job.job_id for each in due if each.job.account == account]
+            try:
+                with self._cluster.held(account) as cluster:
+                    await cluster.scheduler.cancel(theirs)
+            except BridgeError as error:  # and go on with those of other accounts
+                log.warning("jobs without a session on %s: %s", self._cluster.name, error)
 
     async def _sweep(self, living: set[str]) -> None:
         """Forget suspects that are gone, and remove what those that were cancelled have left."""
         for job_id in self._suspects.keys() - living:
             suspect = self._suspects[job_id]
             if suspect.cancelled and not await self._store.known([suspect.job.name]):
-                directory = f"{await self._cluster.session_root()}/{suspect.job.name}"
                 try:
-                    await self._cluster.transport.remove(directory)
+                    with self._cluster.held(suspect.job.account) as cluster:
+                        directory = f"{await cluster.session_root()}/{suspect.job.name}"
+                        await cluster.transport.remove(directory)
                 except ClusterUnreachable:
                     raise  # tried again after the next listing
                 except ClusterError as error:

@@ -2,13 +2,11 @@
 
 import asyncio
 import contextlib
-import errno
 import fcntl
 import grp
 import logging
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -16,6 +14,7 @@ from types import FrameType
 import uvicorn
 
 from hpcbridge import clusters
+from hpcbridge.access import Access
 from hpcbridge.addresses import UNIX_PATH_LIMIT
 from hpcbridge.api import create_app
 from hpcbridge.config import Settings
@@ -24,10 +23,10 @@ from hpcbridge.frontends.base import Publisher
 from hpcbridge.frontends.embedded import front_protocol
 from hpcbridge.frontends.table import RouteTable
 from hpcbridge.frontends.textmap import TextMap
-from hpcbridge.installation import mark
+from hpcbridge.installation import replica
 from hpcbridge.jobscripts.stage import JobFiles
+from hpcbridge.listener import listening
 from hpcbridge.means import Means
-from hpcbridge.orphans import Orphans
 from hpcbridge.sessions import Sessions
 from hpcbridge.store import Store
 
@@ -44,16 +43,16 @@ async def serve(settings: Settings, *, end_sessions: bool, ready: Callable[[str]
     Raises :class:`~hpcbridge.errors.BridgeError` when it cannot start.
     """
     server = settings.server
-    listener = _listen(server.host, server.port)
-    with listener:
-        host, port = listener.getsockname()[:2]
+    with listening(server, _group(settings.frontend.group)) as (listener, url):
         async with running(settings, end_sessions=end_sessions) as (sessions, routes):
+            access = Access(settings, sessions)
             config = uvicorn.Config(
-                create_app(settings, sessions),
+                create_app(settings, sessions, access),
                 http=front_protocol(
                     routes,
                     allowed_origins=server.cors_origins,
                     websocket_paths=settings.frontend.websocket_paths,
+                    admits=access.admits,
                 )
                 if settings.frontend.kind == "embedded"
                 else "h11",
@@ -61,13 +60,12 @@ async def serve(settings: Settings, *, end_sessions: bool, ready: Callable[[str]
                 lifespan="off",
                 log_config=None,
                 access_log=False,
-                proxy_headers=True,
-                forwarded_allow_ips=",".join(server.trusted_proxies),
+                proxy_headers=False,  # api.py has its own, which remember the peer
                 timeout_graceful_shutdown=GRACEFUL,
                 server_header=False,
             )
             web = _Web(config, sessions.leave)
-            asyncio.get_running_loop().call_soon(_announce, web, ready, host, port)
+            asyncio.get_running_loop().call_soon(_announce, web, ready, url)
             await web.serve(sockets=[listener])
 
 
@@ -93,12 +91,11 @@ class _Web(uvicorn.Server):
         yield
 
 
-def _announce(web: uvicorn.Server, ready: Callable[[str], None], host: str, port: int) -> None:
+def _announce(web: uvicorn.Server, ready: Callable[[str], None], url: str) -> None:
     if web.started:
-        shown = f"[{host}]" if ":" in host else host
-        ready(f"http://{shown}:{port}/")
+        ready(url)
     elif not web.should_exit:
-        asyncio.get_running_loop().call_later(0.01, _announce, web, ready, host, port)
+        asyncio.get_running_loop().call_later(0.01, _announce, web, ready, url)
 
 
 @contextlib.asynccontextmanager
@@ -109,7 +106,7 @@ async def running(
     state_dir = settings.server.state_dir
     with _locked(state_dir):
         group = _group(settings.frontend.group)
-        store = await Store.open(settings.store_url)
+        store = await Store.open(settings.store_url, replica(settings))
         async with contextlib.AsyncExitStack() as opened:
             opened.push_async_callback(store.close)
             routes = RouteTable(_publishers(settings))
@@ -127,8 +124,6 @@ async def running(
             sessions = Sessions(settings, means, built)
             opened.push_async_callback(sessions.close, end_sessions=end_sessions)
             await sessions.start()
-            for each in built.values():
-                each.watcher.patrol(Orphans(each, store, mark(settings)))
             yield sessions, routes
 
 
@@ -197,22 +192,3 @@ def _locked(state_dir: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named in full: asyncio sets TCP_NODELAY only on sockets that say they are TCP.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen()  # bind() alone shares the port with whoever does not listen yet either
-    except (OSError, UnicodeError) as error:
-        listener.close()
-        hint, reason = "", getattr(error, "strerror", None) or "not a host name"
-        if getattr(error, "errno", None) == errno.EADDRINUSE:
-            hint = " Another program has it; choose another with HPCBRIDGE_SERVER__PORT=NUMBER."
-        raise ConfigError(
-            f"server.port: cannot listen on port {port} of {host}: {reason}.{hint}"
-        ) from error
-    return listener

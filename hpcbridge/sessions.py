@@ -6,11 +6,14 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
+from hpcbridge.auth.identity import ANYBODY, Identity
+from hpcbridge.choice import Choice, Place
 from hpcbridge.clusters import Cluster
 from hpcbridge.config import ApplicationSettings, Settings
+from hpcbridge.crew import Crew
 from hpcbridge.errors import (
     KeyReused,
     NoCapacity,
@@ -21,19 +24,27 @@ from hpcbridge.errors import (
     UnknownApplication,
 )
 from hpcbridge.fields import Primitive
-from hpcbridge.installation import job_name, mark
+from hpcbridge.installation import job_name
 from hpcbridge.life import Life
 from hpcbridge.means import Means
 from hpcbridge.parameters import check_parameters
-from hpcbridge.store import SessionRow, State
+from hpcbridge.replica import Replica
+from hpcbridge.store import Cap, SessionRow, State, Store
+from hpcbridge.warm.pool import Pool
+from hpcbridge.warm.pools import Pools
+from hpcbridge.warm.shelf import Asked
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 PRUNE_BEAT = 3600.0
 """Seconds between two looks for sessions that ended long ago."""
 END_LIMIT = 30.0
 """Seconds that ending all sessions may take when the service stops."""
 
+_Limit: TypeAlias = tuple[int | None, str, dict[str, Any]]
+"""How many there may be, what of, and the columns that tell which."""
 _LEAVING = "The service is stopping. Launch again when it is back."
 
 
@@ -42,14 +53,15 @@ class Sessions:
 
     def __init__(self, settings: Settings, means: Means, clusters: Mapping[str, Cluster]) -> None:
         self._settings = settings
-        self._mark = mark(settings)
         self._means = means
-        self._clusters = clusters
-        self._lives: dict[str, Life] = {}
+        self.choice = Choice(settings, clusters, means.store.waits)
+        self.crew = Crew(settings, means, clusters)
+        self.pools = Pools(settings, means.store, clusters, self.crew, self._warm)
+        self._replica = Replica(means.store, self.crew) if means.store.shared else None
         self._pruning: asyncio.Task[None] | None = None
-        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._leaving = asyncio.Event()
-        self._launching = asyncio.Lock()
+        # What a client's hanging up must not cut short.
+        self._writes: set[asyncio.Task[Any]] = set()
 
     async def launch(
         self,
@@ -58,11 +70,13 @@ class Sessions:
         *,
         client: str = "",
         key: str | None = None,
+        user: str | None = None,
     ) -> Life:
         """Write the intent down and begin; returns before the job is submitted.
 
         A request that is repeated joins the session that it began: with an Idempotency-Key ``key``
         always, without one where the same ``client`` asks again for what it waited for and left.
+        ``user`` is whose session it becomes, and whose keys count; None without users.
 
         Raises :class:`~hpcbridge.errors.RequestError` for what the client got wrong,
         :class:`~hpcbridge.errors.NoCapacity` when the limit of sessions is reached, and
@@ -75,76 +89,101 @@ class Sessions:
                 f"There is no application '{application[:64]}'. Applications: {names}."
             )
         parameters = check_parameters(wanted.parameters, posted)
-        request = _digest(client if key is None else "", application, parameters)
-        async with self._launching:
-            if self._leaving.is_set():
-                raise NoCapacity(_LEAVING)
-            if life := await self._joined(request, key):
+        asked = self.choice.asked_for(application, posted)
+        what = [application, parameters, *([asked] if asked else [])]
+        request = _digest(client if key is None else "", *what)
+        if key is not None:  # one user's key opens no other's session
+            key = _digest(key) if user is None else _digest(user, key)
+        caps = self._caps(application, wanted, user)
+        pool = self.pools.pool(application, parameters, user)
+        if pool is not None and not self.leaving:
+            own = [cap for cap in caps if "user" in cap.columns]  # all others stay as full
+            wish = Asked(request, key, user, asked, own)
+            if life := await self.pools.hand_over(pool, wish):
                 return life
-            return await self._begin(application, wanted, parameters, request, key)
+        place = await self.choice.place(application, asked, user)
+        row = self._intent(application, place, parameters)
+        row.request, row.idempotency_key, row.user = request, key, user
+        if pool is not None:
+            row.pool, row.taken_at = pool.name, time.time()
+        await asyncio.gather(*self._writes)  # whether a client left that now asks again
+        if self._leaving.is_set():
+            raise NoCapacity(_LEAVING)
+        if place.shut:  # but what was begun before can be joined
+            caps = [Cap(0, place.shut, {})]
+        return await self._whole(self._begin(row, caps))
 
-    async def _joined(self, request: str, key: str | None) -> Life | None:
-        """The session that this request began before, if it still can be had."""
-        if key is not None:
-            row = await self._means.store.by_key(_digest(key))
-            if row is None:
-                return None
-            if row.request != request:
-                raise KeyReused(
-                    "This Idempotency-Key was used for another request. Make a new one."
-                )
-            if life := self._lives.get(row.id):
-                return life
-            raise SessionFailed(f"The session of this Idempotency-Key has ended: {row.message}")
-        for life in self._lives.values():
-            if life.row.request == request and not life.stopping and life.interest.join():
-                return life
-        return None
+    async def _warm(self, pool: Pool) -> tuple[SessionRow, Sequence[Cap]]:
+        """A further session of a pool, and how many there may be."""
+        place = await self.choice.place(pool.application, None, pool.user)
+        row = self._intent(pool.application, place, dict(pool.parameters))
+        row.pool, row.claimed = pool.name, True  # the pool wants it
+        caps = self._caps(pool.application, pool.settings, None)
+        return row, [Cap(0, place.shut, {})] if place.shut else caps
 
-    async def _begin(
-        self,
-        application: str,
-        wanted: ApplicationSettings,
-        parameters: dict[str, Primitive],
-        request: str,
-        key: str | None,
-    ) -> Life:
-        running = sum(not life.stopping for life in self._lives.values())
-        if running >= self._settings.limits.sessions:
-            raise NoCapacity(
-                f"All {running} sessions that this service allows are taken. "
-                "Try again when one has ended."
-            )
-        alike = sum(
-            life.row.application == application and not life.stopping
-            for life in self._lives.values()
+    async def _begin(self, row: SessionRow, caps: Sequence[Cap]) -> Life:
+        found = await self._means.store.launch(row, caps)
+        if found is not row and found.request != row.request:
+            raise KeyReused("This Idempotency-Key was used for another request. Make a new one.")
+        life = self.crew.life(found.id)
+        if found is not row and found.state == State.ENDED and life is None:
+            raise SessionFailed(f"The session of this Idempotency-Key has ended: {found.message}")
+        life = self.crew.begin(found)
+        life.interest.elsewhere(0)
+        return life
+
+    def _caps(
+        self, application: str, wanted: ApplicationSettings, user: str | None
+    ) -> Sequence[Cap]:
+        """How many sessions there may be of each kind to which a further one would belong."""
+        limits, alike = self._settings.limits, {"application": application}
+        all_of: tuple[_Limit, ...] = (
+            (limits.sessions, "sessions that this service allows", {}),
+            (wanted.sessions, f"sessions that are allowed of '{application}'", alike),
         )
-        if wanted.sessions is not None and alike >= wanted.sessions:
-            raise NoCapacity(
-                f"All {alike} sessions that are allowed of '{application}' are taken. "
-                "Try again when one has ended."
+        own_of: tuple[_Limit, ...] = (
+            (limits.per_user, "sessions", {"user": user}),
+            (wanted.per_user, f"sessions of '{application}'", {"user": user} | alike),
+        )
+        caps = [
+            Cap(limit, f"All {{}} {what} are taken. Try again when one has ended.", columns)
+            for limit, what, columns in all_of
+            if limit is not None
+        ]
+        caps += [
+            Cap(
+                limit,
+                f"{user} has {{}} {what}, and one user may have {limit}. "
+                "Stop one of them, or try again when one has ended.",
+                columns,
             )
+            for limit, what, columns in own_of
+            if limit is not None and user is not None
+        ]
+        return caps
+
+    def _intent(
+        self, application: str, place: Place, parameters: dict[str, Primitive]
+    ) -> SessionRow:
         session_id = secrets.token_hex(20)  # lower case: some clients lower the whole sessionURL
-        row = SessionRow(
+        return SessionRow(
             id=session_id,
             secret=secrets.token_hex(24),  # no "-" at its beginning: it becomes an argument
             application=application,
-            cluster=wanted.cluster,
+            cluster=place.cluster,
+            account=place.account,
             parameters=parameters,
-            job_name=job_name(session_id, self._mark),
-            message=f"Submitting the job to {wanted.cluster}.",
-            request=request,
-            idempotency_key=_digest(key) if key is not None else None,
+            job_name=job_name(session_id, self.crew.mark),
+            message=f"Submitting the job to {place.cluster}.",
             submitting_at=time.time(),
         )
-        life = self._take(row, new=True)
-        try:
-            await self._means.store.add(row)
-        except BaseException:
-            del self._lives[session_id]
-            raise
-        self._drive(life)
-        return life
+
+    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do it to its end, also when who asked for it is cancelled."""
+        task = asyncio.create_task(work)
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+        return await asyncio.shield(task)
 
     async def ready(self, life: Life) -> str:
         """Wait until the session is ready, and claim it for the caller; returns its secret.
@@ -154,21 +193,22 @@ class Sessions:
         """
         application = self._settings.applications[life.row.application]
         waits = [asyncio.create_task(each.wait()) for each in (life.settled, self._leaving)]
-        with life.interest.waiting():
-            try:
+        try:
+            with life.interest.waiting():
                 await asyncio.wait(
                     waits, return_when=asyncio.FIRST_COMPLETED, timeout=application.hold
                 )
-            finally:
-                for each in waits:
-                    each.cancel()
-            if life.settled.is_set() and life.row.state == State.READY and life.row.secret:
-                secret = life.row.secret
-                await life.claim()
-                return secret
+                if life.settled.is_set() and life.row.state == State.READY and life.row.secret:
+                    secret = life.row.secret
+                    await life.claim()
+                    return secret
+        finally:
+            for each in waits:
+                each.cancel()
+            await self._whole(self._forsake(life))
         if self._leaving.is_set():
             raise NoCapacity(_LEAVING)
-        if life.settled.is_set():
+        if life.error or life.row.state == State.ENDED:
             raise life.error or SessionFailed(life.row.message)
         raise StillStarting(
             f"The session is not ready yet: {life.row.message} Ask again for the same.",
@@ -177,43 +217,76 @@ class Sessions:
             reason=life.row.message,
         )
 
-    async def get(self, session_id: str) -> SessionRow:
-        """A session, live or ended. Raises :class:`~hpcbridge.errors.SessionNotFound`."""
-        life = self._lives.get(session_id)
+    async def _forsake(self, life: Life) -> None:
+        """Whoever asks for the same from now on may have it, unless somebody waits or has it."""
+        if not life.interest.claimed and not life.interest.waited_for and not life.stopping:
+            try:
+                await self._means.store.note(life.row, forsaken=True)
+            except StoreError as error:
+                log.warning("session %s: %s", life.row.job_name, error)
+
+    async def get(self, session_id: str, who: Identity = ANYBODY) -> SessionRow:
+        """A session, live or ended.
+
+        Raises :class:`~hpcbridge.errors.SessionNotFound`, also for one that is not ``who``'s:
+        nobody learns of another's session that it exists.
+        """
+        life = self.crew.life(session_id)
+        row = life.row if life else await self._means.store.get(session_id)
+        if row is None or not who.owns(row.user):
+            raise SessionNotFound("There is no such session.")
         if life is not None:
             life.interest.touch()
-        row = life.row if life else await self._means.store.get(session_id)
-        if row is None:
-            raise SessionNotFound("There is no such session.")
         return row
+
+    async def living(self, who: Identity) -> list[SessionRow]:
+        """The sessions that are ``who``'s to see and have not ended, the newest first."""
+        user = None if who.operates else who.user
+        return [
+            life.row if (life := self.crew.life(row.id)) else row
+            for row in await self._means.store.living(user)
+        ]
 
     def life(self, session_id: str) -> Life | None:
         """A session in this service's hands; None where it is over or unknown."""
-        return self._lives.get(session_id)
+        return self.crew.life(session_id)
 
-    async def stop(self, session_id: str) -> SessionRow:
+    async def stop(self, session_id: str, who: Identity = ANYBODY) -> SessionRow:
         """Begin to end a session; when this returns, no crash can make it forgotten.
 
-        Raises :class:`~hpcbridge.errors.SessionNotFound` and
-        :class:`~hpcbridge.errors.StoreError`; the session then ends all the same, if it can.
+        Raises :class:`~hpcbridge.errors.SessionNotFound`, as :meth:`get` does, and
+        :class:`~hpcbridge.errors.StoreError`; where no other replica can take the session over, it
+        then ends all the same, if it can.
         """
-        life = self._lives.get(session_id)
-        if life is None or life.stopping:
+        life = self.crew.life(session_id)
+        row = life.row if life else await self._means.store.get(session_id)
+        over = row is None or row.state == State.ENDED or row.stopped
+        if row is None or over or (life and life.stopping) or not who.owns(row.user):
             raise SessionNotFound("There is no such session, or it has ended.")
         try:
-            await self._means.store.update(life.row, stopped=True)
-        finally:
+            await self._means.store.note(row, stopped=True)
+        except StoreError:
+            if life and not self._means.store.shared:
+                life.stop()
+            raise
+        if life:
             life.stop()
-        return life.row
+        return row
 
     async def start(self) -> None:
-        """Take up what an earlier service left: live sessions, and jobs that are still to end."""
+        """Take up what an earlier service left: live sessions, and jobs that are still to end.
+
+        Where other replicas may be at work, one of them drives the sessions, or this one soon will.
+        """
+        await self.crew.start()
+        if self._replica is not None:
+            await self._replica.start()
+        else:
+            await self._means.store.forsake()
+            await self.crew.lead()
+        self.choice.start()
+        self.pools.start()
         self._pruning = asyncio.create_task(self._prune(), name="forget old sessions")
-        for row in await self._means.store.unfinished():
-            if row.cluster in self._clusters:
-                self._drive(self._take(row))
-            else:
-                log.warning("session %s: no cluster '%s' any more", row.job_name, row.cluster)
 
     async def _prune(self) -> None:
         while True:
@@ -222,6 +295,11 @@ class Sessions:
             except StoreError as error:
                 log.warning("old sessions cannot be forgotten: %s", error)
             await asyncio.sleep(PRUNE_BEAT)
+
+    @property
+    def store(self) -> Store:
+        """The database that the sessions are in."""
+        return self._means.store
 
     @property
     def leaving(self) -> bool:
@@ -235,33 +313,31 @@ class Sessions:
     async def close(self, *, end_sessions: bool = False) -> None:
         """Let go of all sessions: their jobs go on, unless they are to be ended as well."""
         self.leave()
-        async with self._launching:  # whoever is in there begins a session before it is closed
-            tasks, lives = list(self._tasks.values()), list(self._lives.values())
-        if end_sessions and tasks:
-            for life in lives:
-                life.stop()
-            await asyncio.wait(tasks, timeout=END_LIMIT)
+        await asyncio.gather(*self._writes, return_exceptions=True)
         if self._pruning is not None:
-            tasks.append(self._pruning)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*(life.release() for life in lives))
+            self._pruning.cancel()
+            await asyncio.wait({self._pruning})
+        await self.choice.close()
+        await self.pools.close()
+        alone = (end_sessions or self.pools.there) and await self._alone()
+        if alone:
+            await self.pools.drain()
+        if end_sessions and alone and self.crew.tasks:
+            for life in self.crew.lives:
+                life.stop()
+            await asyncio.wait(self.crew.tasks, timeout=END_LIMIT)
+        await self.crew.close()
+        if self._replica is not None:
+            await self._replica.close()
 
-    def _take(self, row: SessionRow, *, new: bool = False) -> Life:
-        application = self._settings.applications.get(row.application)
-        life = Life(row, self._means, self._clusters[row.cluster], application, new=new)
-        self._lives[row.id] = life
-        return life
-
-    def _drive(self, life: Life) -> None:
-        task = asyncio.create_task(life.run(), name=f"session {life.row.job_name}")
-        self._tasks[life.row.id] = task
-        task.add_done_callback(lambda _: self._forget(life.row.id))
-
-    def _forget(self, session_id: str) -> None:
-        self._tasks.pop(session_id, None)
-        self._lives.pop(session_id, None)
+    async def _alone(self) -> bool:
+        """Whether no other replica has these sessions too."""
+        if self._replica is None:
+            return True
+        try:
+            return await self._means.store.seen() == 0
+        except StoreError:
+            return False
 
 
 def _digest(*parts: Any) -> str:

@@ -1,258 +1,427 @@
 """The table of sessions, and the questions asked of it.
 
-One writer at a time: SQLite has one write lock, and waiting for it inside the database would hold
-connections for as long. Readers are never in the way (WAL).
+SQLite has one write lock, and waiting for it inside the database would hold connections for as
+long; so there one writes at a time here. Readers are never in the way (WAL). PostgreSQL is shared
+by replicas: every change there is told to the others, and what only the leader may write is fenced
+by its term (:mod:`hpcbridge.leadership`).
 """
 
 import asyncio
 import contextlib
-import logging
-import os
+import secrets
 import time
-from collections.abc import Collection, Sequence
-from enum import StrEnum
-from pathlib import Path
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any
 
-import alembic.command
-import alembic.config
-import alembic.util
-from sqlalchemy import JSON, URL, Column, Connection, Enum, event, make_url
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import (
-    AsyncEngine,
-    AsyncSession,
-    async_sessionmaker,
-    create_async_engine,
+from sqlalchemy import URL, ColumnElement, Float, cast, literal, text
+from sqlalchemy import func as sql
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlmodel import and_, col, delete, or_, select, update
+
+from hpcbridge.database import Transaction, open_engine
+from hpcbridge.errors import LeadershipLost, NoCapacity
+from hpcbridge.tables import (
+    DoorRow,
+    InstallationRow,
+    LeadershipRow,
+    ReplicaRow,
+    SessionRow,
+    State,
 )
-from sqlmodel import Field, SQLModel, col, delete, or_, select, update
 
-from hpcbridge.errors import StoreError
-from hpcbridge.schedulers.base import EndReason
-
-log = logging.getLogger(__name__)
+__all__ = ["Cap", "SessionRow", "State", "Store", "Visitors"]
 
 NAMES_AT_ONCE = 500
 """Job names that one query asks for; databases limit the values of a statement."""
+CHANNEL = "hpcbridge"
+"""Where replicas tell each other of changes (NOTIFY, LISTEN)."""
+STALE = 15.0
+"""Seconds after which a replica that was not heard of, and a client that it had, are gone."""
+RECENT = 20
+"""Sessions from which it is told how long one waits."""
+NOBODY = 0
+"""The term of a replica that does not lead."""
+_LAUNCHING = 0x68706362_0002
+"""Key of the advisory lock under which launches are counted, on all replicas."""
 
 
-class State(StrEnum):
-    """Where a session stands; see ``docs/architecture.md``."""
+@dataclass(frozen=True)
+class Cap:
+    """How many sessions there may be with certain columns; ``told`` is said to one too many.
 
-    SUBMITTING = "submitting"
-    QUEUED = "queued"
-    STARTING = "starting"
-    READY = "ready"
-    ENDED = "ended"
+    ``{}`` in ``told`` becomes their number.
+    """
 
-
-def _enum(kind: type[StrEnum]) -> Enum:
-    """A column of the words themselves, so that a new word needs no migration."""
-    return Enum(
-        kind,
-        native_enum=False,
-        create_constraint=False,
-        length=16,
-        values_callable=lambda members: [member.value for member in members],
-    )
+    limit: int
+    told: str
+    columns: Mapping[str, Any]
 
 
-class SessionRow(SQLModel, table=True):
-    """One session. Times are seconds since the epoch, UTC."""
+@dataclass(frozen=True)
+class Visitors:
+    """Connections to a session at other replicas, and the seconds since the last was used."""
 
-    __tablename__ = "sessions"
-
-    id: str = Field(primary_key=True, max_length=64)
-    secret: str | None = Field(default=None, max_length=64)
-    application: str = Field(max_length=64)
-    cluster: str = Field(max_length=64)
-    parameters: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
-    state: State = Field(
-        default=State.SUBMITTING, sa_column=Column(_enum(State), nullable=False, index=True)
-    )
-    reason: EndReason | None = Field(default=None, sa_column=Column(_enum(EndReason)))
-    message: str = ""
-    job_name: str = Field(max_length=64, unique=True)
-    job_id: str | None = Field(default=None, max_length=128)
-    #: Proof is there that no job of this session is left on the cluster.
-    job_ended: bool = False
-    #: Digest of who asked for what: a launch that is repeated has the same.
-    request: str | None = Field(default=None, max_length=64)
-    #: Digest of the client's Idempotency-Key.
-    idempotency_key: str | None = Field(default=None, max_length=64, unique=True, index=True)
-    #: Whether a client has been given the session.
-    claimed: bool = False
-    #: Whether somebody asked for its end.
-    stopped: bool = False
-    directory: str = ""
-    host: str | None = None
-    port: int | None = None
-    #: The tunnel's local end, as ``host:port`` or ``unix:/path``.
-    address: str | None = None
-    exit_status: int | None = None
-    log_tail: str = ""
-    submitting_at: float | None = None
-    queued_at: float | None = None
-    starting_at: float | None = None
-    ready_at: float | None = None
-    ended_at: float | None = None
-    unknown_since: float | None = None
+    connections: int
+    unused: float
 
 
 class Store:
-    """The database. Every method may raise :class:`~hpcbridge.errors.StoreError`."""
+    """The database. Every method may raise :class:`~hpcbridge.errors.StoreError`.
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    ``replica`` tells this service from others on the database, the same after a restart.
+    """
+
+    def __init__(self, engine: AsyncEngine, replica: str = "") -> None:
+        self.replica = replica
+        #: Whether other services may be at work on it.
+        self.shared = engine.dialect.name == "postgresql"
+        #: The term in which this service leads. None where there are no others.
+        self.term: int | None = NOBODY if self.shared else None
+        #: Tells this process from all others, in notices and in the lease.
+        self.token = secrets.token_hex(8)
+        self.engine = engine
         self._sessions = async_sessionmaker(engine, expire_on_commit=False)
-        self._writing = asyncio.Lock()
+        one = asyncio.Lock()
+        self._writing: AbstractAsyncContextManager[None] = (
+            contextlib.nullcontext() if self.shared else one
+        )
 
     @classmethod
-    async def open(cls, url: str | URL) -> "Store":
+    async def open(cls, url: str | URL, replica: str = "") -> "Store":
         """Open the database at a SQLAlchemy URL and bring its schema up to date."""
-        engine = _engine(url)
-        try:
-            if engine.dialect.name == "sqlite":
-                await asyncio.to_thread(_keep_private, engine.url.database)
-            async with engine.begin() as connection:
-                await connection.run_sync(_migrate)
-        except alembic.util.CommandError as error:
-            await engine.dispose()
-            raise StoreError(
-                f"The database {engine.url.render_as_string()} was written by a newer hpcbridge "
-                f"({error}). Nothing was changed; use that version, or another database."
-            ) from error
-        except (SQLAlchemyError, OSError) as error:
-            await engine.dispose()
-            raise StoreError(
-                f"The database {engine.url.render_as_string()} cannot be opened: {cause(error)}."
-            ) from error
-        return cls(engine)
+        return cls(await open_engine(url), replica)
+
+    # -- sessions
 
     async def add(self, row: SessionRow) -> None:
         """Write a new session."""
-        async with self._writing, self._transaction() as session:
+        async with self.writing() as session:
             session.add(row)
+            await self.tell(session, row.job_name)
 
-    async def update(self, row: SessionRow, **changes: Any) -> None:
-        """Change columns of a session, in the database first and then in ``row``."""
-        async with self._writing, self._transaction() as session:
-            await session.execute(
-                update(SessionRow).where(col(SessionRow.id) == row.id).values(**changes)
-            )
-        for key, value in changes.items():
-            setattr(row, key, value)
+    async def launch(self, row: SessionRow, caps: Sequence[Cap]) -> SessionRow:
+        """Write a new session, or find the one that the same request began before.
+
+        That is any with its Idempotency-Key; without a key one whose client waited for it and
+        left. The other row is returned then. Launches are decided one after the other, at all
+        replicas, so that no cap is ever exceeded.
+
+        Raises :class:`~hpcbridge.errors.NoCapacity`.
+        """
+        async with self.launching() as session:
+            found = await self.begun(session, row.request, row.idempotency_key)
+            if found is not None and row.idempotency_key is None:
+                changes = {"forsaken": False, "wanted_at": await self.now(session)}
+                await self.change(session, found, changes)
+                session.expunge(found)
+                _put(found, changes)
+            if found is not None:
+                return found
+            await self.check_caps(session, caps)
+            row.wanted_at = await self.now(session)
+            session.add(row)
+            await self.tell(session, row.job_name)
+        return row
+
+    async def begun(
+        self, session: AsyncSession, request: str | None, key: str | None
+    ) -> SessionRow | None:
+        """The session that the same launch has begun before, if it may have that."""
+        if key is not None:
+            same = col(SessionRow.idempotency_key) == key
+            return (await session.execute(select(SessionRow).where(same))).scalars().first()
+        free = and_(_going_on(), col(SessionRow.claimed).is_(False))
+        left: ColumnElement[bool] = col(SessionRow.forsaken).is_(True)
+        if self.shared:  # its replica may be gone, which then told nobody that the client is too
+            left = or_(left, col(SessionRow.wanted_at) < self._now() - STALE)
+        query = select(SessionRow).where(col(SessionRow.request) == request, free, left)
+        return (await session.execute(query)).scalars().first()
+
+    async def check_caps(self, session: AsyncSession, caps: Sequence[Cap]) -> None:
+        """Raises :class:`~hpcbridge.errors.NoCapacity` where one more would be too many."""
+        for cap in caps:
+            same = [getattr(SessionRow, name) == value for name, value in cap.columns.items()]
+            query = select(sql.count()).select_from(SessionRow).where(_going_on(), *same)
+            there = (await session.execute(query)).scalar_one()
+            if there >= cap.limit:
+                raise NoCapacity(cap.told.replace("{}", str(there)))
+
+    async def update(self, row: SessionRow, *, as_seen: bool = False, **changes: Any) -> bool:
+        """Change columns of a session, in the database first and then in ``row``.
+
+        For who drives the session. With ``as_seen``, False is returned and nothing done where
+        another replica has changed it since it was read.
+
+        Raises :class:`~hpcbridge.errors.LeadershipLost` when another replica leads by now.
+        """
+        async with self.writing() as session:
+            await self.fence(session)
+            only = [col(SessionRow.version) == row.version] if as_seen else []
+            done = await self.change(session, row, changes, *only)
+        if done:
+            _put(row, changes)
+        return done
+
+    async def note(self, row: SessionRow, **changes: Any) -> bool:
+        """Write down what a client did; any replica may. False where the session has ended."""
+        async with self.writing() as session:
+            living = col(SessionRow.state) != State.ENDED
+            done = await self.change(session, row, changes, living)
+        if done:
+            _put(row, changes)
+        return done
+
+    async def wanted(self, session_ids: Collection[str]) -> None:
+        """Clients at this replica want these sessions."""
+        async with self.writing() as session:
+            wanted = col(SessionRow.id).in_(session_ids)
+            count = {"wanted_at": self._now(), "version": col(SessionRow.version) + 1}
+            query = update(SessionRow).where(wanted).values(**count)
+            query = query.execution_options(synchronize_session=False)
+            names = (await session.execute(query.returning(col(SessionRow.job_name)))).scalars()
+            for name in names.all():
+                await self.tell(session, name)
+
+    async def check(self) -> None:
+        """Raise :class:`~hpcbridge.errors.LeadershipLost` when another replica leads by now."""
+        if self.term is not None:
+            async with self.reading() as session:
+                await self.fence(session)
 
     async def get(self, session_id: str) -> SessionRow | None:
         """One session, ended ones included."""
-        async with self._transaction() as session:
+        async with self.reading() as session:
             return await session.get(SessionRow, session_id)
 
-    async def by_key(self, idempotency_key: str) -> SessionRow | None:
-        """The session that was launched with this key's digest."""
-        query = select(SessionRow).where(col(SessionRow.idempotency_key) == idempotency_key)
-        async with self._transaction() as session:
-            return (await session.execute(query)).scalars().first()
+    async def named(self, job_names: Collection[str]) -> Sequence[SessionRow]:
+        """The sessions with these names, ended ones included."""
+        query = select(SessionRow).where(col(SessionRow.job_name).in_(job_names))
+        async with self.reading() as session:
+            return (await session.execute(query)).scalars().all()
 
     async def unfinished(self) -> Sequence[SessionRow]:
         """Sessions that live, and ended ones whose job may not be gone."""
-        living = col(SessionRow.state) != State.ENDED
-        query = select(SessionRow).where(or_(living, col(SessionRow.job_ended).is_(False)))
-        async with self._transaction() as session:
-            return (await session.execute(query)).scalars().all()
+        async with self.reading() as session:
+            return (await session.execute(select(SessionRow).where(_unfinished()))).scalars().all()
+
+    async def living(self, user: str | None = None) -> Sequence[SessionRow]:
+        """Sessions that have not ended, the newest first; all, or one user's."""
+        query = select(SessionRow).where(col(SessionRow.state) != State.ENDED)
+        if user is not None:
+            query = query.where(col(SessionRow.user) == user)
+        async with self.reading() as session:
+            newest = query.order_by(col(SessionRow.submitting_at).desc())
+            return (await session.execute(newest)).scalars().all()
+
+    async def waits(self, application: str, cluster: str) -> list[float]:
+        """How long its last sessions there waited in the queue, in seconds, the newest first."""
+        began, waited = col(SessionRow.starting_at), col(SessionRow.queued_at)
+        query = select(began - waited).where(
+            SessionRow.application == application,
+            SessionRow.cluster == cluster,
+            began.is_not(None),
+            waited.is_not(None),
+        )
+        async with self.reading() as session:
+            newest = query.order_by(waited.desc()).limit(RECENT)
+            return [float(wait or 0) for wait in (await session.execute(newest)).scalars()]
+
+    async def versions(self) -> dict[str, tuple[str, int]]:
+        """Name and version of each unfinished session, by its id."""
+        columns = (col(SessionRow.id), col(SessionRow.job_name), col(SessionRow.version))
+        async with self.reading() as session:
+            rows = await session.execute(select(*columns).where(_unfinished()))
+            return {key: (name, version) for key, name, version in rows}
 
     async def known(self, job_names: Collection[str]) -> set[str]:
-        """Those of the names that belong to a session that lives or is still cleaning up."""
-        mine = or_(col(SessionRow.state) != State.ENDED, col(SessionRow.job_ended).is_(False))
+        """Those names of jobs that belong to a session that lives or is still cleaning up."""
         wanted, found = list(job_names), set[str]()
         for start in range(0, len(wanted), NAMES_AT_ONCE):
             names = wanted[start : start + NAMES_AT_ONCE]
-            query = select(SessionRow.job_name).where(col(SessionRow.job_name).in_(names), mine)
-            async with self._transaction() as session:
-                found.update((await session.execute(query)).scalars())
+            first = {"-".join(name.split("-")[:3]) for name in names}
+            query = select(SessionRow).where(col(SessionRow.job_name).in_(first), _unfinished())
+            async with self.reading() as session:
+                rows = (await session.execute(query)).scalars().all()
+            found |= {row.attempt_name for row in rows} & set(names)
         return found
 
-    async def prune(self, age: float) -> None:
-        """Forget sessions that ended more than ``age`` seconds ago."""
-        old = col(SessionRow.ended_at) < time.time() - age
-        async with self._writing, self._transaction() as session:
-            await session.execute(delete(SessionRow).where(old, col(SessionRow.job_ended)))
+    async def forsake(self) -> None:
+        """No client waits any more: it was another service's, which is gone."""
+        free = and_(_going_on(), col(SessionRow.claimed).is_(False))
+        async with self.writing() as session:
+            await session.execute(update(SessionRow).where(free).values(forsaken=True))
 
-    def _transaction(self) -> "_Transaction":
-        return _Transaction(self._sessions())
+    async def prune(self, age: float) -> None:
+        """Forget sessions that ended more than ``age`` seconds ago, and replicas long gone."""
+        old = col(SessionRow.ended_at) < time.time() - age
+        async with self.writing() as session:
+            await session.execute(delete(SessionRow).where(old, col(SessionRow.job_ended)))
+            there = select(SessionRow.id)
+            await session.execute(delete(DoorRow).where(col(DoorRow.session_id).not_in(there)))
+            gone = col(ReplicaRow.seen_at) < self._now() - 86400
+            await session.execute(delete(ReplicaRow).where(gone))
+
+    # -- doors
+
+    async def doors(self) -> dict[str, str]:
+        """The local ends that this replica has, or had before a restart, by session id."""
+        mine = col(DoorRow.replica).in_((self.replica, ""))
+        query = select(DoorRow.session_id, DoorRow.address).where(mine)
+        query = query.order_by(col(DoorRow.replica))  # what is its own comes last, and counts
+        async with self.reading() as session:
+            return {door[0]: door[1] for door in await session.execute(query)}
+
+    async def set_door(self, session_id: str, address: str) -> None:
+        """Remember this replica's local end of a session's tunnel."""
+        async with self.writing() as session:
+            await session.merge(
+                DoorRow(session_id=session_id, replica=self.replica, address=address)
+            )
+
+    async def drop_doors(self, session_id: str) -> None:
+        """Forget all local ends of a session."""
+        async with self.writing() as session:
+            await session.execute(delete(DoorRow).where(col(DoorRow.session_id) == session_id))
+
+    async def report(self, session_id: str, connections: int, unused: float) -> None:
+        """How many are connected here, and for how many seconds nothing has passed."""
+        mine = and_(col(DoorRow.session_id) == session_id, col(DoorRow.replica) == self.replica)
+        seen = {"connections": connections, "active_at": self._now() - unused}
+        async with self.writing() as session:
+            await session.execute(update(DoorRow).where(mine).values(**seen))
+
+    async def visitors(self) -> dict[str, Visitors]:
+        """Who is connected at other replicas that are at work, by session id."""
+        there = select(ReplicaRow.replica).where(
+            self._at_work(), ReplicaRow.replica != self.replica
+        )
+        columns = (
+            col(DoorRow.session_id),
+            sql.sum(DoorRow.connections),
+            self._now() - sql.max(DoorRow.active_at),
+        )
+        query = select(*columns).where(
+            col(DoorRow.replica).in_(there), col(DoorRow.active_at).is_not(None)
+        )
+        async with self.reading() as session:
+            rows = await session.execute(query.group_by(col(DoorRow.session_id)))
+            return {key: Visitors(int(count), float(unused)) for key, count, unused in rows}
+
+    # -- replicas
+
+    async def mark(self, proposed: str) -> str:
+        """The mark of this database's jobs: what the first service on it proposed."""
+        async with self.writing() as session:
+            if self.shared:
+                lock = text("SELECT pg_advisory_xact_lock(:key)")
+                await session.execute(lock, {"key": _LAUNCHING})
+            found = await session.get(InstallationRow, 1)
+            if found is None:
+                found = InstallationRow(id=1, mark=proposed)
+                session.add(found)
+            return found.mark
+
+    async def seen(self) -> int:
+        """Tell that this replica is at work; how many others are."""
+        async with self.writing() as session:
+            now = (await session.execute(select(self._now()))).scalar_one()
+            await session.merge(ReplicaRow(replica=self.replica, seen_at=now))
+            query = select(sql.count()).select_from(ReplicaRow)
+            others = query.where(self._at_work(), ReplicaRow.replica != self.replica)
+            return int((await session.execute(others)).scalar_one())
+
+    async def leave(self) -> None:
+        """This replica is at work no more."""
+        mine = col(ReplicaRow.replica) == self.replica
+        async with self.writing() as session:
+            await session.execute(delete(ReplicaRow).where(mine))
+
+    # -- underneath
+
+    def reading(self) -> Transaction:
+        """A transaction that only reads."""
+        return Transaction(self._sessions())
+
+    @contextlib.asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncSession]:
+        """A transaction that writes."""
+        async with self._writing, self.reading() as session:
+            yield session
+
+    @contextlib.asynccontextmanager
+    async def launching(self) -> AsyncIterator[AsyncSession]:
+        """A transaction that gives a session to somebody; one after the other, at all replicas."""
+        async with self.writing() as session:
+            if self.shared:
+                lock = text("SELECT pg_advisory_xact_lock(:key)")
+                await session.execute(lock, {"key": _LAUNCHING})
+            yield session
+
+    async def now(self, session: AsyncSession) -> float:
+        """Seconds since the epoch, by the database's clock."""
+        return float((await session.execute(select(self._now()))).scalar_one())
+
+    async def fence(self, session: AsyncSession) -> None:
+        """Let nobody take the leadership over until this transaction is done."""
+        if self.term is None:
+            return
+        mine = col(LeadershipRow.term) == self.term
+        held = select(LeadershipRow.term).where(mine).with_for_update(read=True)
+        if (await session.execute(held)).first() is None:
+            raise LeadershipLost
+
+    async def change(
+        self, session: AsyncSession, row: SessionRow, changes: dict[str, Any], *only: Any
+    ) -> bool:
+        """Change a session where ``only`` is true of it, and tell; False where it is not."""
+        query = update(SessionRow).where(col(SessionRow.id) == row.id, *only)
+        query = query.execution_options(synchronize_session=False)
+        query = query.values(**changes, version=col(SessionRow.version) + 1)
+        if self.shared:
+            version = await session.scalar(query.returning(col(SessionRow.version)))
+        else:  # not every SQLite has RETURNING; all changes are made here, one after the other
+            done: Any = await session.execute(query)
+            version = row.version + 1 if done.rowcount else None
+        if version is None:
+            return False
+        await self.tell(session, row.job_name)
+        changes["version"] = version
+        return True
+
+    async def tell(self, session: AsyncSession, name: str) -> None:
+        """Tell the other replicas of a change, once it is done.
+
+        Every account of the database may listen. A session's id opens it, its job's name does not.
+        """
+        if self.shared:
+            told = {"channel": CHANNEL, "payload": f"{self.token} {name}"}
+            await session.execute(text("SELECT pg_notify(:channel, :payload)"), told)
+
+    def _now(self) -> ColumnElement[float]:
+        """Seconds since the epoch, by the database's clock."""
+        if self.shared:
+            return cast(sql.extract("epoch", sql.clock_timestamp()), Float)
+        return literal(time.time())
+
+    def _at_work(self) -> ColumnElement[bool]:
+        return col(ReplicaRow.seen_at) > self._now() - STALE
 
     async def close(self) -> None:
         """Release the connections."""
-        await self._engine.dispose()
+        await self.engine.dispose()
 
 
-class _Transaction:
-    """A session that commits at the end and speaks the project's errors."""
-
-    def __init__(self, session: AsyncSession) -> None:
-        self._session = session
-
-    async def __aenter__(self) -> AsyncSession:
-        return self._session
-
-    async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        try:
-            if error is None:
-                await self._session.commit()
-        except SQLAlchemyError as failure:
-            error = failure
-        finally:
-            await self._session.close()
-        if isinstance(error, SQLAlchemyError):
-            raise StoreError(f"The database did not accept a change: {cause(error)}.") from error
+def _unfinished() -> ColumnElement[bool]:
+    return or_(col(SessionRow.state) != State.ENDED, col(SessionRow.job_ended).is_(False))
 
 
-def cause(error: BaseException) -> str:
-    """The database's own sentence, without the statement and its values (secrets among them)."""
-    return str(getattr(error, "orig", None) or getattr(error, "strerror", None) or error)
+def _going_on() -> ColumnElement[bool]:
+    """Sessions that live and are not to end."""
+    return and_(col(SessionRow.state) != State.ENDED, col(SessionRow.stopped).is_(False))
 
 
-def _engine(url: str | URL) -> AsyncEngine:
-    try:
-        # Parameters stay out of errors and logs: secrets are among them.
-        engine = create_async_engine(make_url(url), hide_parameters=True)
-    except (SQLAlchemyError, ImportError, ValueError) as error:
-        # Not the error's own words: they may hold the URL and its password.
-        raise StoreError(
-            "store.url: not a database that can be used. Give a SQLAlchemy URL with an "
-            "asynchronous driver that is installed, such as sqlite+aiosqlite:////var/lib/FILE."
-        ) from error
-    if engine.dialect.name == "sqlite":
-        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-        event.listen(engine.sync_engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _keep_private(database: str | None) -> None:
-    """Make the file, and those that SQLite puts beside it, readable by this account only."""
-    if not database or database == ":memory:" or database.startswith("file:"):
-        return
-    os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    for path in (database, f"{database}-wal", f"{database}-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            Path(path).chmod(0o600)
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    # The driver would begin transactions by itself, and none for a change of the schema.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
-
-
-def _migrate(connection: Connection) -> None:
-    config = alembic.config.Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["connection"] = connection
-    alembic.command.upgrade(config, "head")
+def _put(row: SessionRow, changes: Mapping[str, Any]) -> None:
+    for key, value in changes.items():
+        setattr(row, key, value)

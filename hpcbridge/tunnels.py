@@ -22,7 +22,7 @@ from hpcbridge.clustersettings import SSHSettings, TunnelSettings
 from hpcbridge.errors import BridgeError, ClusterUnreachable, TunnelError
 from hpcbridge.relay import Relay
 from hpcbridge.splice import Traffic
-from hpcbridge.ssh import SSHHost
+from hpcbridge.ssh import Login, SSHHost
 
 log = logging.getLogger(__name__)
 
@@ -72,15 +72,21 @@ class Tunnels:
     """Opens the tunnels of one cluster.
 
     ``login`` is the login host's connection, or None where this machine is on the cluster.
-    ``settings`` None means that jobs run on this machine.
+    ``settings`` None means that jobs run on this machine. ``to_nodes`` says as whom nodes are
+    logged in to, where that is not for the SSH settings to say.
     """
 
     def __init__(
-        self, settings: TunnelSettings | None, ssh: SSHSettings | None, login: SSHHost | None
+        self,
+        settings: TunnelSettings | None,
+        ssh: SSHSettings | None,
+        login: SSHHost | None,
+        to_nodes: Login | None = None,
     ) -> None:
         self._settings = settings
         self._ssh = ssh
         self._login = login
+        self._to_nodes = to_nodes
         self._nodes: dict[str, SSHHost] = {}
         self._users: dict[str, int] = {}
         self._lingering: dict[str, asyncio.TimerHandle] = {}
@@ -190,7 +196,11 @@ class Tunnels:
             assert self._settings is not None
             settings = self._ssh or SSHSettings(host=host)
             self._nodes[host] = SSHHost(
-                settings, host=host, port=self._settings.node_port, through=self._login
+                settings,
+                host=host,
+                port=self._settings.node_port,
+                through=self._login,
+                login=self._to_nodes,
             )
         return self._nodes[host]
 

@@ -8,13 +8,16 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Collection
 from typing import Protocol
 
 from hpcbridge.errors import ClusterError
-from hpcbridge.schedulers.base import EndReason, JobInfo, JobState, Listing, Scheduler
+from hpcbridge.outlooks import Outlooks
+from hpcbridge.reach import Reach
+from hpcbridge.schedulers.base import EndReason, JobInfo, JobState, Listing, Outlook, Scheduler
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +26,8 @@ BEAT_STARTING = 1.0
 BEAT_WAITING = 5.0
 BEAT_QUIET = 15.0
 BEAT_FAILING = 30.0
+HOPELESS = 10.0
+"""Seconds for which a job must be called hopeless to be so: an admin's changes come in steps."""
 LEAST = 0.05
 """Seconds between two queries, however many hints come in."""
 YOUNG = 60.0
@@ -35,10 +40,23 @@ ENDS_AT_ONCE = 8
 class Watch:
     """What is known of one job. ``changed`` is called after each change of these fields."""
 
-    def __init__(self, job_id: str, name: str, grace: float, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        job_id: str,
+        name: str,
+        grace: float,
+        changed: Callable[[], None],
+        account: str | None = None,
+    ) -> None:
         self.job_id = job_id
         self.name = name
+        #: Whose it is, where jobs of several accounts are watched.
+        self.account = account
         self.job: JobInfo | None = None
+        #: What the job may expect while it is queued; None until that was asked for.
+        self.outlook: Outlook | None = None
+        #: A sentence that says why the job can never start, once that is certain.
+        self.hopeless = ""
         #: Seconds since the epoch since which the scheduler could not be asked.
         self.unknown_since: float | None = None
         #: Whether the session is past its start, so that slow rounds will do.
@@ -47,6 +65,7 @@ class Watch:
         self.since = time.monotonic()
         self.grace = grace
         self.missing = 0
+        self.hopeless_since: float | None = None
         #: When the last listing was asked for, and whether it has another job under this id.
         self.asked = 0.0
         self.taken = False
@@ -57,9 +76,30 @@ class Watch:
         return self.job is not None and self.job.state == JobState.ENDED
 
     @property
+    def queued(self) -> bool:
+        """Whether the job waits, as far as is known."""
+        return self.job is not None and self.job.state == JobState.QUEUED
+
+    @property
     def ours(self) -> bool:
         """Whether the id means this job, by a listing asked for after :meth:`hurry`."""
         return self.asked >= self.since and self.unknown_since is None and not self.taken
+
+    def judge(self) -> None:
+        """See whether the job was called hopeless for long enough."""
+        said = self.job.hopeless if self.job is not None and self.queued else ""
+        if not said:
+            self.hopeless_since = None
+        elif self.hopeless_since is None:
+            self.hopeless_since = time.monotonic()
+        certain = time.monotonic() - (self.hopeless_since or math.inf) >= HOPELESS
+        self.hopeless = said if certain else ""
+
+    def not_asked(self) -> None:
+        """The scheduler could not be asked for it in this round."""
+        if self.unknown_since is None:
+            self.unknown_since = time.time()
+            self.changed()
 
     def hurry(self) -> None:
         """Look at the job often again: it is being ended."""
@@ -103,11 +143,21 @@ class Watcher:
         self._patrol: Patrol | None = None
         self._task: asyncio.Task[None] | None = None
         self._asking = asyncio.Semaphore(ENDS_AT_ONCE)
+        self._outlooks = Outlooks(scheduler)
+        #: Whether the scheduler answers; whoever asks it something else may tell that here too.
+        self.reach = Reach()
         scheduler.notify(self.stir)
 
-    def watch(self, job_id: str, name: str, grace: float, changed: Callable[[], None]) -> Watch:
-        """Begin to watch a job; ``grace`` in seconds from now."""
-        watch = Watch(job_id, name, grace, changed)
+    def watch(
+        self,
+        job_id: str,
+        name: str,
+        grace: float,
+        changed: Callable[[], None],
+        account: str | None = None,
+    ) -> Watch:
+        """Begin to watch a job, of ``account`` if it is not ours; ``grace`` in seconds from now."""
+        watch = Watch(job_id, name, grace, changed, account)
         self._watches.add(watch)
         self._begin()
         return watch
@@ -116,6 +166,12 @@ class Watcher:
         """Show every listing to ``patrol``, the first one now."""
         self._patrol = patrol
         self._begin()
+
+    async def dismiss(self) -> None:
+        """Show no listing to the patrol any more."""
+        patrol, self._patrol = self._patrol, None
+        if patrol is not None:
+            await patrol.close()
 
     def _begin(self) -> None:
         self.stir()
@@ -159,17 +215,28 @@ class Watcher:
             expected = isinstance(error, ClusterError)
             log.warning("jobs cannot be asked for: %s", error, exc_info=not expected)
             self._failures += 1
+            self.reach.failed()
             for watch in watches:
-                if watch.unknown_since is None:
-                    watch.unknown_since = time.time()
-                    watch.changed()
+                watch.not_asked()
             return
         self._failures = 0
+        self.reach.answered()
         if self._patrol:
             self._patrol.look(listing, {watch.name for watch in self._watches})
-        await asyncio.gather(
-            *(self._update(watch, listing.jobs.get(watch.job_id), asked) for watch in watches)
-        )
+        await asyncio.gather(*(self._look_up(watch, listing, asked) for watch in watches))
+        self._outlooks.look(self._watches)
+
+    async def _look_up(self, watch: Watch, listing: Listing, asked: float) -> None:
+        job = listing.jobs.get(watch.job_id)
+        if job is None and watch.account in listing.unknown:  # removed while its jobs run, maybe
+            try:
+                async with self._asking:
+                    job = await self._scheduler.describe_end(watch.job_id)
+            except Exception as error:
+                log.warning("job %s cannot be asked for: %s", watch.job_id, error)
+                watch.not_asked()
+                return
+        await self._update(watch, job, asked)
 
     async def _update(self, watch: Watch, job: JobInfo | None, asked: float) -> None:
         news, watch.asked = watch.asked < watch.since, asked
@@ -182,8 +249,13 @@ class Watcher:
             watch.missing = 0
             if job.state == JobState.ENDED:
                 job = watch.job if watch.ended else await self._with_details(job)
-        if news or job != watch.job or watch.unknown_since is not None:
-            watch.job, watch.unknown_since = job, None
+        before = watch.job, watch.hopeless
+        watch.job = job
+        watch.judge()
+        if not watch.queued:
+            watch.outlook = None
+        if news or before != (job, watch.hopeless) or watch.unknown_since is not None:
+            watch.unknown_since = None
             watch.changed()
 
     async def _missing(self, watch: Watch) -> JobInfo | None:
@@ -228,5 +300,5 @@ class Watcher:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        if self._patrol is not None:
-            await self._patrol.close()
+        await self._outlooks.close()
+        await self.dismiss()

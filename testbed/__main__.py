@@ -53,6 +53,10 @@ def _parser() -> argparse.ArgumentParser:
         actions.add_parser(name, parents=[state], help=text, description=text).set_defaults(
             action=action
         )
+    up = actions.choices["up"]
+    up.add_argument(
+        "--accounting", action="store_true", help="with slurmdbd on MariaDB, accounts and limits"
+    )
     text = "run a command on a machine of the cluster"
     execute = actions.add_parser("exec", parents=[state], help=text, description=text)
     execute.add_argument("machine", help="head, n1, n2, n3 or n4")
@@ -64,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _up(arguments: argparse.Namespace) -> int:
     began = time.monotonic()
-    testbed, started = cluster.up(arguments.state)
+    testbed, started = cluster.up(arguments.state, with_accounting=arguments.accounting)
     seconds = f"{time.monotonic() - began:.1f} s"
     if started:
         headline = f"The test cluster is up ({seconds}; started {', '.join(started)})."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import shutil
@@ -10,15 +11,24 @@ from pathlib import Path
 
 from testbed.layout import REST_USER, USERS, Layout, TestbedError
 
+_LOCK = Path("/run/hpcbridge-testbed.lock")
+
 
 def prepare(layout: Layout) -> None:
     """Create missing users, and give each job user a home in the state directory and a key."""
+    with _LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several clusters may come up at once, in namespaces
+        _create()
+    for user in USERS:
+        _home(layout, user)
+
+
+def _create() -> None:
     for user in USERS:
         if not _exists(user):
             # '*' and not '!': sshd without PAM takes the latter for a locked account.
             _call("useradd", "--create-home", "--shell", "/bin/bash", "--password", "*", user)
         _check_not_locked(user)
-        _home(layout, user)
     if not _exists(REST_USER):
         _call("useradd", "--system", "--shell", "/usr/sbin/nologin", REST_USER)
 

@@ -18,7 +18,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from testbed import accounts, config, daemons, network, packages, services
+from testbed import accounting, accounts, config, daemons, network, packages, services
 from testbed.handle import Testbed
 from testbed.layout import Layout, TestbedError, make_layout
 
@@ -38,8 +38,11 @@ def load(state: Path | None = None) -> Testbed:
     return Testbed(layout)
 
 
-def up(state: Path | None = None) -> tuple[Testbed, list[str]]:
-    """Bring the cluster up, or repair it; also tells which daemons were started."""
+def up(state: Path | None = None, *, with_accounting: bool = False) -> tuple[Testbed, list[str]]:
+    """Bring the cluster up, or repair it; also tells which daemons were started.
+
+    One that was up with accounting and is wanted without it loses it, and the other way round.
+    """
     check_root()
     packages.check()
     layout = make_layout(state)
@@ -47,6 +50,11 @@ def up(state: Path | None = None) -> tuple[Testbed, list[str]]:
         network.check_owner(layout.state)
         _claim(layout)
         accounts.prepare(layout)
+        if with_accounting:
+            accounting.prepare(layout)
+        elif layout.accounting:
+            _stop_daemons(layout)
+            accounting.remove(layout)
         if config.prepare(layout):
             _stop_daemons(layout)
         network.up(layout.state)
@@ -57,6 +65,8 @@ def up(state: Path | None = None) -> tuple[Testbed, list[str]]:
         layout.rest_socket.chmod(0o666)  # the token is what counts
         testbed = Testbed(layout)
         testbed.settle()
+        if layout.accounting:
+            accounting.enrol(layout, testbed.call)
     return testbed, started
 
 

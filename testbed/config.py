@@ -36,11 +36,15 @@ _GPUS = 2
 def prepare(layout: Layout) -> bool:
     """Write what is missing or different; True when a daemon's configuration has changed."""
     _directories(layout)
+    ca = accounts.make_key(layout.user_ca, "user CA")
+    _write(layout.state / "ssh/user_ca.pub", f"{ca}\n")
     _secret(layout.state / "munge/munge.key", "munge", 128)
     _secret(layout.state / "ctld/jwt_hs256.key", "slurm", 32)
     for number in range(_GPUS):
         _fake_gpu(layout.state / f"gpu/gpu{number}")
     changed = [_write(path, text) for path, text in _daemon_files(layout).items()]
+    if layout.accounting:
+        accounts.give(layout.state / "slurm/slurmdbd.conf", "slurm", 0o600)  # it insists
     host_keys = {
         machine: accounts.make_key(layout.state / f"ssh/host_{machine}", machine)
         for machine in MACHINES
@@ -51,10 +55,11 @@ def prepare(layout: Layout) -> bool:
     return any(changed)
 
 
-def slurm_version() -> tuple[int, int]:
-    """The installed Slurm, such as (22, 5)."""
+def slurm_version(layout: Layout) -> tuple[int, int]:
+    """The Slurm that the cluster runs, such as (22, 5)."""
+    entry = ("chroot", str(layout.root)) if layout.root else ()
     text = subprocess.run(
-        [program("slurmctld"), "-V"], capture_output=True, text=True, timeout=10, check=True
+        [*entry, program("slurmctld"), "-V"], capture_output=True, text=True, timeout=10, check=True
     ).stdout
     if (found := re.search(r"(\d+)\.(\d+)", text)) is None:
         raise TestbedError(f"slurmctld -V says {text!r}, which is no version.")
@@ -76,6 +81,7 @@ def _directories(layout: Layout) -> None:
         ("log", "slurm", 0o755),
         ("slurm", "root", 0o755),
         ("ssh", "root", 0o755),
+        ("sudoers.d", "root", 0o755),
         ("gpu", "root", 0o755),
         ("spool", "root", 0o755),
         ("ctld", "slurm", 0o700),
@@ -90,13 +96,16 @@ def _directories(layout: Layout) -> None:
 def _daemon_files(layout: Layout) -> dict[Path, str]:
     values = _values(layout)
     # 22.05 knows no way to go without cgroups; its v1 code merely starts and is then not used.
-    plugin = "disabled" if slurm_version() >= (23, 2) else "cgroup/v1"
+    plugin = "disabled" if slurm_version(layout) >= (23, 2) else "cgroup/v1"
     files = {
         layout.state / "slurm/slurm.conf": _render("slurm.conf", values),
         layout.state / "slurm/gres.conf": _render("gres.conf", values),
         layout.state / "slurm/cgroup.conf": f"CgroupPlugin={plugin}\n",
         layout.state / "slurm/hosts": _hosts(),
     }
+    if layout.accounting:
+        files[layout.state / "slurm/slurm.conf"] += _render("accounting.conf", values)
+        files[layout.state / "slurm/slurmdbd.conf"] = _render("slurmdbd.conf", values)
     for machine in MACHINES:
         files[layout.state / f"ssh/sshd_{machine}"] = _render(
             "sshd_config", values | {"node": machine}
@@ -111,6 +120,7 @@ def _values(layout: Layout) -> dict[str, str]:
         "head_address": HEAD_ADDRESS,
         "head_inner_address": HEAD_INNER_ADDRESS,
         "first_node": NODES[0],
+        "min_job_age": "2" if layout.accounting else "60",
         "gpu_nodes": ",".join(GPU_NODES),
         "nodes": "\n".join(map(_node_line, NODES)),
         "node_pattern": "hpcb-n*",
@@ -143,7 +153,7 @@ def _description(layout: Layout) -> dict[str, object]:
         "nodes": NODE_ADDRESSES,
         "gpu_nodes": list(GPU_NODES),
         "partitions": ["viz", "short", "closed"],
-        "slurm_version": ".".join(f"{part:02}" for part in slurm_version()),
+        "slurm_version": ".".join(f"{part:02}" for part in slurm_version(layout)),
         "user": USERS[0],
         "users": {
             user: {

@@ -38,6 +38,8 @@ class Daemon:
 
 def enter(layout: Layout, machine: str, arguments: Iterable[str]) -> list[str]:
     """The command line that runs `arguments` on `machine`, as root."""
+    if layout.root is not None:
+        arguments = ["sh", str(HERE / "inroot.sh"), str(layout.root), str(layout.state), *arguments]
     return [
         program("nsenter"),
         f"--net={network.namespace_file(machine)}",

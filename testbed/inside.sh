@@ -14,6 +14,7 @@ mount --make-rprivate / 2>/dev/null || mount --make-rprivate /sys 2>/dev/null ||
 hostname "$node"
 mount --bind "$state/slurm/hosts" /etc/hosts
 mount --bind "$state/slurm" /etc/slurm
+if [ -d /etc/sudoers.d ]; then mount --bind "$state/sudoers.d" /etc/sudoers.d; fi
 for home in "$state"/home/*; do
     mount --bind "$home" "$(getent passwd "${home##*/}" | cut -d: -f6)"
 done

@@ -13,8 +13,10 @@ NODES = ("hpcb-n1", "hpcb-n2", "hpcb-n3", "hpcb-n4")
 GPU_NODES = NODES[2:]
 MACHINES = (HEAD, *NODES)
 
+#: The account of a service that works for the job users, by sudo.
+SERVICE_USER = "bridge"
 #: Job users. The first is the one whose key and ``ssh_config`` are written.
-USERS = ("alice", "bob")
+USERS = ("alice", "bob", SERVICE_USER)
 #: slurmrestd refuses to run as root or as Slurm's own user.
 REST_USER = "slurmrest"
 
@@ -28,6 +30,9 @@ NODE_ADDRESSES = {name: f"10.177.4.{11 + index}" for index, name in enumerate(NO
 OUTER_LINK = "hpcb-root"
 REST_PORT = 6820
 
+#: See :attr:`Layout.root`; set by testbed.trixie.
+ROOT_VARIABLE = "HPCBRIDGE_TESTBED_ROOT"
+
 #: A Unix socket's path ends at 107 bytes; the longest below the state directory needs this many.
 _LONGEST_SOCKET = len("/munge/munge.socket.2.lock")
 
@@ -40,9 +45,13 @@ class TestbedError(Exception):
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the state of one test cluster lies."""
+    """Where the state of one test cluster lies.
+
+    ``root`` is the root directory of another Debian release, whose programs the machines run.
+    """
 
     state: Path
+    root: Path | None = None
 
     @property
     def description(self) -> Path:
@@ -58,12 +67,31 @@ class Layout:
         return self.state / "log"
 
     @property
+    def database(self) -> Path:
+        """MariaDB's directory; where it is, the cluster has accounting."""
+        return self.state / "db"
+
+    @property
+    def accounting(self) -> bool:
+        return self.database.is_dir()
+
+    @property
     def ssh_config(self) -> Path:
         return self.state / "ssh_config"
 
     @property
     def known_hosts(self) -> Path:
         return self.state / "known_hosts"
+
+    @property
+    def user_ca(self) -> Path:
+        """The private key of the CA whose user certificates all sshd take."""
+        return self.state / "user_ca"
+
+    @property
+    def sudoers(self) -> Path:
+        """The directory that is /etc/sudoers.d inside the cluster."""
+        return self.state / "sudoers.d"
 
     @property
     def rest_socket(self) -> Path:
@@ -99,4 +127,5 @@ def make_layout(state: Path | None = None) -> Layout:
                 f"{path}: choose another place with --state or HPCBRIDGE_TESTBED (such as "
                 f"/var/tmp/hpcb)."
             )
-    return Layout(path)
+    root = os.environ.get(ROOT_VARIABLE)
+    return Layout(path, Path(root) if root else None)

@@ -24,6 +24,10 @@ _PROGRAMS = {
     "setpriv": "util-linux",
     "useradd": "passwd",
 }
+#: Packages that are unpacked where they are used, and not installed: Grid Engine has a qsub, as PBS
+#: has, and one of them would be in the other's place.
+UNPACKED = ("gridengine-common", "gridengine-client", "gridengine-exec", "gridengine-master")
+_ARCHIVES = HERE.parent / ".packages"
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
 
@@ -55,17 +59,33 @@ def check() -> None:
 def install() -> bool:
     """Install what packages.txt names and is not installed; False when all of it was there."""
     names = [name for name in wanted() if not _is_here(name)]
-    if not names:
+    absent = [name for name in UNPACKED if not list(_ARCHIVES.glob(f"{name}_*.deb"))]
+    if not names and not absent:
         return False
     created = _forbid_service_starts()
     try:
-        print(f"Installing {len(names)} Debian packages and what they need ...", flush=True)
+        count = len(names) + len(absent)
+        print(f"Installing {count} Debian packages and what they need ...", flush=True)
         _apt("update", "-qq")
-        _apt("install", "-qq", "-y", "--no-install-recommends", *names)
+        if names:
+            _apt("install", "-qq", "-y", "--no-install-recommends", *names)
+        if absent:
+            _ARCHIVES.mkdir(exist_ok=True)
+            _apt("download", "-qq", "-o", "APT::Sandbox::User=root", *absent, cwd=_ARCHIVES)
     finally:
         if created:
             _POLICY.unlink()
     return True
+
+
+def unpack(target: Path) -> None:
+    """Unpack the packages of UNPACKED below ``target``."""
+    for name in UNPACKED:
+        archives = sorted(_ARCHIVES.glob(f"{name}_*.deb"))
+        if not archives:
+            raise TestbedError(f"{name} was not fetched: run python3 -m testbed install.")
+        command = ["dpkg-deb", "--extract", str(archives[-1]), str(target)]
+        subprocess.run(command, check=True, timeout=60)
 
 
 def _is_here(name: str) -> bool:
@@ -89,9 +109,11 @@ def _forbid_service_starts() -> bool:
     return True
 
 
-def _apt(*arguments: str) -> None:
+def _apt(*arguments: str, cwd: Path | None = None) -> None:
     command = ["apt-get", "-o", "DPkg::Lock::Timeout=300", *arguments]
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        command, env=environment, cwd=cwd, check=False, capture_output=True, text=True
+    )
     if done.returncode:
         raise TestbedError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")

@@ -23,6 +23,7 @@ def all_of(layout: Layout) -> list[Daemon]:
     """Every daemon; each depends only on those before it."""
     return [
         _munged(layout),
+        *((_mariadbd(layout), _slurmdbd(layout)) if layout.accounting else ()),
         _slurmctld(),
         *(_slurmd(node) for node in NODES),
         *(_sshd(layout, machine) for machine in MACHINES),
@@ -53,6 +54,34 @@ def _munged(layout: Layout) -> Daemon:
     return Daemon("munged", HEAD, command, socket=folder / "munge.socket.2")
 
 
+def mariadbd(layout: Layout) -> tuple[str, ...]:
+    """The start of MariaDB's command line: no port, and only Slurm's user gets at its files."""
+    return (
+        *as_user("slurm"),
+        program("mariadbd"),
+        "--no-defaults",
+        f"--datadir={layout.database}/tables",
+        "--skip-networking",
+        "--innodb-buffer-pool-size=64M",
+        "--innodb-log-file-size=8M",
+        "--innodb-flush-log-at-trx-commit=0",  # what a power failure loses, nobody misses
+    )
+
+
+def _mariadbd(layout: Layout) -> Daemon:
+    place = layout.database / "socket"
+    grants = f"--init-file={layout.database}/grants.sql"
+    command = (*mariadbd(layout), f"--socket={place}", grants)
+    return Daemon("mariadbd", HEAD, command, socket=place)
+
+
+def _slurmdbd(layout: Layout) -> Daemon:
+    # Slurm has no setting for the socket; MariaDB's client library reads this.
+    environment = {"MYSQL_UNIX_PORT": f"{layout.database}/socket"}
+    command = (*as_user("slurm"), program("slurmdbd"), "-D")
+    return Daemon("slurmdbd", HEAD, command, port=6819, environment=environment)
+
+
 def _slurmctld() -> Daemon:
     return Daemon("slurmctld", HEAD, (program("slurmctld"), "-D"), port=6817)
 
@@ -76,7 +105,7 @@ def _sshd(layout: Layout, machine: str) -> Daemon:
 
 
 def _slurmrestd(layout: Layout) -> Daemon:
-    plugins = config.rest_plugins(config.slurm_version())
+    plugins = config.rest_plugins(config.slurm_version(layout))
     places = (f"unix:{layout.rest_socket}", f"127.0.0.1:{REST_PORT}", f"{HEAD_ADDRESS}:{REST_PORT}")
     command = (
         *as_user(REST_USER),

@@ -26,6 +26,8 @@ from hpcbridge.config import Settings
 from hpcbridge.sessions import Sessions
 from hpcbridge.store import SessionRow
 
+pytest.register_assert_rewrite("hpcbridge.conformance")
+
 # Listens on the port it is given, says so without a newline (as wslink does), stays for ever.
 SERVER = f"""#!{sys.executable} -SE
 import os, socket, sys, time

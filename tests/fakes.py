@@ -41,6 +41,8 @@ class FakeScheduler:
         self.looks = 0
         self.described: list[str] = []
         self.outlooks: dict[str, Outlook] = {}
+        self.looks_ahead: list[set[str]] = []
+        self.no_outlook: Exception | None = None
         self.down: Exception | None = None
         self.submit_fault: Exception | None = None
         self.accepts = False
@@ -98,7 +100,11 @@ class FakeScheduler:
         return Listing(dict(self.jobs))
 
     async def outlook(self, job_ids: Collection[str]) -> Mapping[str, Outlook]:
+        await asyncio.sleep(0)
+        self.looks_ahead.append(set(job_ids))
         self._ask()
+        if self.no_outlook is not None:
+            raise self.no_outlook
         return {each: self.outlooks[each] for each in job_ids if each in self.outlooks}
 
     async def find(self, name: str) -> str | None:
@@ -210,10 +216,10 @@ class FlakyStore(Store):
 
     failing = False
 
-    async def update(self, row: SessionRow, **changes: Any) -> None:
+    async def update(self, row: SessionRow, **changes: Any) -> bool:
         if self.failing:
             raise StoreError("The database is locked.")
-        await super().update(row, **changes)
+        return await super().update(row, **changes)
 
 
 class FakePublisher:

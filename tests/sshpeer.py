@@ -56,6 +56,8 @@ class SSHPeer:
         self.host_key = paramiko.ECDSAKey.generate()
 
         self.refuse_channels = False
+        #: Sessions that are refused next, as by sshd's MaxSessions.
+        self.refuse_sessions = 0
         self.refuse_key = False
         self.connections = 0
         self.forwarded_bytes = 0
@@ -265,6 +267,9 @@ class _Server(paramiko.ServerInterface):
         return common.AUTH_SUCCESSFUL if known and not peer.refuse_key else common.AUTH_FAILED
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
+        if kind == "session" and self._peer.refuse_sessions:
+            self._peer.refuse_sessions -= 1
+            return common.OPEN_FAILED_CONNECT_FAILED
         if kind == "session":
             return common.OPEN_SUCCEEDED
         return common.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import re
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from hpcbridge import outlooks
 from hpcbridge.errors import StoreError
 from hpcbridge.sessions import Sessions
 
@@ -87,9 +89,9 @@ def refusal(reply: httpx.Response, status: int) -> str:
 async def test_a_wrong_request_is_refused_and_launches_nothing(
     shared_api: Any, content: bytes, said: str
 ) -> None:
-    before = set(shared_api.sessions._lives)
+    before = {life.row.id for life in shared_api.sessions.crew.lives}
     assert said in refusal(await ask(shared_api, content), 400)
-    assert set(shared_api.sessions._lives) <= before
+    assert {life.row.id for life in shared_api.sessions.crew.lives} <= before
 
 
 @pytest.mark.parametrize("depth", [65, 500, 950, 965, 980, 995, 1010, 10_000])
@@ -97,11 +99,11 @@ async def test_a_wrong_request_is_refused_and_launches_nothing(
 async def test_nesting_that_could_not_be_sent_back_is_refused(
     shared_api: Any, opening: str, closing: str, depth: int
 ) -> None:
-    before = set(shared_api.sessions._lives)
+    before = {life.row.id for life in shared_api.sessions.crew.lives}
     nested = opening * depth + "1" + closing * depth
     said = refusal(await ask(shared_api, f'{{"application":"cone","x":{nested}}}'), 400)
     assert "nested too deeply" in said
-    assert set(shared_api.sessions._lives) <= before
+    assert {life.row.id for life in shared_api.sessions.crew.lives} <= before
 
 
 async def test_a_large_request_is_refused(launcher: Launch) -> None:
@@ -300,7 +302,7 @@ async def test_sessions_are_known_after_they_ended(
         assert now["reason"] == "stopped"
         assert "error" not in now
         assert "sessionURL" not in now
-        await until(lambda: session_id not in api.sessions._lives, "the session's clean-up")
+        await until(lambda: api.sessions.life(session_id) is None, "the session's clean-up")
         assert (await api.client.get(path)).json()["reason"] == "stopped"
         refusal(await api.client.delete(path), 404)
 
@@ -309,7 +311,7 @@ async def test_a_failed_session_says_why_and_nothing_more(launcher: Launch) -> N
     async with launcher() as api:
         begun = await api.post({"application": "crash"}, headers={"Prefer": "respond-async"})
         session_id = begun.json()["id"]
-        await (api.sessions._lives[session_id]).settled.wait()
+        await api.sessions.life(session_id).settled.wait()
         reply = await api.client.get(f"/paraview/{session_id}")
         assert reply.status_code == 200
         body = reply.json()
@@ -426,10 +428,10 @@ async def test_a_database_that_fails_is_told(
         raise StoreError("The database did not accept a change: disk is full.")
 
     async with launcher() as api:
-        monkeypatch.setattr(api.sessions._means.store, "add", broken)
+        monkeypatch.setattr(api.sessions.store, "launch", broken)
         assert "disk is full" in refusal(await api.post({"application": "cone"}), 503)
-        assert api.sessions._lives == {}
-        monkeypatch.setattr(api.sessions._means.store, "get", broken)
+        assert not api.sessions.crew.lives
+        monkeypatch.setattr(api.sessions.store, "get", broken)
         refusal(await api.client.get("/paraview/x%0AERROR forged"), 503)
     assert "\nERROR forged" not in caplog.text
 
@@ -464,6 +466,36 @@ async def test_a_full_queue_is_told_and_leaves_nothing(
         said = refusal(await api.post({"application": "cone"}), 503)
         assert "All 1 slots and 0 places in the queue are taken" in said
         await until(lambda: len(site.directories()) == 1, "the refused session's directory to go")
+
+
+async def test_who_waits_is_told_its_place_and_the_estimate(
+    launcher: Launch, until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlooks, "PATIENCE", 0.0)
+    walltime = {"walltime": 600}
+    async with launcher(
+        clusters={"here": {"slots": 1}}, applications={"cone": walltime, "late": walltime}
+    ) as api:
+        assert (await api.post({"application": "cone"})).status_code == 200
+        headers = {"Prefer": "respond-async"}
+        late = (await api.post({"application": "late"}, headers=headers)).json()["id"]
+        path = f"/paraview/{late}"
+        told: dict[str, Any] = {}
+
+        async def placed() -> bool:
+            told.update((await api.client.get(path)).json())
+            return "position" in told
+
+        await until(placed, "its place in the queue")
+        assert (told["state"], told["position"], told["waits_for"]) == ("queued", 1, "a free slot")
+        assert told["message"].startswith("Waiting for a free slot; it is the next;")
+        assert 500 < told["estimated_start"] - time.time() < 601
+        assert "queue" not in told  # the local runner has one, without a name
+        async with api.client.stream("GET", f"{path}/events") as stream:
+            first = await anext(line async for line in stream.aiter_lines() if line)
+        assert json.loads(first.removeprefix("data: "))["position"] == 1
+        await api.client.delete(path)
+        assert "position" not in (await api.client.get(path)).json()
 
 
 async def test_a_job_that_waits_too_long_is_told_and_leaves_the_queue(
@@ -563,6 +595,7 @@ async def test_the_openapi_document_describes_what_there_is(launcher: Launch) ->
     assert document["openapi"].startswith("3.")
     assert {path: set(methods) for path, methods in document["paths"].items()} == {
         "/paraview": {"post"},
+        "/paraview/applications": {"get"},
         "/paraview/{session_id}": {"get", "delete"},
         "/paraview/{session_id}/events": {"get"},
     }

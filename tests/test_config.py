@@ -13,7 +13,7 @@ from hpcbridge.errors import ConfigError
 from hpcbridge.schedulers.local import LocalCluster
 from hpcbridge.schedulers.slurm import SlurmCluster
 
-CLUSTER_KEYS = "title, session_root, options, python, grace, scheduler, slots, queue"
+CLUSTER_KEYS = "scheduler, title, session_root, options, python, drain, grace, slots, queue"
 SSH_KEYS = (
     "host, port, user, known_hosts, config, identity_files, connect_timeout, "
     "keepalive_interval, keepalive_count"
@@ -114,6 +114,21 @@ def test_an_unknown_key_is_told_with_those_that_are_allowed(
         (slurm(command_timeout=0), "clusters.big.command_timeout: Input should be greater than 0"),
         (application(cluster=None), "applications.cone.cluster: required, but missing."),
         (application(cluster="no"), "applications.cone.cluster is 'no'; clusters: here."),
+        (application(cluster=[]), "applications.cone.cluster: List should have at least 1 item"),
+        (application(cluster=5), "applications.cone.cluster: Input should be a valid list"),
+        (application(cluster=["here", "no"]), "applications.cone.cluster is 'no'; clusters: here."),
+        (application(cluster=["here"] * 2), "applications.cone: cluster: 'here' is there twice."),
+        (application(cluster=["-p"]), "applications.cone.cluster.0: String should match pattern"),
+        (application(choose="luckiest"), "applications.cone.choose: Input should be 'soonest' or"),
+        (
+            application(
+                cluster_by_request=True,
+                parameters={"cluster": {"type": "str", "default": "x"}},
+            ),
+            "applications.cone: parameters.cluster: means the cluster with cluster_by_request",
+        ),
+        ({"clusters": {"here": {"drain": True}}}, "clusters.here.drain: Input should be a valid s"),
+        ({"clusters": {"here": {"drain": ""}}}, "clusters.here.drain: String should have at least"),
         (application(wait=float("inf")), "applications.cone.wait: Input should be a finite"),
         (application(wait=float("nan")), "applications.cone.wait: Input should be "),
         (application(walltime=0), "applications.cone.walltime: Input should be greater"),
@@ -293,7 +308,8 @@ URL = "postgresql+asyncpg://bridge:p4ssw0rd@db.example.org/sessions"
 
 
 def test_the_databases_password_is_masked(site: Any) -> None:
-    settings = site.settings(store={"url": URL})
+    slurm = {"here": {"scheduler": "slurm"}}
+    settings = site.settings(store={"url": URL}, clusters=slurm)
     assert settings.store_url == URL
     assert "p4ssw0rd" not in configfile.show(settings)
     assert "p4ssw0rd" not in repr(settings)

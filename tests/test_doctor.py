@@ -20,6 +20,9 @@ from hpcbridge.installation import job_name, mark
 from hpcbridge.schedulers.base import EndReason, JobRequest
 from hpcbridge.schedulers.local import LocalScheduler
 from hpcbridge.store import SessionRow, State, Store
+from usersite import SECRET, auth
+
+pytestmark = pytest.mark.servers
 
 Findings = dict[str, doctor.Finding]
 ID, OTHER = "a" * 40, "b" * 40
@@ -117,6 +120,21 @@ async def test_a_state_directory_of_another_account_is_red(
     other = os.geteuid() + 1
     monkeypatch.setattr(os, "geteuid", lambda: other)
     await sick(path, "state directory", "belongs to", "Run this as")
+
+
+async def test_a_secret_or_an_audit_log_that_cannot_be_used_is_red(
+    site: Any, healthy: Callable[..., Path]
+) -> None:
+    section = auth(site)
+    findings = await examined(healthy(auth=section))
+    assert red(findings) == []
+    assert {"front end's secret", "audit log"} < set(findings)
+    assert SECRET not in str(findings)
+    (site.root / "front-end.secret").chmod(0o640)
+    await sick(site.path, "front end's secret", "0640", "chmod 600")
+    (site.root / "front-end.secret").chmod(0o600)
+    (site.root / "audit.jsonl").symlink_to("/dev/null")
+    await sick(site.path, "audit log", "is a link")
 
 
 async def test_a_session_root_that_cannot_be_written_is_red(
@@ -229,23 +247,23 @@ def row(session_id: str = ID, **more: Any) -> SessionRow:
         "job_name": job_name(session_id, MARK),
         "state": State.READY,
         "secret": "s",
-        "address": "127.0.0.1:4000",
     }
     return SessionRow(**values | more)
 
 
 def over(session_id: str = ID, **more: Any) -> SessionRow:
     values: dict[str, Any] = {"state": State.ENDED, "reason": EndReason.STOPPED, "secret": None}
-    return row(session_id, **values | {"job_ended": True, "address": None} | more)
+    return row(session_id, **values | {"job_ended": True} | more)
 
 
+END = "127.0.0.1:4000"
 NAME, STRANGER = job_name(ID, MARK), job_name(OTHER, MARK)
 
 
 @pytest.mark.parametrize(
     ("sight", "broken"),
     [
-        (Sight([row()], [("here", NAME)], {("here", NAME)}, {ID: "127.0.0.1:4000"}), {}),
+        (Sight([row()], [("here", NAME)], {("here", NAME)}, {ID: END}, doors={ID: END}), {}),
         (Sight([over()], [("here", "x"), ("here", job_name(ID, "ffffffff"))]), {}),
         (Sight([over(job_ended=False)], [("here", NAME)], {("here", NAME)}), {}),
         (
@@ -264,17 +282,17 @@ NAME, STRANGER = job_name(ID, MARK), job_name(OTHER, MARK)
             Sight([over()], routes={ID: "127.0.0.1:4000", OTHER: "127.0.0.1:4001"}),
             {"no route without a ready session": {NAME, STRANGER}},
         ),
-        (Sight([row()], routes={}), {"no ready session without a route": {NAME}}),
+        (Sight([row()], routes={}, doors={ID: END}), {"no ready session without a route": {NAME}}),
         (
-            Sight([row()], routes={ID: "127.0.0.1:4001"}),
+            Sight([row()], routes={ID: "127.0.0.1:4001"}, doors={ID: END}),
             {
                 "no route without a ready session": {NAME},
                 "no ready session without a route": {NAME},
             },
         ),
-        (Sight([row(address="unix:/s/a.sock")], sockets={ID}), {}),
+        (Sight([row()], sockets={ID}, doors={ID: "unix:/s/a.sock"}), {}),
         (
-            Sight([row(address="unix:/s/a.sock")], sockets={OTHER}),
+            Sight([row()], sockets={OTHER}, doors={ID: "unix:/s/a.sock"}),
             {
                 "no ready session without a route": {NAME},
                 "no socket without a ready session": {STRANGER},

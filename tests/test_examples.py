@@ -13,7 +13,19 @@ EXAMPLES = sorted(Path(__file__).parents[1].glob("examples/*/hpcbridge.toml"))
 
 def test_there_are_examples() -> None:
     names = {path.parent.name for path in EXAMPLES}
-    assert {"one-machine", "slurm-ssh", "paraview"} <= names
+    assert {
+        "one-machine",
+        "slurm-ssh",
+        "paraview",
+        "slurm-mpi",
+        "apptainer",
+        "gpu",
+        "site",
+        "pbs",
+        "slurmrest",
+        "gridengine",
+        "two-clusters",
+    } <= names
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.parent.name)

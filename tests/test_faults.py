@@ -25,6 +25,8 @@ from hpcbridge.sessions import Sessions
 from hpcbridge.tunnels import Tunnels
 from tests.fakescheduler import FakeSlurm
 
+pytestmark = pytest.mark.servers
+
 Until = Callable[..., Any]
 
 DOWN = {
@@ -234,15 +236,24 @@ async def test_a_job_that_was_accepted_without_a_word_is_found_and_not_submitted
         ),
     ],
 )
-async def test_a_job_that_never_arrived_ends_its_session_after_the_grace(
+async def test_a_job_that_never_arrived_is_submitted_again_after_the_grace(
     bridge: Bridge, slurm: FakeSlurm, over: Callable[..., Any], fault: dict[str, Any]
 ) -> None:
     slurm.spoil(sbatch={"lost": True} | fault)
+    session_id = await bridge.ready()
+    assert slurm.calls("sbatch") == 2
+    await over(bridge, session_id)
+
+
+async def test_jobs_that_never_arrive_end_their_session(
+    bridge: Bridge, slurm: FakeSlurm, over: Callable[..., Any]
+) -> None:
+    slurm.spoil(sbatch={"times": -1, "lost": True, "out": ""})
     session_id = await bridge.launch()
     told = await bridge.cleaned(session_id)
     assert told["reason"] == "rejected"
     assert "did not take the job" in told["error"]
-    assert slurm.calls("sbatch") == 1
+    assert slurm.calls("sbatch") == 3
     await over(bridge, session_id, jobs=0)
 
 

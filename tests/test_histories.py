@@ -28,6 +28,7 @@ from hpcbridge import orphans as orphans_module
 from hpcbridge import watcher as watcher_module
 from hpcbridge.clusters import Cluster
 from hpcbridge.config import Settings
+from hpcbridge.database import make_engine
 from hpcbridge.errors import (
     BridgeError,
     ClusterUnreachable,
@@ -36,15 +37,13 @@ from hpcbridge.errors import (
     UnexpectedReply,
 )
 from hpcbridge.frontends.table import RouteTable
-from hpcbridge.installation import mark
 from hpcbridge.life import Life
 from hpcbridge.means import Means
-from hpcbridge.orphans import Orphans
 from hpcbridge.readiness import Follower
 from hpcbridge.schedulers.base import EndReason, JobRequest, JobState
 from hpcbridge.schedulers.local import LocalCluster
 from hpcbridge.sessions import Sessions
-from hpcbridge.store import SessionRow, State, Store, _engine
+from hpcbridge.store import Cap, SessionRow, State, Store
 from hpcbridge.tunnels import Tunnels
 from hpcbridge.watcher import Watcher
 from tests.fakes import FakeFiles, FakePublisher, FakeScheduler, FakeTransport
@@ -116,21 +115,26 @@ class GatedStore(Store):
         task.add_done_callback(self.working.discard)
         return asyncio.shield(task)
 
-    async def add(self, row: SessionRow) -> None:
+    async def launch(self, row: SessionRow, caps: Sequence[Cap]) -> SessionRow:
         await self.gate.passing("before add")
-        await self._whole(super().add(row))
+        found = await self._whole(super().launch(row, caps))
         await self.gate.passing("after add")
+        return found
 
-    async def update(self, row: SessionRow, **changes: Any) -> None:
+    async def update(self, row: SessionRow, *, as_seen: bool = False, **changes: Any) -> bool:
         await self.gate.passing("before update")
-        await self._whole(super().update(row, **changes))
+        done = await self._whole(super().update(row, as_seen=as_seen, **changes))
         await self.gate.passing("after update")
+        return done
+
+    async def note(self, row: SessionRow, **changes: Any) -> bool:
+        await self.gate.passing("before update")
+        done = await self._whole(super().note(row, **changes))
+        await self.gate.passing("after update")
+        return done
 
     async def get(self, session_id: str) -> SessionRow | None:
         return await self._whole(super().get(session_id))
-
-    async def by_key(self, idempotency_key: str) -> SessionRow | None:
-        return await self._whole(super().by_key(idempotency_key))
 
     async def unfinished(self) -> Sequence[SessionRow]:
         return await self._whole(super().unfinished())
@@ -147,7 +151,7 @@ class GatedStore(Store):
         await super().close()
 
     async def everything(self) -> Sequence[SessionRow]:
-        async with self._transaction() as session:
+        async with self.reading() as session:
             return (await session.execute(select(SessionRow))).scalars().all()
 
 
@@ -212,21 +216,18 @@ class Service:
             follower=self.follower,
             bind="127.0.0.1",
         )
-        self.store = GatedStore(_engine(world.url))
+        self.store = GatedStore(make_engine(world.url))
         self.store.gate, self.store.working = world.gate, set()
         self.routes = RouteTable([world.publisher])
         means = Means(self.store, self.routes, cast(Any, FakeFiles()))
         self.sessions = Sessions(world.settings, means, {"fake": self.cluster})
-        self.orphans = Orphans(self.cluster, self.store, mark(world.settings))
 
     async def start(self) -> None:
         await self.routes.start()
         await self.sessions.start()
-        self.watcher.patrol(self.orphans)
 
     async def close(self, *, end_sessions: bool = False) -> None:
         """In the order of :func:`hpcbridge.service.running`."""
-        await self.orphans.close()
         await self.sessions.close(end_sessions=end_sessions)
         await self.routes.close()
         await self.cluster.close()
@@ -234,7 +235,7 @@ class Service:
 
     async def kill(self) -> None:
         """As near to SIGKILL as one process can come: nothing is written any more."""
-        lives = list(self.sessions._lives.values())
+        lives = list(self.sessions.crew.lives)
         tasks = asyncio.all_tasks() - {asyncio.current_task(), *self.store.working}
         for task in tasks:
             task.cancel()
@@ -300,7 +301,7 @@ class Histories(RuleBasedStateMachine):
 
     @property
     def lives(self) -> list[Life]:
-        return list(self.service.sessions._lives.values())
+        return list(self.service.sessions.crew.lives)
 
     # -- what users do
 
@@ -476,7 +477,7 @@ class Histories(RuleBasedStateMachine):
             await asyncio.sleep(0.003)
 
     def at_rest(self) -> bool:
-        names = {life.row.job_name for life in self.lives}
+        names = {life.row.attempt_name for life in self.lives}
         jobs = self.scheduler.jobs | self.scheduler._hidden
         living = [jobs[each].name for each in self.scheduler.living]
         return (
@@ -485,22 +486,26 @@ class Histories(RuleBasedStateMachine):
                 life.row.application == "brief" and life.interest.free for life in self.lives
             )
             and sorted(living) == sorted(names)
-            and self.publisher.routes == {life.row.id: life.row.address for life in self.lives}
+            and self.publisher.routes == {life.row.id: life.door.address for life in self.lives}
             and {path.split("/")[2] for path in self.transport.files} == names
         )
 
     async def check(self) -> None:
         names = self.scheduler.accepted
-        assert len(set(names)) == len(names), "a session had two jobs"
+        assert len(set(names)) == len(names), "an attempt was submitted twice"
         rows = await self.service.store.everything()
-        known = {row.job_name for row in rows}
+        known = {name for row in rows for name in row.attempt_names}
         assert set(names) <= known, "a job has no session"
+        for row in rows:
+            # Only what nobody could find for all of the grace had a successor.
+            lost = self.scheduler.hidden | self.scheduler.deaths.keys()
+            assert set(row.attempt_names[:-1]) & set(names) <= lost, "a session had two jobs"
         for row in rows:
             if row.state == State.ENDED:
                 self.check_end(row)
             else:
                 assert row.id in {life.row.id for life in self.lives}, "nobody drives a session"
-                assert row.job_name not in self.scheduler.cancelled_names
+                assert row.attempt_name not in self.scheduler.cancelled_names
         assert len(self.service.watcher._watches) == len(self.lives)
         assert self.service.follower._followed == set()
 
@@ -510,9 +515,8 @@ class Histories(RuleBasedStateMachine):
         assert row.message
         assert row.ended_at is not None
         assert row.secret is None
-        assert row.address is None
         assert row.job_ended
-        death = self.scheduler.deaths.get(row.job_name)
+        death = self.scheduler.deaths.get(row.attempt_name)
         match row.reason:
             case EndReason.STOPPED:
                 assert row.id in self.stopped
@@ -521,7 +525,7 @@ class Histories(RuleBasedStateMachine):
                 assert row.id not in self.claimed
             case EndReason.REJECTED:
                 late = self.scheduler.hidden
-                gone = row.job_name not in self.scheduler.accepted or row.job_name in late
+                gone = row.attempt_name not in self.scheduler.accepted or row.attempt_name in late
                 assert gone or death is not None
             case EndReason.FAILED:
                 assert death is not None

@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 
 from hpcbridge import life as life_module
+from hpcbridge import outlooks as outlooks_module
 from hpcbridge import tunnels as tunnels_module
 from hpcbridge import watcher as watcher_module
 from hpcbridge.clusters import Cluster
@@ -35,8 +36,9 @@ from hpcbridge.frontends.table import RouteTable
 from hpcbridge.installation import job_name
 from hpcbridge.life import Life
 from hpcbridge.means import Means
-from hpcbridge.schedulers.base import EndReason, JobState
+from hpcbridge.schedulers.base import EndReason, JobRequest, JobState, Outlook
 from hpcbridge.store import SessionRow, State
+from hpcbridge.submission import ATTEMPTS
 from tests.fakes import (
     FakeFiles,
     FakePublisher,
@@ -96,7 +98,7 @@ class World:
     def application(self) -> ApplicationSettings:
         return ApplicationSettings(cluster="fake", template="t", wait=self.wait)
 
-    def take(self, row: SessionRow, *, configured: bool = True) -> Life:
+    def take(self, row: SessionRow, *, configured: bool = True, address: str | None = None) -> Life:
         means = Means(
             self.store,
             self.routes,
@@ -104,7 +106,7 @@ class World:
             self.sockets if self.unix else None,
         )
         application = self.application() if configured else None
-        self.lives.append(Life(row, means, self.cluster, application))
+        self.lives.append(Life(row, means, self.cluster, application, address=address))
         self.tasks.append(asyncio.create_task(self.life.run()))
         return self.life
 
@@ -132,7 +134,8 @@ class World:
             await self.routes.remove(ID)
         row = await self.store.get(ID)
         assert row is not None
-        return self.take(row, configured=configured)
+        address = (await self.store.doors()).get(ID)
+        return self.take(row, configured=configured, address=address)
 
     async def queued(self) -> Life:
         life = await self.launch()
@@ -215,7 +218,7 @@ async def ended(world: World, reason: EndReason, *words: str, error: type = Sess
     row = await world.over()
     assert (row.state, row.reason) == (State.ENDED, reason)
     assert row.secret is None
-    assert row.address is None
+    assert await world.store.doors() == {}
     assert row.ended_at is not None
     assert row.job_ended
     assert world.life.settled.is_set()
@@ -236,7 +239,8 @@ async def test_a_session_goes_through_all_its_states_to_ready(world: World) -> N
     times = [row.submitting_at, row.queued_at, row.starting_at, row.ready_at]
     assert times == sorted(each for each in times if each is not None)
     assert (row.host, row.port, row.job_id) == ("localhost", world.port, "1")
-    assert world.publisher.routes == {ID: row.address}
+    assert world.publisher.routes == {ID: life.door.address}
+    assert await world.store.doors() == world.publisher.routes
     assert life.settled.is_set()
     assert life.error is None
     assert world.cluster.follower._followed == set()
@@ -248,7 +252,7 @@ async def test_a_session_goes_through_all_its_states_to_ready(world: World) -> N
 
 async def test_ready_means_that_the_application_accepts_connections(world: World) -> None:
     await world.ready()
-    host, _, port = (world.row.address or "").rpartition(":")
+    host, _, port = (world.life.door.address or "").rpartition(":")
     _, writer = await asyncio.open_connection(host, int(port))
     writer.close()
     await writer.wait_closed()
@@ -258,7 +262,7 @@ async def test_the_local_end_can_be_a_unix_socket(world: World) -> None:
     world.unix = True
     await world.ready()
     path = world.sockets / f"{ID}.sock"
-    assert world.row.address == f"unix:{path}"
+    assert world.life.door.address == f"unix:{path}"
     assert path.is_socket()
     world.life.stop()
     await ended(world, EndReason.STOPPED)
@@ -287,6 +291,41 @@ async def test_why_a_job_waits_is_told(world: World) -> None:
     await world.queued()
     world.scheduler.change("1", detail="Resources")
     await until(lambda: world.row.message == "Waiting in the queue: Resources.")
+
+
+async def test_for_what_and_behind_whom_a_job_waits_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlooks_module, "PATIENCE", 0.0)
+    world.scheduler.outlooks["1"] = Outlook("viz", 14, None, "2 GPUs", "partition")
+    await world.queued()
+    expected = "Waiting for 2 GPUs; 14 jobs are ahead in partition viz."
+    await until(lambda: world.row.message == expected)
+    assert world.life.outlook == world.scheduler.outlooks["1"]
+    world.scheduler.run("1")
+    await until(lambda: world.row.state == State.STARTING)
+    assert world.life.outlook == Outlook()
+
+
+async def test_a_job_that_can_never_start_ends_the_session_and_is_cancelled(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher_module, "HOPELESS", 0.1)
+    await world.queued()
+    world.scheduler.change("1", hopeless="The job can never start: too much.")
+    await ended(world, EndReason.REJECTED, "can never start: too much.", error=JobRejected)
+    await until(lambda: world.scheduler.cancelled == ["1"])
+
+
+async def test_a_job_that_is_hopeless_for_a_moment_only_is_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher_module, "HOPELESS", 60.0)
+    await world.queued()
+    world.scheduler.change("1", hopeless="The job can never start: too much.", detail="No.")
+    await until(lambda: "No." in world.row.message)
+    world.scheduler.run("1")
+    await until(lambda: world.row.state == State.STARTING)
 
 
 # -- how it can end before it is ready
@@ -472,8 +511,7 @@ async def test_the_route_is_gone_before_the_job_is_cancelled(world: World) -> No
     life = await world.ready()
     world.scheduler.down = ClusterUnreachable("down")
     life.stop()
-    await until(lambda: life.row.state == State.ENDED)
-    assert world.publisher.routes == {}
+    await until(lambda: life.row.state == State.ENDED and not world.publisher.routes)
     assert world.scheduler.living == ["1"]
     world.scheduler.down = None
     await ended(world, EndReason.STOPPED)
@@ -514,13 +552,48 @@ async def test_a_job_that_appears_late_is_adopted(world: World) -> None:
     assert len(world.scheduler.submitted) == 1
 
 
-async def test_a_job_that_never_appears_was_not_accepted(world: World) -> None:
+async def test_a_job_that_never_appears_is_submitted_again_under_another_name(
+    world: World,
+) -> None:
     world.scheduler.submit_fault = OutcomeUnknown("timed out")
     began = time.monotonic()
+    life = await world.queued()
+    assert time.monotonic() - began >= world.cluster.settings.grace
+    first, second = world.scheduler.submitted
+    assert (first.name, second.name) == (life.row.job_name, f"{life.row.job_name}-1")
+    assert life.row.directory == second.directory == f"{first.directory}-1"
+    assert {path.rpartition("/")[0] for path in world.transport.files} == {second.directory}
+    life.stop()
+    await ended(world, EndReason.STOPPED)
+
+
+async def test_jobs_that_never_appear_are_given_up_after_a_few_attempts(world: World) -> None:
+    submit = world.scheduler.submit
+
+    async def lost(request: JobRequest) -> str:
+        world.scheduler.submit_fault = OutcomeUnknown("timed out")
+        return await submit(request)
+
+    world.scheduler.submit = lost  # type: ignore[method-assign]
     await world.launch()
     await ended(world, EndReason.REJECTED, "did not take the job")
-    assert time.monotonic() - began >= world.cluster.settings.grace
-    assert len(world.scheduler.submitted) == 1
+    assert len({request.name for request in world.scheduler.submitted}) == ATTEMPTS
+
+
+async def test_the_directory_of_an_attempt_is_gone_before_the_next_is_submitted(
+    world: World,
+) -> None:
+    """A job that is born after all finds neither its script nor the secret."""
+    world.scheduler.submit_fault = OutcomeUnknown("timed out")
+    submit, seen = world.scheduler.submit, []
+
+    async def look(request: JobRequest) -> str:
+        seen.append({path.rpartition("/")[0] for path in world.transport.files})
+        return await submit(request)
+
+    world.scheduler.submit = look  # type: ignore[method-assign]
+    await world.queued()
+    assert seen == [{request.directory} for request in world.scheduler.submitted]
 
 
 @pytest.mark.parametrize("error", [ClusterUnreachable("down"), UnexpectedReply("garbage")])
@@ -562,18 +635,45 @@ async def test_a_job_that_appears_after_its_session_was_stopped_is_cancelled(wor
 # -- the store fails
 
 
-async def test_an_answer_that_cannot_be_written_down_leaves_no_job(world: World) -> None:
-    fail_from = {"state": State.QUEUED}
-    update = world.store.update
+@pytest.mark.parametrize("state", [State.QUEUED, State.STARTING, State.READY])
+async def test_a_step_waits_for_the_store_and_nothing_ends(world: World, state: State) -> None:
+    update, away = world.store.update, True
+    asked = 0
 
-    async def selective(row: SessionRow, **changes: Any) -> None:
-        if changes.get("state") == fail_from["state"]:
+    async def selective(row: SessionRow, **changes: Any) -> bool:
+        nonlocal asked
+        if away and changes.get("state") == state:
+            asked += 1
             raise StoreError("The database is locked.")
-        await update(row, **changes)
+        return await update(row, **changes)
 
     world.store.update = selective  # type: ignore[method-assign]
-    await world.launch()
-    await ended(world, EndReason.REJECTED, "locked", error=StoreError)
+    life = await world.launch()
+    await until(lambda: world.scheduler.jobs)
+    world.scheduler.run("1")
+    await until(lambda: life.row.directory)
+    world.become_ready()
+    await until(lambda: asked > 2)
+    assert life.row.state not in (state, State.ENDED)
+    assert world.scheduler.cancelled == []
+    away = False
+    await until(lambda: life.row.state == State.READY)
+    assert len(world.scheduler.submitted) == 1
+
+
+async def test_a_session_can_be_stopped_while_a_step_waits_for_the_store(world: World) -> None:
+    update = world.store.update
+
+    async def selective(row: SessionRow, **changes: Any) -> bool:
+        if changes.get("state") == State.QUEUED:
+            raise StoreError("The database is locked.")
+        return await update(row, **changes)
+
+    world.store.update = selective  # type: ignore[method-assign]
+    life = await world.launch()
+    await until(lambda: world.scheduler.jobs)
+    life.stop()
+    await ended(world, EndReason.STOPPED)
     assert world.scheduler.cancelled == ["1"]
 
 
@@ -625,13 +725,13 @@ async def test_a_service_that_died_while_it_submitted_adopts_the_job(world: Worl
     assert len(world.scheduler.submitted) == 1
 
 
-async def test_a_service_that_died_before_it_submitted_ends_the_session(world: World) -> None:
+async def test_a_service_that_died_before_it_submitted_submits_again(world: World) -> None:
     await world.queued()
     await world.store.update(world.row, state=State.SUBMITTING, job_id=None)
     world.scheduler.jobs.clear()
-    await world.restart()
-    await ended(world, EndReason.REJECTED, "did not take the job")
-    assert len(world.scheduler.submitted) == 1
+    life = await world.restart()
+    await until(lambda: life.row.state == State.QUEUED)
+    assert [request.name for request in world.scheduler.submitted] == life.row.attempt_names
 
 
 async def test_a_queued_session_keeps_waiting(world: World) -> None:
@@ -659,16 +759,16 @@ async def test_a_ready_session_gets_its_tunnel_back_on_the_same_local_end(
 ) -> None:
     world.unix = unix
     await world.ready()
-    address = world.row.address
+    address = world.life.door.address
     life = await world.restart()
     assert life.settled.is_set()
     await until(lambda: world.publisher.routes == {ID: address})
-    assert life.row.address == address
+    assert life.door.address == address
 
 
 async def test_a_tunnel_that_cannot_be_reopened_is_tried_again(world: World) -> None:
     await world.ready()
-    address = world.row.address
+    address = world.life.door.address
     world.publisher.failing = 3
     life = await world.restart()
     await until(lambda: not world.publisher.failing and world.routes.lookup(ID))
@@ -754,13 +854,13 @@ async def test_a_released_session_leaves_its_job_running(world: World) -> None:
 
 async def test_a_session_whose_port_was_taken_meanwhile_gets_another(world: World) -> None:
     await world.ready()
-    host, _, port = (world.row.address or "").rpartition(":")
+    host, _, port = (world.life.door.address or "").rpartition(":")
     await world.life.release()
     loop = asyncio.get_running_loop()
     taker = await loop.create_server(asyncio.Protocol, host, int(port))
     life = await world.restart()
-    await until(lambda: life.row.address not in (f"{host}:{port}", f"{host}:0"))
-    assert world.publisher.routes == {ID: life.row.address}
+    await until(lambda: life.door.address not in (f"{host}:{port}", f"{host}:0"))
+    assert world.publisher.routes == {ID: life.door.address}
     taker.close()
     await taker.wait_closed()
 

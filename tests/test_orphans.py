@@ -287,6 +287,8 @@ def test_the_mark_is_stable_and_tells_installations_apart(
     def of(**sections: Any) -> str:
         return mark(site.settings(**sections))
 
+    elsewhere = {"here": {"scheduler": "slurm"}}  # PostgreSQL is not for jobs of this machine
+
     machine = tmp_path / "machine-id"
     monkeypatch.setattr(installation, "MACHINE_ID", machine)
     without_id = of()
@@ -295,13 +297,16 @@ def test_the_mark_is_stable_and_tells_installations_apart(
     marks = [
         of(),
         of(server={"state_dir": "elsewhere"}),
-        of(store=database),
+        of(store=database, clusters=elsewhere),
         of(server={"instance": "portal"}),
         without_id,
     ]
     assert len(set(marks)) == len(marks)
     assert marks[0] == of(server={"port": 1234}, limits={"sessions": 7})
-    assert marks[2] == of(store={"url": database["url"].replace("one", "two")})
-    named = of(server={"instance": "portal", "state_dir": "elsewhere"}, store=database)
+    other = {"url": database["url"].replace("one", "two")}
+    assert marks[2] == of(store=other, clusters=elsewhere)
+    named = of(
+        server={"instance": "portal", "state_dir": "elsewhere"}, store=database, clusters=elsewhere
+    )
     assert named == marks[3]
     assert is_marked(job_name("A" * 40, marks[0]), marks[0])

@@ -22,6 +22,8 @@ import pytest
 
 from hpcbridge import cli
 
+pytestmark = pytest.mark.servers
+
 Serve = Callable[..., Any]
 
 
@@ -67,7 +69,7 @@ def accepts(address: tuple[str, int]) -> bool:
 def local_end(service: Any, session_id: str) -> tuple[str, int]:
     """Where the front end must connect, as the database has it."""
     connection = sqlite3.connect(service.site.state_dir / "hpcbridge.sqlite")
-    query = "SELECT address FROM sessions WHERE id = ?"
+    query = "SELECT address FROM doors WHERE session_id = ?"
     (address,) = connection.execute(query, (session_id,)).fetchone()
     connection.close()
     host, _, port = address.rpartition(":")
@@ -321,9 +323,11 @@ def test_an_application_that_goes_wrong_is_told_and_leaves_nothing(
     assert set(reply.json()) == {"error"}
     until(lambda: nothing_left(failing.site), "the end of everything")
     connection = sqlite3.connect(failing.site.state_dir / "hpcbridge.sqlite")
-    rows = connection.execute("SELECT state, secret, address FROM sessions").fetchall()
+    rows = connection.execute("SELECT state, secret FROM sessions").fetchall()
+    doors = connection.execute("SELECT * FROM doors").fetchall()
     connection.close()
-    assert set(rows) == {("ended", None, None)}
+    assert set(rows) == {("ended", None)}
+    assert doors == []
     assert "Traceback" not in failing.stderr
 
 

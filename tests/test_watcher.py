@@ -322,3 +322,46 @@ def test_it_backs_off_with_jitter_while_it_cannot_ask(
     assert pauses[3] > 3
     assert 26 < pauses[-1] < 34
     assert len({watcher._pause() for _ in range(10)}) > 5
+
+
+async def test_a_job_that_is_called_hopeless_for_long_enough_is_so(
+    scheduler: FakeScheduler, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher_module, "HOPELESS", 0.1)
+    told: list[str] = []
+    job_id = scheduler.add("n")
+    watch = watcher.watch(job_id, "n", 10, lambda: told.append(watch.hopeless))
+    await until(lambda: watch.job)
+    began = time.monotonic()
+    scheduler.change(job_id, hopeless="It asks for too much.")
+    await until(lambda: watch.hopeless)
+    assert time.monotonic() - began >= 0.1
+    assert told[-1] == "It asks for too much."
+    assert not watch.ended
+
+
+async def test_a_job_that_is_hopeless_now_and_then_is_not_hopeless(
+    scheduler: FakeScheduler, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher_module, "HOPELESS", 0.2)
+    job_id = scheduler.add("n")
+    watch = watcher.watch(job_id, "n", 10, nothing)
+
+    def flicker() -> None:
+        scheduler.change(job_id, hopeless="No." if scheduler.looks % 3 else "")
+
+    scheduler.before_answer = flicker
+    began = time.monotonic()
+    await until(lambda: time.monotonic() - began > 0.5)
+    assert watch.hopeless == ""
+
+
+async def test_a_job_that_runs_after_all_is_not_hopeless(
+    scheduler: FakeScheduler, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher_module, "HOPELESS", 0.0)
+    job_id = scheduler.add("n", hopeless="No.")
+    watch = watcher.watch(job_id, "n", 10, nothing)
+    await until(lambda: watch.hopeless)
+    scheduler.run(job_id)
+    await until(lambda: watch.hopeless == "")

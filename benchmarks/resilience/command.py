@@ -14,7 +14,7 @@ from benchmarks.resilience.outcome import Part
 from benchmarks.resilience.plan import QUICK, Plan
 from testbed.layout import TestbedError
 
-MODULES = ("kills", "outage", "cuts", "restart", "queries")
+MODULES = ("kills", "outage", "cuts", "restart", "replicas", "queries")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -136,7 +136,7 @@ def _orphans(site: Lab, victim: Victim) -> list[str]:
     """Jobs without a live session, when those of ended ones have had their time."""
     deadline = time.monotonic() + GRACE + SLACK
     while True:
-        live = {row[0] for row in victim.rows("job_name", "state != 'ended'")}
+        live = {victim.name(row[0]) for row in victim.rows("id", "state != 'ended'")}
         found = sorted(running(site).keys() - live)
         if not found or time.monotonic() > deadline:
             return found

@@ -18,6 +18,8 @@ class Plan:
     #: Sessions when connections are cut and the service is killed, and how often each.
     crowd: int = 100
     rounds: int = 3
+    #: How often one of two replicas, the one that leads, is killed.
+    failovers: int = 6
     #: Ready sessions at a restart without a cluster.
     restart_sessions: int = 1000
     #: Sizes at which queries are counted, and for how long.
@@ -33,6 +35,7 @@ QUICK = Plan(
     outage=10,
     crowd=10,
     rounds=1,
+    failovers=2,
     restart_sessions=100,
     query_sizes=(1, 20),
     window=10,

@@ -145,10 +145,10 @@ async def _write(victim: Victim, ports: dict[str, int], ends: list[int], keeper:
                 directory=paths["directory"],
                 host="localhost",
                 port=port,
-                address=f"127.0.0.1:{ends[number - 1]}",
                 **times,
             )
             await store.add(row)
+            await store.set_door(session_id, f"127.0.0.1:{ends[number - 1]}")
     finally:
         await store.close()
 

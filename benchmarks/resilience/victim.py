@@ -102,8 +102,9 @@ class Victim:
     def name(self, session_id: str) -> str:
         """A session's job name, which is what its application answers."""
         if session_id not in self._names:
-            found = self.rows("job_name", "id = ?", session_id)
-            self._names[session_id] = found[0][0] if found else "(no such session)"
+            found = self.rows("job_name, attempt", "id = ?", session_id)
+            name, attempt = found[0] if found else ("(no such session)", 0)
+            self._names[session_id] = f"{name}-{attempt}" if attempt else name
         return self._names[session_id]
 
     async def answers(self, session_id: str, *, limit: float = 15) -> bool:

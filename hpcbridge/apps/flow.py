@@ -12,10 +12,12 @@ C sin y + B cos x): a steady solution of Euler's equations whose streamlines are
 
 import argparse
 import ctypes
+import hashlib
 import math
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 # VTK tries X first and complains on standard error when there is none. Without a display go to EGL
@@ -45,7 +47,7 @@ from vtkmodules.vtkRenderingCore import (
 from vtkmodules.vtkRenderingUI import vtkGenericRenderWindowInteractor
 from vtkmodules.web import protocols
 from vtkmodules.web import wslink as vtk_wslink
-from wslink import register, server
+from wslink import register, schedule_callback, server
 
 SIDE = 2 * math.pi
 """The flow's period in each direction; the box shown is one period wide."""
@@ -54,6 +56,8 @@ SPEEDS = (0.0, 3.5)
 """The range of colours. The speed is at most 3.46 with these coefficients."""
 COLOURS = ("#1c3f78", "#2a86b8", "#4fc0c9", "#a9e5c8", "#f4e9a8", "#f9b45c", "#ee6c4d", "#d1383d")
 TEXT_COLOUR = (0.80, 0.84, 0.90)
+SECRET_BEAT = 0.03
+"""Seconds between two looks for a new secret."""
 
 
 def sampled_flow(resolution: int) -> vtkArrayCalculator:
@@ -266,12 +270,37 @@ class FlowServer(vtk_wslink.ServerProtocol):
         self.registerVtkWebProtocol(protocols.vtkWebViewPort())
         self.registerVtkWebProtocol(Pictures())
         self.updateSecret(self.options.authKey)
+        path = Path(os.environ.get("HPCBRIDGE_DIRECTORY", ""), "secret.new")
+        if path.exists():  # this session is one that waits for its user
+            take_new_secret(self, path)
         application = self.getApplication()
         application.SetImageEncoding(0)  # JPEG itself, not base64 of it
         self.scene = Scene(self.options.resolution, self.options.streamlines)
         application.GetObjectIdMap().SetActiveObject("VIEW", self.scene.window)
         application.AddObserver("StartInteractionEvent", self.scene.moving)
         application.AddObserver("EndInteractionEvent", self.scene.still)
+
+
+def new_secret(path: Path) -> str:
+    """The new secret in the file at `path`, or '' while there is none."""
+    try:
+        line = path.read_text(encoding="ascii", errors="replace")
+    except OSError:  # on NFS, now and then
+        return ""
+    whole = line.endswith("\n") and not line.startswith("taken ")
+    return line.strip() if whole else ""
+
+
+def take_new_secret(protocol: vtk_wslink.ServerProtocol, path: Path) -> None:
+    """Take a new secret once it is in the file at `path`, and write its digest in its place.
+
+    So a session that was kept ready becomes its user's alone.
+    """
+    if secret := new_secret(path):
+        protocol.updateSecret(secret)
+        path.write_text(f"taken {hashlib.sha256(secret.encode()).hexdigest()}\n")
+    else:
+        schedule_callback(SECRET_BEAT, take_new_secret, protocol, path)
 
 
 def between(low: int, high: int) -> Callable[[str], int]:

@@ -12,7 +12,8 @@ from hpcbridge import clusters, configfile
 from hpcbridge.config import Settings
 from hpcbridge.doctor import audit as audits
 from hpcbridge.doctor import cluster as cluster_checks
-from hpcbridge.doctor import database, host
+from hpcbridge.doctor import database, forecasts, host
+from hpcbridge.doctor import identity as identity_checks
 from hpcbridge.doctor.findings import Finding, bad, good
 from hpcbridge.errors import BridgeError, ConfigError
 from hpcbridge.installation import mark
@@ -20,40 +21,54 @@ from hpcbridge.installation import mark
 __all__ = ["Finding", "examine"]
 
 
-async def examine(path: Path, *, audit: bool = False) -> AsyncIterator[Finding]:
+async def examine(
+    path: Path, *, audit: bool = False, user: str | None = None
+) -> AsyncIterator[Finding]:
     """Look at everything that the configuration at ``path`` needs, one finding after the other.
 
     ``audit`` also compares the sessions with what is there of them on the clusters and here.
+    ``user`` is one as whom to look at clusters on which users' jobs are their own.
     """
     try:
         settings = configfile.load(path)
     except ConfigError as error:
         yield bad("configuration", str(error))
         return
-    yield good("configuration", f"{path} is valid; the mark of its jobs is {mark(settings)}.")
+    marked = await database.mark(settings.store_url, mark(settings))
+    yield good("configuration", f"{path} is valid; the mark of its jobs is {marked}.")
     for finding in host.templates(settings):
         yield finding
     yield host.state_directory(settings)
     yield await database.look(settings.store_url)
     for finding in host.front_end(settings):
         yield finding
-    async for finding in _clusters(settings, audit=audit):
+    for finding in host.users(settings):
+        yield finding
+    async for finding in _clusters(settings, audit=audit, user=user):
         yield finding
 
 
-async def _clusters(settings: Settings, *, audit: bool) -> AsyncIterator[Finding]:
+async def _clusters(settings: Settings, *, audit: bool, user: str | None) -> AsyncIterator[Finding]:
     state_dir = settings.server.state_dir
     async with contextlib.AsyncExitStack() as opened:
         built = []
         for name, each in settings.clusters.items():
-            cluster = clusters.build(name, each, state_dir)
+            try:
+                cluster = clusters.build(name, each, state_dir)
+            except ConfigError as error:
+                yield bad(name, str(error))
+                continue
             opened.push_async_callback(cluster.close)
             built.append(cluster)
             try:
                 async for finding in cluster_checks.look(cluster, state_dir):
                     yield finding
+                async for finding in identity_checks.look(cluster, state_dir, user):
+                    yield finding
             except BridgeError as error:
                 yield bad(name, str(error))
+        async for finding in forecasts.look(settings, built):
+            yield finding
         if audit:
             async for finding in audits.audit(settings, built):
                 yield finding

@@ -19,9 +19,10 @@ from hpcbridge.doctor import database
 from hpcbridge.doctor.findings import Finding, bad, good
 from hpcbridge.errors import BridgeError, ClusterError, RouteError
 from hpcbridge.frontends.textmap import parse_map
-from hpcbridge.installation import is_marked, job_name, mark
+from hpcbridge.installation import is_marked, job_name, mark, replica
 from hpcbridge.schedulers.base import JobState
 from hpcbridge.store import SessionRow, State
+from hpcbridge.transports.sudo import SudoTransport
 
 SHOWN = 5
 """Names that a line tells at most."""
@@ -58,6 +59,8 @@ class Sight:
     routes: Mapping[str, str] | None = None
     #: The session ids of the sockets; None where there is no directory of them.
     sockets: set[str] | None = None
+    #: The local ends that this service should have, by session id.
+    doors: Mapping[str, str] = field(default_factory=dict)
 
 
 async def audit(settings: Settings, clusters: Collection[Cluster]) -> AsyncIterator[Finding]:
@@ -67,10 +70,11 @@ async def audit(settings: Settings, clusters: Collection[Cluster]) -> AsyncItera
         return
     serving = is_locked(settings.server.state_dir)
     try:
-        wrong = violations(await _see(settings, clusters), mark(settings))
+        ours = await database.mark(settings.store_url, mark(settings))
+        wrong = violations(await _see(settings, clusters), ours)
         if any(wrong.values()):
             await asyncio.sleep(max(each.settings.grace for each in clusters))
-            again = violations(await _see(settings, clusters), mark(settings))
+            again = violations(await _see(settings, clusters), ours)
             wrong = {what: names & again[what] for what, names in wrong.items()}
     except (BridgeError, OSError) as error:
         yield bad("audit", f"It could not be done: {error}")
@@ -87,10 +91,10 @@ async def audit(settings: Settings, clusters: Collection[Cluster]) -> AsyncItera
 
 def violations(sight: Sight, mark: str) -> dict[str, set[str]]:
     """For each invariant the job names of those that break it; ids open sessions and stay here."""
-    rows = {row.job_name for row in sight.rows}
-    kept = {row.job_name for row in sight.rows if row.state != State.ENDED or not row.job_ended}
+    rows = {name for row in sight.rows for name in row.attempt_names}
+    kept = {row.attempt_name for row in sight.rows if row.state != State.ENDED or not row.job_ended}
     ended = [row for row in sight.rows if row.state == State.ENDED]
-    ready = {row.id: row.address for row in sight.rows if row.state == State.READY}
+    ready = {row.id: sight.doors.get(row.id) for row in sight.rows if row.state == State.READY}
 
     def ours(name: str) -> bool:
         return name in rows or is_marked(name, mark)
@@ -119,11 +123,14 @@ def violations(sight: Sight, mark: str) -> dict[str, set[str]]:
 
 async def _see(settings: Settings, clusters: Collection[Cluster]) -> Sight:
     sight = Sight(await database.sessions(settings.store_url))
+    sight.doors = await database.doors(settings.store_url, replica(settings))
     for cluster in clusters:
-        listing = await cluster_checks.jobs(cluster, settings.server.state_dir)
-        living = [job.name for job in listing.jobs.values() if job.state != JobState.ENDED]
-        sight.jobs += [(cluster.name, name) for name in living]
-        sight.directories |= {(cluster.name, name) for name in await _session_directories(cluster)}
+        jobs = dict[str, str]()  # by id: one listing may tell what another has told
+        whose = {row.account for row in sight.rows if row.cluster == cluster.name}
+        for account in {None, *whose}:
+            with cluster.held(account) as view:
+                jobs |= await _see_account(sight, view, settings.server.state_dir)
+        sight.jobs += [(cluster.name, name) for name in jobs.values()]
     frontend = settings.frontend
     if frontend.map_file is not None and frontend.map_file.exists():
         try:
@@ -134,6 +141,14 @@ async def _see(settings: Settings, clusters: Collection[Cluster]) -> Sight:
     if frontend.local_end == "unix" and settings.socket_dir.is_dir():
         sight.sockets = {path.stem for path in settings.socket_dir.glob("*.sock")}
     return sight
+
+
+async def _see_account(sight: Sight, cluster: Cluster, state_dir: Path) -> dict[str, str]:
+    """What there is of one account; returns its living jobs, as id to name."""
+    listing = await cluster_checks.jobs(cluster, state_dir)
+    if not isinstance(cluster.transport, SudoTransport):  # sudo's rules allow no ls
+        sight.directories |= {(cluster.name, name) for name in await _session_directories(cluster)}
+    return {key: job.name for key, job in listing.jobs.items() if job.state != JobState.ENDED}
 
 
 async def _session_directories(cluster: Cluster) -> list[str]:

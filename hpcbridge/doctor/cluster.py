@@ -15,7 +15,7 @@ from hpcbridge.doctor.findings import Finding, bad, good
 from hpcbridge.doctor.host import not_writable
 from hpcbridge.errors import BridgeError, ClusterError
 from hpcbridge.schedulers.base import JobState, Listing
-from hpcbridge.schedulers.local import recorded
+from hpcbridge.schedulers.local import LocalCluster, recorded
 from hpcbridge.ssh import SSHHost
 from hpcbridge.transports.base import Slice, StagedFile, Transport
 
@@ -32,16 +32,17 @@ async def look(cluster: Cluster, state_dir: Path) -> AsyncIterator[Finding]:
         yield reached
         if not reached.good:
             return  # nothing else can be asked
-    async for finding in _directories(cluster):
-        yield finding
-    if isinstance(cluster.settings, RemoteCluster):
+    if cluster.names is None:  # else they are the users' own
+        async for finding in _directories(cluster):
+            yield finding
+    if cluster.settings.scheduler == "slurm":
         yield await _versions(name, cluster.transport)
     yield await _scheduler(cluster, state_dir)
 
 
 async def jobs(cluster: Cluster, state_dir: Path) -> Listing:
     """The cluster's listing; that of the embedded runner is read, for it is the service's own."""
-    if not isinstance(cluster.settings, RemoteCluster):
+    if isinstance(cluster.settings, LocalCluster):
         return await asyncio.to_thread(recorded, state_dir / "local" / cluster.name)
     return await cluster.scheduler.list_jobs()
 

@@ -11,11 +11,12 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import URL, inspect, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
-from sqlmodel import select
+from sqlmodel import col, select
 
+from hpcbridge.database import cause
 from hpcbridge.doctor.findings import Finding, bad, good
 from hpcbridge.errors import StoreError
-from hpcbridge.store import SessionRow, cause
+from hpcbridge.tables import DoorRow, InstallationRow, SessionRow
 
 WHAT = "database"
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
@@ -41,6 +42,27 @@ async def sessions(url: str | URL) -> Sequence[SessionRow]:
     """All sessions, ended ones included. Raises :class:`~hpcbridge.errors.StoreError`."""
     async with _reading(url) as connection:
         return (await AsyncSession(connection).execute(select(SessionRow))).scalars().all()
+
+
+async def doors(url: str | URL, replica: str) -> dict[str, str]:
+    """The local ends of this replica's tunnels, by session id. Raises StoreError."""
+    mine = col(DoorRow.replica).in_((replica, ""))
+    query = select(DoorRow.session_id, DoorRow.address).where(mine)
+    async with _reading(url) as connection:
+        rows = await AsyncSession(connection).execute(query.order_by(col(DoorRow.replica)))
+        return {door[0]: door[1] for door in rows}
+
+
+async def mark(url: str | URL, proposed: str) -> str:
+    """The mark of the database's jobs, or what a first service on it will leave there."""
+    if not exists(url):
+        return proposed
+    try:
+        async with _reading(url) as connection:
+            found = await AsyncSession(connection).get(InstallationRow, 1)
+    except StoreError:  # told by look()
+        return proposed
+    return found.mark if found is not None else proposed
 
 
 def exists(url: str | URL) -> bool:

@@ -7,9 +7,10 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from hpcbridge.auth.headers import FrontEnd
 from hpcbridge.config import Settings
 from hpcbridge.doctor.findings import Finding, bad, good
-from hpcbridge.errors import BridgeError
+from hpcbridge.errors import BridgeError, ConfigError
 from hpcbridge.jobscripts.rules import Severity
 from hpcbridge.jobscripts.samples import check_all
 
@@ -77,6 +78,26 @@ def front_end(settings: Settings) -> Iterator[Finding]:
             )
         else:
             yield _reachable("sockets", settings.socket_dir, gid, frontend.group)
+
+
+def users(settings: Settings) -> Iterator[Finding]:
+    """The front end's secret and the audit log, where there are users."""
+    auth = settings.auth
+    if "header" in auth.accept:
+        try:
+            FrontEnd(auth, settings.server.trusted_proxies)
+        except ConfigError as error:
+            yield bad("front end's secret", str(error))
+        else:
+            yield good("front end's secret", f"{auth.secret_file} is private and long enough.")
+    if auth.audit_file is not None:
+        unwritable = not_writable(auth.audit_file.parent)
+        if auth.audit_file.is_symlink():
+            unwritable = f"{auth.audit_file} is a link, and is not written through."
+        if unwritable:
+            yield bad("audit log", unwritable)
+        else:
+            yield good("audit log", f"{auth.audit_file} can be written.")
 
 
 def _reachable(what: str, directory: Path, gid: int | None, group: str | None) -> Finding:

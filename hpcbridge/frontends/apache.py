@@ -11,10 +11,13 @@ from hpcbridge.errors import ConfigError
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
 _SERVER_NAME = re.compile(_HOST)
 _LISTEN = re.compile(rf"(?:\*|{_HOST}):[0-9]{{1,5}}")
-_API_URL = re.compile(rf"https?://{_HOST}(?::[0-9]{{1,5}})?")
+# Behind a unix socket the name says nothing, but must not be that of the sessions (localhost):
+# mod_proxy would send their requests to this socket.
+_API_URL = re.compile(rf"https?://{_HOST}(?::[0-9]{{1,5}})?|unix:[^|]*\|http://hpcbridge")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?")
 _ENDPOINT = re.compile(r"/[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+)*")
 _PATH = re.compile(r"[A-Za-z0-9_-]+(?:[./][A-Za-z0-9_-]+)*")
+_HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 _FILE = re.compile(r"(?:/[A-Za-z0-9_+@=,-][A-Za-z0-9._+@=,-]*)+")
 
 # What sites use to tell an application who the user is, and what tells it where the user is.
@@ -53,18 +56,25 @@ def virtual_host(
     allowed_origins: Collection[str] = (),
     websocket_path: str = "ws",
     timeout: int = 900,
+    user_header: str | None = None,
+    secret_header: str | None = None,
+    secret_conf: Path | None = None,
 ) -> str:
     """A complete virtual host for ``listen`` (``*:443``).
 
-    ``api_url`` is where the service listens (``http://127.0.0.1:8080``) and ``endpoint`` the API's
-    path there and here. Sessions are found in ``map_file``, in ``socket_dir`` or in both;
-    ``allowed_origins`` are pages on other hosts that may use them. ``timeout`` is in seconds and
-    must be above every application's wait. With ``portal``, the service's page is served too;
-    without it and without ``document_root`` nothing else is.
+    ``api_url`` is where the service listens (``http://127.0.0.1:8080``, or
+    ``unix:/PATH|http://hpcbridge``) and ``endpoint`` the API's path there and here. Sessions are
+    found in ``map_file``, in ``socket_dir`` or in both; ``allowed_origins`` are pages on other
+    hosts that may use them. ``timeout`` is in seconds and must be above every application's wait.
+    With ``portal``, the service's page is served too; without it and without ``document_root``
+    nothing else is. ``user_header`` and ``secret_header`` are those of ``[auth]``, where this
+    server names the users; ``secret_conf`` is the file of its configuration that sets the second.
 
     Raises :class:`~hpcbridge.errors.ConfigError` for a value that could mean something else in
     Apache's configuration.
     """
+    if api_url.startswith("unix:"):
+        _file("api_url", Path(api_url.removeprefix("unix:").partition("|")[0]))
     if map_file is None and socket_dir is None:
         raise ConfigError("Apache needs a map_file or a socket_dir to find the sessions.")
     if isinstance(timeout, bool) or not 1 <= timeout <= 7 * 24 * 3600:
@@ -75,6 +85,8 @@ def virtual_host(
         "api_url": _checked("api_url", api_url, _API_URL, "a URL such as 'http://127.0.0.1:8080'"),
         "endpoint": _checked("endpoint", endpoint, _ENDPOINT, "a path such as '/paraview'"),
         "websocket_path": _checked("websocket_path", websocket_path, _PATH, "a path such as 'ws'"),
+        "user_header": user_header and _checked("user_header", user_header, _HEADER, "a header"),
+        "secret_conf": _file("secret_conf", secret_conf),
         "map_file": _file("map_file", map_file),
         "socket_dir": _file("socket_dir", socket_dir),
         "document_root": _file("document_root", document_root),
@@ -84,8 +96,10 @@ def virtual_host(
         ],
         "portal": portal and document_root is None,
         "timeout": timeout,
-        "user_headers": _USER_HEADERS,
-        "private_headers": _PRIVATE_HEADERS,
+        "secret_header": secret_header
+        and _checked("secret_header", secret_header, _HEADER, "a header"),
+        "user_headers": _with(_USER_HEADERS, user_header, secret_header),
+        "private_headers": _with(_PRIVATE_HEADERS, user_header, secret_header),
     }
     return _environment.get_template("apache.conf.j2").render(values)
 
@@ -94,6 +108,11 @@ def _checked(name: str, value: str, pattern: re.Pattern[str], wanted: str) -> st
     if not pattern.fullmatch(value):
         raise ConfigError(f"{name} is {value!r}; it must be {wanted}.")
     return value
+
+
+def _with(headers: Collection[str], *more: str | None) -> list[str]:
+    known = {header.lower() for header in headers}
+    return [*headers, *(each for each in more if each and each.lower() not in known)]
 
 
 def _file(name: str, path: Path | None) -> str | None:

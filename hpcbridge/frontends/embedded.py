@@ -8,7 +8,7 @@ requests go on to uvicorn as they came.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from http import HTTPStatus
 from typing import Protocol
 
@@ -31,6 +31,14 @@ CONNECT_TIMEOUT = 5.0
 _LAST_WORDS = 2.0
 
 
+#: Whether a visitor with these headers and this address may go on to the session.
+Admits = Callable[[str, Sequence[tuple[bytes, bytes]], str | None], Awaitable[bool]]
+
+
+async def _everybody(*_: object) -> bool:
+    return True
+
+
 class Lookup(Protocol):
     """What is needed of a :class:`~hpcbridge.frontends.table.RouteTable`."""
 
@@ -44,16 +52,19 @@ def front_protocol(
     *,
     allowed_origins: Collection[str] = (),
     websocket_paths: Collection[str] = ("ws",),
+    admits: Admits = _everybody,
 ) -> type[H11Protocol]:
     """A class for ``uvicorn.Config(http=...)`` that also serves the sessions of ``table``.
 
     ``allowed_origins`` are web pages on other hosts that may use the sessions, ``websocket_paths``
-    the paths that a WebSocket may ask the application for, the first being the default.
+    the paths that a WebSocket may ask the application for, the first being the default. ``admits``
+    is asked for each visitor; None stands for the address of one that came by a unix socket.
     """
     values = {
         "table": table,
         "origins": tuple(allowed_origins),
         "websocket_paths": tuple(websocket_paths),
+        "admits": staticmethod(admits),
     }
     return type("FrontProtocol", (_Front,), values)
 
@@ -62,6 +73,7 @@ class _Front(H11Protocol):
     table: Lookup
     origins: tuple[str, ...]
     websocket_paths: tuple[str, ...]
+    admits: Admits
     _start_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -163,11 +175,17 @@ class _Visit(asyncio.Protocol):
         far.send(request.head)
         if rest:
             self._near.data_received(rest)
-        self._task = self._front.loop.create_task(self._connect(self._near, address))
+        self._task = self._front.loop.create_task(self._connect(self._near, request, address))
         self._front.tasks.add(self._task)
         self._task.add_done_callback(self._front.tasks.discard)
 
-    async def _connect(self, near: Pipe, address: Address) -> None:
+    async def _connect(self, near: Pipe, request: Forward, address: Address) -> None:
+        peer = self._front.client[0] if self._front.client else None
+        if not await self._front.admits(request.session_id, request.headers, peer):
+            near.other.abort()  # it is not dialled
+            near.send(self._reply(HTTPStatus.NOT_FOUND, "No such session."))
+            near.finish()
+            return
         try:
             await connect(near.other, _dial(address), CONNECT_TIMEOUT)
         except TunnelError as error:

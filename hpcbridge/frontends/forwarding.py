@@ -43,6 +43,8 @@ class Forward:
     session_id: str
     head: bytes
     websocket: bool
+    #: As the visitor sent them; most do not go on to the session.
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 def is_forwarded(start: bytes) -> bool | None:
@@ -104,7 +106,8 @@ def _forward(
         path = (path or "").lstrip("/")
         if ".." in path or not _SAFE_PATH.fullmatch(path):
             raise Refused(HTTPStatus.BAD_REQUEST, "The path has characters that are not allowed.")
-    return Forward(session_id, _head(request, path, websocket), websocket)
+    head = _head(request, path, websocket)
+    return Forward(session_id, head, websocket, tuple(request.headers))
 
 
 def _arguments(target: bytes) -> tuple[str, str | None]:

@@ -6,19 +6,26 @@ from hpcbridge import clusters
 from hpcbridge.config import ApplicationSettings, Settings
 from hpcbridge.fields import Primitive
 from hpcbridge.jobscripts.check import check
-from hpcbridge.jobscripts.render import ScriptContext, TemplateSet
+from hpcbridge.jobscripts.render import ScriptContext, TemplateSet, render
 from hpcbridge.jobscripts.rules import Problem
 from hpcbridge.jobscripts.stage import script_context
+from hpcbridge.schedulers.base import JobRequest
 
 SAMPLE_JOB = "hpcb-01234567-0123456789abcdef01234567"
 
 
 def sample_context(
-    settings: Settings, application: str, values: Mapping[str, Primitive]
+    settings: Settings,
+    application: str,
+    values: Mapping[str, Primitive],
+    cluster_name: str | None = None,
 ) -> ScriptContext:
-    """What a template would see in a launch with these ``values`` of parameters."""
+    """What a template would see in a launch with these ``values`` of parameters.
+
+    ``cluster_name`` is by default the application's first.
+    """
     wanted = settings.applications[application]
-    cluster = settings.clusters[wanted.cluster]
+    cluster = settings.clusters[cluster_name or wanted.cluster[0]]
     return script_context(
         cluster,
         application,
@@ -31,11 +38,26 @@ def sample_context(
 
 
 def check_all(settings: Settings) -> Iterator[tuple[str, list[Problem]]]:
-    """Each application by name, with the problems of its template."""
+    """Each application by name, with the problems of its template on any of its clusters."""
     templates = TemplateSet(settings.template_dirs)
     for name, wanted in settings.applications.items():
-        context = sample_context(settings, name, _samples(wanted))
-        yield name, list(check(templates, wanted.template, context))
+        problems: dict[Problem, None] = {}
+        for cluster in wanted.cluster:
+            context = sample_context(settings, name, _samples(wanted), cluster)
+            problems |= dict.fromkeys(check(templates, wanted.template, context))
+        yield name, list(problems)
+
+
+def sample_request(settings: Settings, application: str, cluster: str) -> JobRequest:
+    """A job of the application as ``cluster`` would get it, of which nothing is staged.
+
+    Raises :class:`~hpcbridge.errors.TemplateError` and :class:`~hpcbridge.errors.BadParameter`.
+    """
+    wanted = settings.applications[application]
+    context = sample_context(settings, application, _samples(wanted), cluster)
+    text = render(TemplateSet(settings.template_dirs), wanted.template, context)
+    script = f"{context.directory}/job.sh"
+    return JobRequest(SAMPLE_JOB, context.directory, script, wanted.walltime, text)
 
 
 def _samples(wanted: ApplicationSettings) -> dict[str, Primitive]:

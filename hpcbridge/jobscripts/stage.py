@@ -11,6 +11,7 @@ from hpcbridge.fields import Primitive
 from hpcbridge.jobscripts.render import LAUNCH_STUB, ScriptContext, TemplateSet, render
 from hpcbridge.store import SessionRow
 from hpcbridge.transports.base import StagedFile
+from hpcbridge.warm.secret import FILE as NEW_SECRET
 
 
 def script_context(
@@ -33,7 +34,8 @@ def script_context(
         application=application_name,
         properties=application.properties,
         parameters=parameters,
-        options=cluster.options,
+        options={**cluster.options, **application.options},
+        scheduler=cluster.scheduler,
         python=python,
     )
 
@@ -58,13 +60,16 @@ class JobFiles:
             row.application,
             application,
             row.parameters,
-            job_name=row.job_name,
+            job_name=row.attempt_name,
             directory=directory,
             bind=cluster.bind,
         )
         script = render(self._templates, application.template, context)
-        return {
+        files = {
             "job.sh": StagedFile(script.encode(), mode=0o700),
             "launch.py": self._stub,
             "secret": StagedFile((row.secret or "").encode()),
         }
+        if row.warm and application.warm is not None and application.warm.new_secret:
+            files[NEW_SECRET] = StagedFile(b"")
+        return files

@@ -11,8 +11,11 @@ from hpcbridge.errors import BadParameter, TemplateError
 
 Primitive = str | int | float | bool | None
 
-_JOB_NAME = re.compile(r"hpcb-([0-9a-f]+-)?[0-9a-f]+")
+_JOB_NAME = re.compile(r"hpcb-([0-9a-f]+-)?[0-9a-f]+(-[0-9]+)?")
 _DIRECTIVE_VALUE = re.compile(r"[A-Za-z0-9_.,:=@%+/()\[\]-]+")
+# A user's value is one item: without what separates items (gpu:1,license:x or 1:ngpus=8+4:mem=1gb),
+# and without a dash in front, which would begin an option.
+_USERS_DIRECTIVE_VALUE = re.compile(r"[A-Za-z0-9_.@%/][A-Za-z0-9_.@%/-]*")
 _REFUSED_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}  # controls, lone surrogates, U+2028, U+2029
 
 
@@ -24,8 +27,8 @@ class ScriptContext:
     the absolute path of the session directory on the cluster; ``walltime`` seconds or None;
     ``bind`` the address the application listens on, ``127.0.0.1`` or ``0.0.0.0``; ``properties``
     the admin's constants for this application; ``parameters`` the user's typed values; ``options``
-    what the cluster's configuration adds (partition, qos, ...); ``python`` an interpreter for the
-    launch stub.
+    what the configuration adds (partition, qos, ...); ``python`` an interpreter for the launch
+    stub; ``scheduler`` the kind of batch system, by which ``options.sh`` chooses its directives.
     """
 
     job_name: str
@@ -37,6 +40,7 @@ class ScriptContext:
     parameters: Mapping[str, Primitive] = field(default_factory=dict)
     options: Mapping[str, Primitive] = field(default_factory=dict)
     python: str = "python3"
+    scheduler: str = ""
 
     def namespaces(self) -> dict[str, "Namespace"]:
         """The template's names: ``job``, ``app``, ``param``, ``cluster`` and ``bridge``.
@@ -58,6 +62,7 @@ class ScriptContext:
             "directory": self.directory,
             "walltime": self.walltime,
             "bind": self.bind,
+            "scheduler": self.scheduler,
         }
         return {
             "job": Namespace("job", job),
@@ -151,15 +156,16 @@ def directive(value: object) -> Verbatim:
     """A value for a ``#SBATCH``, ``#PBS`` or ``#$`` line, unchanged.
 
     There is no quoting there, so a value with anything but ``A-Za-z0-9_.,:=@%+/()[]-`` is refused:
-    BadParameter if it is the user's, TemplateError if it is the admin's.
+    BadParameter if it is the user's, TemplateError if it is the admin's. The user's own values may
+    hold no ``,:=+()[]`` either, and no ``-`` in front.
     """
     text = plain(value)
-    if not _DIRECTIVE_VALUE.fullmatch(text):
-        allowed = "letters, digits and _.,:=@%+/()[]-"
-        _refuse(
-            getattr(value, "_key", "A value"),
-            f"is {text!r:.100}, but a scheduler directive can only hold {allowed}",
-        )
+    key = getattr(value, "_key", "A value")
+    pattern, allowed = _DIRECTIVE_VALUE, "letters, digits and _.,:=@%+/()[]-"
+    if key.startswith("param."):
+        pattern, allowed = _USERS_DIRECTIVE_VALUE, "letters, digits, _.@%/ and, not in front, -"
+    if not pattern.fullmatch(text):
+        _refuse(key, f"is {text!r:.100}, but a scheduler directive can only hold {allowed}")
     return Verbatim(text)
 
 

@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from hpcbridge.clustersettings import ClusterSettings
 from hpcbridge.config import ApplicationSettings, ParameterSettings
 from hpcbridge.portal import wslinkjs
 
@@ -27,12 +28,22 @@ class ApplicationCard:
     title: str
     description: str = ""
     parameters: Mapping[str, ParameterSettings] = field(default_factory=dict)
+    #: Names and titles of the clusters that the visitor may choose from.
+    clusters: Mapping[str, str] = field(default_factory=dict)
 
 
-def cards(applications: Mapping[str, ApplicationSettings]) -> list[ApplicationCard]:
+def cards(
+    applications: Mapping[str, ApplicationSettings], clusters: Mapping[str, ClusterSettings]
+) -> list[ApplicationCard]:
     """The cards of the configured applications, in the order of the configuration."""
     return [
-        ApplicationCard(name, app.title or name, app.description, app.parameters)
+        ApplicationCard(
+            name,
+            app.title or name,
+            app.description,
+            app.parameters,
+            {key: clusters[key].title or key for key in app.cluster if app.cluster_by_request},
+        )
         for name, app in applications.items()
     ]
 
@@ -43,16 +54,18 @@ def mount(
     endpoint: str,
     applications: Iterable[ApplicationCard],
     connect_to: Iterable[str] = (),
+    users: bool = False,
 ) -> None:
     """Add `GET /` and everything below `/portal/` to `app`.
 
     `endpoint` is the path of the launcher API, without a slash at its end. `connect_to` names
     further origins that sessions may live at (`wss://viz.example.org`), where `sessionURL` is not
-    this one. Reads files, so call it before serving. Without the wheel that ships wslink's
-    JavaScript the page still launches sessions, and says what is missing to show them.
+    this one. With `users`, the page asks the API who its visitor is. Reads files, so call it before
+    serving. Without the wheel that ships wslink's JavaScript the page still launches sessions, and
+    says what is missing to show them.
     """
     headers = _headers(connect_to)
-    page, missing = _page(endpoint, list(applications))
+    page, missing = _page(endpoint, list(applications), users)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def portal_page() -> HTMLResponse:
@@ -70,7 +83,7 @@ def mount(
     app.mount("/portal", _Static(directory=_HERE / "static", headers=headers), name="portal")
 
 
-def _page(endpoint: str, applications: list[ApplicationCard]) -> tuple[str, str]:
+def _page(endpoint: str, applications: list[ApplicationCard], users: bool) -> tuple[str, str]:
     """The page's HTML, and why sessions cannot be shown, or ''."""
     missing, modules = "", []
     try:
@@ -88,6 +101,7 @@ def _page(endpoint: str, applications: list[ApplicationCard]) -> tuple[str, str]
         endpoint=endpoint,
         applications=applications,
         missing=missing,
+        users=users,
         client=wslinkjs.ENTRY,
         modules=modules,
     )

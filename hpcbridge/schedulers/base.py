@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from hpcbridge.clustersettings import ClusterSettings
 from hpcbridge.transports.base import Transport
@@ -65,10 +65,11 @@ class JobRequest:
 class JobInfo:
     """One job as the scheduler tells it in one round.
 
-    ``host`` is the node that runs the batch script (None until it runs). ``detail`` is the
-    scheduler's own word for why the job waits or how it ended. ``exit_status`` is the script's exit
-    status where known, or the negated number of the signal that ended it. ``hopeless`` is a
-    sentence for the user where the scheduler says that the job can never run as it was asked for.
+    ``host`` is the node that runs the batch script (None until it runs). ``detail`` says why the
+    job waits ("waiting for ...", or the scheduler's own word), or how it ended. ``exit_status`` is
+    the script's exit status where known, or the negated number of the signal that ended it.
+    ``hopeless`` is a sentence for the user where the scheduler says that the job can never run as
+    it was asked for. ``account`` is whose job it is, in a listing of several accounts.
     """
 
     job_id: str
@@ -79,28 +80,49 @@ class JobInfo:
     reason: EndReason | None = None
     exit_status: int | None = None
     hopeless: str = ""
+    account: str = ""
 
 
 @dataclass(frozen=True)
 class Outlook:
     """What a job that waits may expect, as far as the scheduler tells.
 
-    ``queue`` is its partition or queue. ``ahead`` counts the waiting jobs, of all users, that the
-    scheduler looks at before it in that queue. ``start`` is the scheduler's own estimate, in
-    seconds since the epoch. ``waits_for`` says in plain words what is missing ("2 GPUs").
+    ``queue`` is the name of its queue, and ``kind`` the scheduler's word for one. ``ahead`` counts
+    the waiting jobs, of all users, that the scheduler looks at before it in that queue. ``start``
+    is the scheduler's own estimate, in seconds since the epoch. ``waits_for`` says in plain words
+    what is missing ("2 GPUs").
     """
 
     queue: str = ""
     ahead: int | None = None
     start: float | None = None
     waits_for: str = ""
+    kind: str = "queue"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a job may expect that is submitted now, as far as the scheduler tells.
+
+    ``wait`` is in seconds, from now. ``room`` is how many such jobs would start at once, at most.
+    ``closed`` is a phrase where the queue takes or starts no jobs: "partition viz is down".
+    """
+
+    wait: float | None = None
+    room: int | None = None
+    closed: str = ""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A complete, successful answer: a job that is missing here is not in the queue."""
+    """A complete, successful answer: a job that is missing here is not in the queue.
+
+    Of the jobs of the accounts ``unknown`` it says nothing: the scheduler does not know these
+    accounts (any more).
+    """
 
     jobs: Mapping[str, JobInfo] = field(default_factory=dict)
+    unknown: Collection[str] = ()
 
 
 class Scheduler(Protocol):
@@ -150,17 +172,39 @@ class Scheduler(Protocol):
         ...
 
 
+@runtime_checkable
+class Forecaster(Protocol):
+    """A :class:`Scheduler` that can say when a job would start which nobody submits."""
+
+    async def forecast(self, request: JobRequest) -> Forecast:
+        """When a job such as ``request``, of which nothing is staged, would start.
+
+        Asked at a slow beat. Raises what every method of :class:`Scheduler` raises, and
+        :class:`~hpcbridge.errors.JobRejected` where the scheduler would refuse such a job.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Site(Generic[S]):
     """What an adapter is made from: a cluster's settings, and the transport to its commands.
 
     ``directory`` is on this machine, for files of the adapter's own; it need not exist yet.
+
+    ``accounts`` is given where each user's jobs are the user's own, but are listed by one account
+    for all: :meth:`Scheduler.list_jobs` then has to list the jobs of these accounts as well, in the
+    same query, and is the only method that is called for others' jobs beside
+    :meth:`Scheduler.describe_end` and :meth:`Scheduler.outlook`. An adapter that cannot do so
+    leaves :attr:`Kind.lists_others` False. ``account`` is the one that the transport's commands run
+    as, where it is a user's and not the service's own.
     """
 
     name: str
     settings: S
     transport: Transport
     directory: Path
+    accounts: Callable[[], Collection[str]] | None = None
+    account: str | None = None
 
 
 @dataclass(frozen=True)
@@ -175,3 +219,10 @@ class Kind:
 
     settings: type[ClusterSettings]
     scheduler: Callable[[Site[Any]], Scheduler]
+    #: The programs that it runs as the job's owner; what sudo would have to allow.
+    commands: tuple[str, ...] = ()
+    #: Whether it can list other accounts' jobs (:attr:`Site.accounts`).
+    lists_others: bool = False
+    #: The settings with which an account's jobs are its own, where the transport does not decide
+    #: that; the settings see to it that they can be made so.
+    as_user: Callable[[Any, str], ClusterSettings] | None = None

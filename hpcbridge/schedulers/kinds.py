@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import get_args
 
 from hpcbridge.clustersettings import ClusterSettings
-from hpcbridge.schedulers import local, slurm
+from hpcbridge.schedulers import gridengine, local, pbs, slurm, slurmrest
 from hpcbridge.schedulers.base import Kind
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def load(point: EntryPoint) -> Kind:
     """The adapter that an entry point names. Raises :class:`ValueError` where it is none."""
     try:
         kind = point.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"it cannot be imported: {type(error).__name__}: {error}") from error
     if not isinstance(kind, Kind):
         raise ValueError(f"{point.value} is not a hpcbridge.schedulers.base.Kind")  # noqa: TRY004
@@ -43,16 +43,24 @@ def _found() -> tuple[dict[str, Kind], dict[str, str]]:
     """All adapters, and of those that cannot be used the reason why."""
     good, broken = dict(OWN), dict[str, str]()
     for point in entry_points(group=GROUP):
+        package = point.dist.name if point.dist else "a package"
+        why = ""
         try:
-            good[point.name] = load(point)
+            kind = load(point)
         except ValueError as error:
-            package = point.dist.name if point.dist else "a package"
-            broken[point.name] = f"the adapter '{point.name}' of {package} is not used: {error}"
-            log.warning("%s", broken[point.name])
+            why = str(error)
+        else:
+            if good.setdefault(point.name, kind) is not kind:
+                why = "another package, which comes first, has one of that name"
+        if why:
+            told = f"the adapter '{point.name}' of {package} is not used: {why}"
+            broken[f"{point.name} of {package}"] = told
+            log.warning("%s", told)
     return good, broken
 
 
-OWN = {str(tag(kind.settings)): kind for kind in (local.KIND, slurm.KIND)}
+_OURS = (local.KIND, slurm.KIND, slurmrest.KIND, pbs.PBS, pbs.TORQUE, gridengine.KIND)
+OWN = {str(tag(kind.settings)): kind for kind in _OURS}
 KINDS, BROKEN = _found()
 
 

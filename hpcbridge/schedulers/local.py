@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import signal
 import time
@@ -25,6 +26,7 @@ from hpcbridge.errors import ClusterError, NoCapacity
 from hpcbridge.schedulers import processes
 from hpcbridge.schedulers.base import (
     EndReason,
+    Forecast,
     JobInfo,
     JobRequest,
     JobState,
@@ -32,6 +34,7 @@ from hpcbridge.schedulers.base import (
     Listing,
     Outlook,
 )
+from hpcbridge.schedulers.slots import latest_starts
 from hpcbridge.transports.local import clean_environment
 
 log = logging.getLogger(__name__)
@@ -131,8 +134,35 @@ class LocalScheduler:
         return Listing({str(job.job_id): _info(job, waiting) for job in self._jobs.values()})
 
     async def outlook(self, job_ids: Collection[str]) -> Mapping[str, Outlook]:
-        """See :meth:`hpcbridge.schedulers.base.Scheduler.outlook`."""
-        return {}
+        """See :meth:`hpcbridge.schedulers.base.Scheduler.outlook`.
+
+        ``start`` is the latest: a job that ends before its walltime lets others start earlier.
+        """
+        await self._load()
+        jobs = sorted(self._jobs.values(), key=lambda each: each.job_id)
+        running = [job for job in jobs if job.state == JobState.RUNNING]
+        waiting = [job for job in jobs if job.state == JobState.QUEUED]
+        ends = [job.started + (job.walltime or math.inf) for job in running]
+        starts = latest_starts(self._slots, ends, [job.walltime for job in waiting], time.time())
+        return {
+            str(job.job_id): Outlook(ahead=ahead, start=start, waits_for="a free slot")
+            for ahead, (job, start) in enumerate(zip(waiting, starts, strict=True))
+            if str(job.job_id) in job_ids
+        }
+
+    async def forecast(self, request: JobRequest) -> Forecast:
+        """See :meth:`hpcbridge.schedulers.base.Forecaster.forecast`; ``wait`` is the longest."""
+        await self._load()
+        jobs = [job for job in self._jobs.values() if job.state != JobState.ENDED]
+        if len(jobs) >= self._slots + self._queue:
+            return Forecast(closed="all its slots and places in the queue are taken")
+        running = [job for job in jobs if job.state == JobState.RUNNING]
+        waiting = [job.walltime for job in jobs if job.state == JobState.QUEUED]
+        ends = [job.started + (job.walltime or math.inf) for job in running]
+        now = time.time()
+        start = latest_starts(self._slots, ends, [*waiting, request.walltime], now)[-1]
+        room = max(0, self._slots - len(jobs))
+        return Forecast(None if start is None else start - now, room)
 
     async def find(self, name: str) -> str | None:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.find`."""

@@ -56,11 +56,7 @@ class LocalTransport:
             raise OutcomeUnknown(f"{argv[0]} did not answer within {timeout:g} s.") from error
         finally:
             if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                # Else wait() would wait for whoever else holds the streams, such as a daemon.
-                process._transport.close()  # type: ignore[attr-defined]
-                await process.wait()
+                await kill(process)
         if len(out) > OUTPUT_LIMIT or len(err) > OUTPUT_LIMIT:
             raise UnexpectedReply(f"{argv[0]} printed more than {OUTPUT_LIMIT} bytes.")
         return Completed(tuple(argv), status, out, err)
@@ -92,6 +88,21 @@ class LocalTransport:
 
     async def close(self) -> None:
         """Nothing to release."""
+
+
+async def kill(process: asyncio.subprocess.Process) -> None:
+    """End it and its children. What sudo started is another account's, and ends by itself."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        with contextlib.suppress(PermissionError):
+            process._transport.close()  # type: ignore[attr-defined]
+        return
+    # Else wait() would wait for whoever else holds the streams, such as a daemon.
+    process._transport.close()  # type: ignore[attr-defined]
+    await process.wait()
 
 
 async def _exchange(process: asyncio.subprocess.Process, stdin: bytes) -> tuple[bytes, bytes]:

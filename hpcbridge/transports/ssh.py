@@ -25,6 +25,10 @@ HANDLE_AGE = 0.5
 # over here and not yet there.
 COMMANDS_AT_ONCE = 6
 
+# Seconds between two attempts to open a session that was refused.
+FULL_PAUSE = 0.05
+FULL_PAUSE_LIMIT = 1.0
+
 READ_LIMIT = 10.0
 """Seconds that a file may take to answer."""
 
@@ -68,9 +72,7 @@ class SSHTransport:
         name = argv[0]
         try:
             async with asyncio.timeout(timeout):
-                process = await connection.create_process(
-                    on_cue(argv), encoding=None, stdin=asyncssh.PIPE
-                )
+                process = await _begin(connection, argv, timeout)
                 try:
                     with contextlib.suppress(BrokenPipeError):  # a quick one is over already
                         process.stdin.write(CUE + stdin)
@@ -193,6 +195,25 @@ class SSHTransport:
         if self._sftp is not None:
             self._sftp.exit()
             self._sftp = None
+
+
+async def _begin(
+    connection: asyncssh.SSHClientConnection, argv: Sequence[str], limit: float
+) -> asyncssh.SSHClientProcess[bytes]:
+    """Start a command, as soon as sshd (MaxSessions) has room for another session.
+
+    Nothing has run when it has none for ``limit`` seconds; ChannelOpenError says so.
+    """
+    loop, pause = asyncio.get_running_loop(), FULL_PAUSE
+    until = loop.time() + limit - FULL_PAUSE_LIMIT
+    while True:
+        try:
+            return await connection.create_process(on_cue(argv), encoding=None, stdin=asyncssh.PIPE)
+        except asyncssh.ChannelOpenError:
+            if loop.time() + pause > until:
+                raise
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, FULL_PAUSE_LIMIT)
 
 
 async def _open(sftp: asyncssh.SFTPClient, path: str) -> _Open | None:

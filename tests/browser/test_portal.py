@@ -36,7 +36,7 @@ def talking_to(app: FastAPI) -> AsyncClient:
 @pytest.fixture
 def client() -> AsyncClient:
     app = FastAPI()
-    mount(app, endpoint="/paraview", applications=cards(APPLICATIONS), connect_to=["wss://viz"])
+    mount(app, endpoint="/paraview", applications=cards(APPLICATIONS, {}), connect_to=["wss://viz"])
     return talking_to(app)
 
 
@@ -124,7 +124,7 @@ async def test_without_the_wheel_the_page_says_what_is_missing(
 
     monkeypatch.setattr(wslinkjs, "modules", missing)
     app = FastAPI()
-    mount(app, endpoint="/paraview", applications=cards(APPLICATIONS))
+    mount(app, endpoint="/paraview", applications=cards(APPLICATIONS, {}))
     client = talking_to(app)
     assert "trame-client is not installed; install hpcbridge" in (await client.get("/")).text
     assert (await client.get(f"/portal/vendor/{wslinkjs.ENTRY}")).status_code == 404

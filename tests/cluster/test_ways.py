@@ -28,11 +28,13 @@ async def test_through_the_login_host_to_the_nodes_address(
         assert colours(await flow.picture()) > 100
 
 
-async def test_the_example_runs_as_it_is(tmp_path: Path) -> None:
+async def test_the_example_runs_as_it_is(site: Testbed, tmp_path: Path) -> None:
     """But for its port and its state, which would be in the checkout."""
+    example = shutil.copytree(ROOT / "examples/slurm-ssh", tmp_path / "examples/slurm-ssh")
+    (tmp_path / ".testbed").symlink_to(site.layout.state)
     with ServiceProcess(
         tmp_path,
-        ROOT / "examples/slurm-ssh/hpcbridge.toml",
+        example / "hpcbridge.toml",
         "--end-sessions",
         HPCBRIDGE_SERVER__STATE_DIR=str(tmp_path / "state"),
         HPCBRIDGE_SERVER__PORT="0",

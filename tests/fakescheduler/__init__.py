@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,16 +68,21 @@ class FakeSlurm:
 
     def add(self, name: str) -> str:
         """A job of this account that is not ours, and that stays."""
+        return self.add_all([name])[0]
+
+    def add_all(self, names: Sequence[str]) -> list[str]:
+        """Such jobs, at once."""
         with self.state() as state:
-            job_id = str(state["next"])
-            state["next"] += 1
-            state["jobs"][job_id] = {
-                "id": job_id, "name": name, "state": "PENDING", "reason": "JobHeldUser",
-                "host": "n/a", "exit": "0:0", "keeper": None, "ticks": None, "cookie": name,
-                "script": "job.sh",
-            }  # fmt: skip
+            first = state["next"]
+            state["next"] += len(names)
+            for number, name in enumerate(names, first):
+                state["jobs"][str(number)] = {
+                    "id": str(number), "name": name, "state": "PENDING", "reason": "JobHeldUser",
+                    "host": "n/a", "exit": "0:0", "keeper": None, "ticks": None, "cookie": name,
+                    "script": "job.sh",
+                }  # fmt: skip
             state["hold"] = True
-        return job_id
+        return [str(number) for number in range(first, first + len(names))]
 
     # -- what there is
 

@@ -195,15 +195,16 @@ def shown(state, fault):
     hidden = fault.get("hide", [])
     for job in state["jobs"].values():
         if hidden is not True and job["id"] not in hidden and not job.get("forgotten"):
-            yield {**job, "state": fault.get("word", job["state"])}
+            yield {"partition": "viz", **job, "state": fault.get("word", job["state"])}
 
 
 def squeue(state, fault, arguments):
     assert arguments[:2] == ["--me", "--states=all"], arguments
     line = arguments[2].partition("=")[2]
-    header = {"id": "JOBID", "state": "STATE", "reason": "REASON", "host": "EXEC_HOST"}
-    rows = [{**header, "name": "NAME"}, *shown(state, fault)]
-    columns = {"%i": "id", "%T": "state", "%r": "reason", "%B": "host", "%j": "name"}
+    columns = {
+        "%i": "id", "%T": "state", "%r": "reason", "%P": "partition", "%B": "host", "%j": "name",
+    }  # fmt: skip
+    rows = [{key: key.upper() for key in columns.values()}, *shown(state, fault)]
     out = ""
     for row in rows:
         text = line
@@ -211,6 +212,23 @@ def squeue(state, fault, arguments):
             text = text.replace(sign, row[key])
         out += text + "\n"
     return 0, out, ""
+
+
+def outlook(state, fault, arguments):
+    """squeue, asked for all pending jobs."""
+    columns = [each.partition(":") for each in arguments[-1].partition("=")[2].split(",")]
+    out = "".join(name.upper() + end for name, _, end in columns) + "\n"
+    for job in shown(state, fault):
+        if job["state"] == "PENDING":
+            row = {"JobID": job["id"], "Partition": job["partition"], "Reason": job["reason"]}
+            row |= {"StartTime": "N/A", "NumNodes": "1", "tres-per-node": "gres:gpu:2"}
+            out += "".join(row.get(name, "N/A") + end for name, _, end in columns) + "\n"
+    return 0, out, ""
+
+
+def config(state, fault, arguments):
+    """scontrol show config."""
+    return 0, "Configuration data\nPrivateData             = none\n", ""
 
 
 def scancel(state, fault, arguments):
@@ -251,12 +269,17 @@ def sacct(state, fault, arguments):
 
 def main():
     command, arguments = os.path.basename(sys.argv[0]), sys.argv[1:]
+    if "--states=PENDING" in arguments:
+        command = "outlook"
+    if arguments == ["show", "config"]:
+        command = "config"
     with Locked() as state:
         fault = fault_of(command, state)
     time.sleep(fault.get("before", 0))
     answer = 0, "", ""
     if not fault.get("lost"):
-        work = {each.__name__: each for each in (sbatch, squeue, scancel, scontrol, sacct)}
+        commands = (sbatch, squeue, outlook, scancel, scontrol, config, sacct)
+        work = {each.__name__: each for each in commands}
         with Locked() as state:
             start_waiting(state)
             answer = work[command](state, fault, [each for each in arguments if each != "--quiet"])

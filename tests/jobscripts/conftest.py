@@ -106,7 +106,12 @@ def context(tmp_path: Path) -> ScriptContext:
         walltime=3600,
         bind="127.0.0.1",
         application="cone",
-        properties={"script": "/srv/apps/cone.py", "program": "/bin/true", "pvpython": "pvpython"},
+        properties={
+            "script": "/srv/apps/cone.py",
+            "program": "/bin/true",
+            "pvpython": "pvpython",
+            "pvserver": "pvserver",
+        },
         parameters={"resolution": 8},
         options={"partition": "gpu"},
         python=sys.executable,

@@ -217,3 +217,14 @@ def test_a_port_that_something_uses_is_not_picked(run_job: RunJob, made: Made) -
             again.terminate()
         first = run_job("t.sh", made(text))
         until(lambda job=first: job.status.keys() == {"port"}, "the first port again")
+
+
+@pytest.mark.parametrize("status", [99, 100])
+def test_grid_engine_is_not_told_an_exit_status_that_it_takes_for_an_order(
+    made: Made, run_job: RunJob, status: int
+) -> None:
+    templates = made(bash(f"hpcbridge_run bash -c 'exit {status}'"))
+    ordered = run_job("t.sh", templates, scheduler="gridengine")
+    assert ordered.finish() == 1
+    assert ordered.status["exit"] == str(status)  # what users are told is what happened
+    assert run_job("t.sh", templates, scheduler="slurm").finish() == status

@@ -294,7 +294,9 @@ def test_a_template_that_cannot_be_used_says_why(tmp_path: Path, made: Made) -> 
 
 
 def test_names_lists_scripts_and_not_what_they_include() -> None:
-    assert TemplateSet().names() == ["command.sh", "egl.sh", "osmesa.sh", "python.sh", "xvfb.sh"]
+    assert TemplateSet().names() == [
+        "command.sh", "egl.sh", "osmesa.sh", "pvserver.sh", "python.sh", "xvfb.sh",
+    ]  # fmt: skip
 
 
 def test_a_context_has_no_place_for_a_secret() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from hpcbridge.errors import ClusterError, NoCapacity
 from hpcbridge.schedulers import local, processes
-from hpcbridge.schedulers.base import EndReason, JobInfo, JobRequest, JobState
+from hpcbridge.schedulers.base import EndReason, Forecast, JobInfo, JobRequest, JobState
 from hpcbridge.schedulers.local import LocalScheduler
 from tests.waiting import until
 
@@ -109,6 +109,44 @@ async def test_the_runner_has_its_slots_and_the_others_wait_in_order(bench: Benc
     assert jobs[ids[3]].detail == "waiting for a free slot, 2 ahead"
     await until_state(runner, ids[-1])
     assert order.read_text().split() == ["0", "1", "2", "3"]
+
+
+async def test_who_waits_is_told_its_place_and_its_latest_start(bench: Bench) -> None:
+    runner = bench.runner(slots=1)
+    ids = [await runner.submit(bench.request("sleep 60", walltime=100)) for _ in range(3)]
+    told = await runner.outlook(ids)
+    assert set(told) == set(ids[1:])
+    assert [told[each].ahead for each in ids[1:]] == [0, 1]
+    starts = [(told[each].start or 0) - time.time() for each in ids[1:]]
+    assert [round(each, -1) for each in starts] == [100, 200]
+    await runner.cancel([ids[1]])
+    assert (await runner.outlook([ids[2]]))[ids[2]].ahead == 0
+    await runner.cancel([ids[2], ids[0]])
+    await until_state(runner, ids[0])
+
+
+async def test_no_start_is_promised_behind_a_job_without_a_walltime(bench: Bench) -> None:
+    runner = bench.runner(slots=1)
+    running = await runner.submit(bench.request("sleep 60"))
+    waiting = await runner.submit(bench.request("sleep 60"))
+    assert (await runner.outlook([waiting]))[waiting].start is None
+    await runner.cancel([waiting, running])
+    await until_state(runner, running)
+
+
+async def test_a_forecast_says_how_long_a_further_job_would_wait(bench: Bench) -> None:
+    runner, further = bench.runner(slots=2, queue=1), bench.request("true", walltime=100)
+    assert await runner.forecast(further) == Forecast(0.0, room=2)
+    ids = [await runner.submit(bench.request("sleep 60", walltime=100))]
+    assert await runner.forecast(further) == Forecast(0.0, room=1)
+    ids.append(await runner.submit(bench.request("sleep 60", walltime=200)))
+    full = await runner.forecast(further)
+    assert (round(full.wait or 0, -1), full.room) == (100, 0)
+    ids.append(await runner.submit(bench.request("sleep 60")))
+    assert (await runner.forecast(further)).closed.startswith("all its slots")
+    await runner.cancel(reversed(ids))
+    for each in ids:
+        await until_state(runner, each)
 
 
 async def test_a_full_queue_is_told_and_has_room_again_later(bench: Bench) -> None:

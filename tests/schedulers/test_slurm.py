@@ -11,8 +11,9 @@ from hpcbridge.errors import (
     OutcomeUnknown,
     UnexpectedReply,
 )
-from hpcbridge.schedulers import slurm
-from hpcbridge.schedulers.base import EndReason, JobRequest, JobState
+from hpcbridge.schedulers.base import EndReason, JobInfo, JobRequest, JobState
+from hpcbridge.schedulers.slurm import SlurmScheduler
+from hpcbridge.schedulers.slurm import commands as slurm
 from hpcbridge.transports.base import Completed
 from tests.schedulers.recordings import names, printed, recorded
 
@@ -30,16 +31,16 @@ ACCEPTED = [
     for name in [*names("err_*", version), "sbatch_parsable_ok", "sbatch_stdin_ok"]
     if recorded(name, version).exit_status == 0
 ]
-HEADER = ["JOBID", "STATE", "REASON", "EXEC_HOST", "NAME"]
+HEADER = ["JOBID", "STATE", "REASON", "PARTITION", "EXEC_HOST", "NAME"]
 
 
 def listing(*jobs: Sequence[str], mark: str = MARK) -> str:
-    """What squeue prints for these jobs: id, state, reason, host and name of each."""
+    """What squeue prints for these jobs: id, state, reason, partition, host, name of each."""
     return "".join(f"\x1f{mark}".join(job) + f"\x1e{mark}\n" for job in (HEADER, *jobs))
 
 
 def job(job_id: str = "7", state: str = "RUNNING", reason: str = "None", name: str = "n") -> list:
-    return [job_id, state, reason, "n1", name]
+    return [job_id, state, reason, "viz", "n1", name]
 
 
 class Script:
@@ -67,8 +68,8 @@ class Script:
         return answer
 
 
-def scheduler(**answers: Completed | Exception) -> slurm.SlurmScheduler:
-    return slurm.SlurmScheduler(Script(**answers), timeout=8)  # type: ignore[arg-type]
+def scheduler(**answers: Completed | Exception) -> SlurmScheduler:
+    return SlurmScheduler(Script(**answers), timeout=8)  # type: ignore[arg-type]
 
 
 # -- sbatch
@@ -207,7 +208,7 @@ def test_an_answer_without_a_header_is_not_an_empty_listing() -> None:
 async def test_the_mark_is_new_for_each_query() -> None:
     one, two = Script(squeue=printed(listing())), Script(squeue=printed(listing()))
     for script in (one, two):
-        await slurm.SlurmScheduler(script, timeout=1).list_jobs()  # type: ignore[arg-type]
+        await SlurmScheduler(script, timeout=1).list_jobs()  # type: ignore[arg-type]
     assert one.asked != two.asked
 
 
@@ -307,11 +308,31 @@ def test_every_known_state_is_exactly_one_of_alive_and_ended() -> None:
         assert (found.state, found.reason) == (JobState.ENDED, reason)
 
 
-def test_the_reason_of_waiting_is_kept_with_commas_and_spaces() -> None:
-    reason = "ReqNodeNotAvail, UnavailableNodes:n1"
-    row = ["7", "PENDING", reason, "n/a", "n"]
-    found = slurm.parse_squeue(printed(listing(row)), MARK).jobs["7"]
-    assert (found.detail, found.host) == (reason, None)
+def waiting(reason: str, partition: str = "viz", state: str = "PENDING") -> JobInfo:
+    row = ["7", state, reason, partition, "n/a", "n"]
+    return slurm.parse_squeue(printed(listing(row)), MARK).jobs["7"]
+
+
+def test_the_reason_of_waiting_is_told_in_plain_words() -> None:
+    found = waiting("ReqNodeNotAvail, UnavailableNodes:n1")
+    assert found.detail == "waiting for nodes that are not available (n1)"
+    assert (found.host, found.hopeless) == (None, "")
+    assert waiting("None", state="CONFIGURING").detail == "waiting for its nodes to get ready"
+
+
+def test_a_job_that_can_never_start_is_called_hopeless() -> None:
+    said = waiting("PartitionTimeLimit").hopeless
+    assert "more time than its partition allows" in said
+    assert waiting("Resources").hopeless == ""
+
+
+def test_the_reason_of_one_partition_does_not_make_a_job_of_two_hopeless() -> None:
+    assert waiting("PartitionTimeLimit", "short,viz").hopeless == ""
+
+
+def test_only_a_pending_job_can_be_hopeless() -> None:
+    assert waiting("PartitionTimeLimit", state="RUNNING").hopeless == ""
+    assert waiting("PartitionTimeLimit", state="CANCELLED").hopeless == ""
 
 
 def test_a_thousand_jobs_are_read() -> None:
@@ -388,7 +409,7 @@ def test_a_pending_job_has_no_host() -> None:
     info = slurm.parse_scontrol(oneliner("pending_scontrol_show_job"))
     assert info is not None
     assert (info.state, info.host) == (JobState.QUEUED, None)
-    assert info.detail == "ReqNodeNotAvail,_UnavailableNodes:sl-n1"
+    assert info.detail == "waiting for nodes that are not available (sl-n1)"
 
 
 def test_a_comment_cannot_change_what_scontrol_says() -> None:
@@ -469,7 +490,7 @@ async def test_submitting_and_cancelling_are_given_twice_the_time() -> None:
     script = Script(
         sbatch=printed("12\n"), scancel=printed(), squeue=printed(listing()), scontrol=printed()
     )
-    told = slurm.SlurmScheduler(script, timeout=3)  # type: ignore[arg-type]
+    told = SlurmScheduler(script, timeout=3)  # type: ignore[arg-type]
     assert await told.submit(REQUEST) == "12"
     await told.cancel(["12"])
     await told.list_jobs()

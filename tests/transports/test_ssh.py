@@ -186,3 +186,23 @@ async def test_an_account_without_a_home_is_told(
     monkeypatch.setattr(peer, "run_process", lambda channel, command: run(channel, "true"))
     with pytest.raises(ClusterError, match="session_root"):
         await SSHTransport(host).home()
+
+
+async def test_a_command_waits_until_the_host_has_room_for_another_session(
+    ssh: SSHTransport, peer: SSHPeer
+) -> None:
+    await ssh.home()
+    peer.refuse_sessions = 3
+    assert (await ssh.run(["echo", "1"], timeout=10)).out == "1\n"
+    assert peer.refuse_sessions == 0
+
+
+async def test_a_command_that_found_no_room_in_its_time_has_not_run(
+    ssh: SSHTransport, peer: SSHPeer, tmp_path: Path
+) -> None:
+    await ssh.home()
+    peer.refuse_sessions = 10_000
+    with pytest.raises(ClusterUnreachable, match="refused to run touch") as caught:
+        await ssh.run(["touch", str(tmp_path / "ran")], timeout=1.5)
+    assert not isinstance(caught.value, OutcomeUnknown)
+    assert not (tmp_path / "ran").exists()

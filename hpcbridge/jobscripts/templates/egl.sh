@@ -2,27 +2,24 @@
 # A VTK application drawn by a GPU of the node through EGL: no X server. Needs VTK 9.4 or later,
 # which chooses its window when it starts.
 #
-# Placeholders in double braces become values, each quoted for the shell; #SBATCH lines need
-# "| directive" instead. Batch systems other than Slurm read #SBATCH as a comment.
-#   app.NAME      the properties of this application: script; gpus, pythonpath, timeout may be
-#                 left out
+# Placeholders in double braces become values, each quoted for the shell; directive lines
+# need "| directive" instead, and options.sh writes those of the cluster's batch system.
+#   app.NAME      the properties of this application: script; pythonpath, timeout may be left out
 #   param.NAME    what the user chose, handed to the script as --NAME=VALUE
-#   cluster.NAME  the options of the cluster, all of which may be left out (slurm-options.sh)
+#   cluster.NAME  the options of the cluster, all of which may be left out (options.sh);
+#                 one GPU is asked for unless gpus or gres says otherwise
 #   job.NAME      bind, directory, walltime: set by hpcbridge
-{% if job.walltime %}
-#SBATCH --time={{ job.walltime | hms }}
+{% if cluster.gres is not defined %}
+{% set gpus = cluster.gpus | default(1) %}
 {% endif %}
-#SBATCH --gres=gpu:{{ app.gpus | default(1) | directive }}
-{% include "slurm-options.sh" %}
+{% include "options.sh" %}
 
 {% include "prelude.sh" %}
+{% include "environment.sh" %}
 
 export VTK_DEFAULT_OPENGL_WINDOW=vtkEGLRenderWindow
-# The first GPU that the scheduler granted. Where it hides the others, they are numbered from 0
-# anyway; a name (MIG) says nothing about EGL's order, so there VTK's own choice stands.
-gpu=${CUDA_VISIBLE_DEVICES:-}
-gpu=${gpu%%,*}
-[[ $gpu =~ ^[0-9]+$ ]] && export VTK_DEFAULT_EGL_DEVICE_INDEX=$gpu
+# The first GPU that was granted. Where the others are hidden, they are numbered from 0 anyway.
+((${#hpcbridge_gpus[@]})) && export VTK_DEFAULT_EGL_DEVICE_INDEX=${hpcbridge_gpus[0]}
 {% if app.pythonpath is defined %}
 export PYTHONPATH={{ app.pythonpath }}
 {% endif %}
@@ -34,4 +31,5 @@ arguments+=(--{{ name }}={{ param[name] }})
 {% endfor %}
 
 # launch.py adds the session's secret inside the process, where no ps can show it.
-hpcbridge_run {{ bridge.python }} launch.py {{ app.script }} "${arguments[@]}"
+hpcbridge_run "${hpcbridge_inside[@]}" {{ bridge.python }} \
+  launch.py {{ app.script }} "${arguments[@]}"

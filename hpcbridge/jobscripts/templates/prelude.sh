@@ -19,7 +19,8 @@ hpcbridge_tell() {
   printf '%s' "$hpcbridge_told" >status.tmp && command mv -f status.tmp status
 }
 
-# Below the ports that the kernel gives to clients, so that only servers are in the way.
+# Choose a free port and export it as the variable $1. Below the ports that the kernel gives to
+# clients, so that only servers are in the way.
 hpcbridge_pick_port() {
   local v4=() v6=() port pattern
   { mapfile -t v4 </proc/net/tcp; mapfile -t v6 </proc/net/tcp6; } 2>/dev/null
@@ -28,7 +29,7 @@ hpcbridge_pick_port() {
     port=$((20000 + RANDOM % 12768))
     printf -v pattern '*:%04X *' "$port"
     # shellcheck disable=SC2053 # a pattern is meant
-    [[ $table == $pattern ]] || { export HPCBRIDGE_PORT=$port; return; }
+    [[ $table == $pattern || $port == "$HPCBRIDGE_PORT" ]] || { export "$1=$port"; return; }
   done
   echo "hpcbridge: found no free port on $HOSTNAME" >&2
   exit 1
@@ -50,7 +51,8 @@ hpcbridge_xvfb() {
     echo "hpcbridge: Xvfb is not installed on $HOSTNAME" >&2
     exit 1
   fi
-  export XAUTHORITY=$HPCBRIDGE_DIRECTORY/Xauthority
+  XAUTHORITY=$(mktemp "$HPCBRIDGE_DIRECTORY/Xauthority.XXXXXX") || exit 1
+  export XAUTHORITY
   IFS= read -r -N 16 cookie </dev/urandom
   hpcbridge_cookie >"$XAUTHORITY" || exit 1
   exec {output}< <(
@@ -111,12 +113,20 @@ hpcbridge_end() {
   done
 }
 
+# environment.sh puts the site's own in its place.
+hpcbridge_epilogue() { :; }
+
 hpcbridge_exit() {
   local status=$?
   trap '' TERM INT HUP
   trap - EXIT
   hpcbridge_end
+  hpcbridge_epilogue "$status"
   hpcbridge_tell "exit=$status" 2>/dev/null
+{% if job.scheduler == "gridengine" %}
+  # Grid Engine takes 99 for "run me again" and 100 for "put me in error" (sge_diagnostics(1)).
+  [[ $status == 99 || $status == 100 ]] && exit 1
+{% endif %}
   exit "$status"
 }
 trap hpcbridge_exit EXIT
@@ -124,5 +134,5 @@ trap 'exit 143' TERM
 trap 'exit 130' INT
 trap 'exit 129' HUP
 
-hpcbridge_pick_port
+hpcbridge_pick_port HPCBRIDGE_PORT
 hpcbridge_tell "port=$HPCBRIDGE_PORT"

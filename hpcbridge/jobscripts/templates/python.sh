@@ -1,18 +1,16 @@
 #!/bin/bash
 # A Python application that speaks wslink and brings its own rendering, such as VTK from PyPI.
 #
-# Placeholders in double braces become values, each quoted for the shell; #SBATCH lines need
-# "| directive" instead. Batch systems other than Slurm read #SBATCH as a comment.
+# Placeholders in double braces become values, each quoted for the shell; directive lines
+# need "| directive" instead, and options.sh writes those of the cluster's batch system.
 #   app.NAME      the properties of this application: script; pythonpath, timeout may be left out
 #   param.NAME    what the user chose, handed to the script as --NAME=VALUE
-#   cluster.NAME  the options of the cluster, all of which may be left out (slurm-options.sh)
+#   cluster.NAME  the options of the cluster, all of which may be left out (options.sh)
 #   job.NAME      bind, directory, walltime: set by hpcbridge
-{% if job.walltime %}
-#SBATCH --time={{ job.walltime | hms }}
-{% endif %}
-{% include "slurm-options.sh" %}
+{% include "options.sh" %}
 
 {% include "prelude.sh" %}
+{% include "environment.sh" %}
 
 {% if app.pythonpath is defined %}
 export PYTHONPATH={{ app.pythonpath }}
@@ -25,4 +23,5 @@ arguments+=(--{{ name }}={{ param[name] }})
 {% endfor %}
 
 # launch.py adds the session's secret inside the process, where no ps can show it.
-hpcbridge_run {{ bridge.python }} launch.py {{ app.script }} "${arguments[@]}"
+hpcbridge_run "${hpcbridge_inside[@]}" {{ bridge.python }} \
+  launch.py {{ app.script }} "${arguments[@]}"

@@ -1,19 +1,17 @@
 #!/bin/bash
 # ParaViewWeb's server under ParaView 5.x, drawn in software on a virtual X display.
 #
-# Placeholders in double braces become values, each quoted for the shell; #SBATCH lines need
-# "| directive" instead. Batch systems other than Slurm read #SBATCH as a comment.
+# Placeholders in double braces become values, each quoted for the shell; directive lines
+# need "| directive" instead, and options.sh writes those of the cluster's batch system.
 #   app.NAME      the properties of this application: pvpython, script; pythonpath, data, content,
 #                 timeout, screen may be left out
 #   param.NAME    what the user chose, handed to the script as --NAME=VALUE
 #   cluster.NAME  the options of the cluster, all of which may be left out
 #   job.NAME      bind, directory, walltime: set by hpcbridge
-{% if job.walltime %}
-#SBATCH --time={{ job.walltime | hms }}
-{% endif %}
-{% include "slurm-options.sh" %}
+{% include "options.sh" %}
 
 {% include "prelude.sh" %}
+{% include "environment.sh" %}
 
 {% if app.pythonpath is defined %}
 export PYTHONPATH={{ app.pythonpath }}  # where wslink is
@@ -33,5 +31,5 @@ arguments+=(--{{ name }}={{ param[name] }})
 
 hpcbridge_xvfb {{ app.screen | default("1920x1080") }}
 # launch.py adds the session's secret inside the process, where no ps can show it.
-hpcbridge_run {{ app.pvpython }} --force-offscreen-rendering \
+hpcbridge_run "${hpcbridge_inside[@]}" {{ app.pvpython }} --force-offscreen-rendering \
   launch.py {{ app.script }} "${arguments[@]}"

@@ -1,4 +1,4 @@
-// The launcher API, as this page uses it: asynchronous launches, then polling.
+// The launcher API, as this page uses it: asynchronous launches, then events.
 
 /** A failure with a text for people: the service's own `error`, or that it was not reached. */
 export class ApiError extends Error {
@@ -8,6 +8,9 @@ export class ApiError extends Error {
   }
 }
 
+/** How far the service's clock is ahead of ours, in seconds, by its last answer. */
+let offset = 0;
+
 async function call(url, options = {}) {
   let response;
   try {
@@ -15,6 +18,8 @@ async function call(url, options = {}) {
   } catch {
     throw new ApiError('The service does not answer. Is it still running?');
   }
+  const now = Date.parse(response.headers.get('Date') ?? '');
+  if (now) offset = (now - Date.now()) / 1000;
   const answer = await response.json().catch(() => null);
   if (!response.ok || answer === null) {
     const text = answer?.error ?? `The service answered ${response.status} ${response.statusText}.`;
@@ -39,8 +44,27 @@ export class Launcher {
     return answer;
   }
 
+  /** Who the visitor is, and their sessions; where the service knows users. */
+  list() {
+    return call(this.endpoint);
+  }
+
+  /** The applications, and what keeps sessions away from their clusters. */
+  applications() {
+    return call(`${this.endpoint}/applications`);
+  }
+
   status(id) {
     return call(`${this.endpoint}/${encodeURIComponent(id)}`);
+  }
+
+  /** The address of the same as server-sent events. */
+  events(id) {
+    return `${this.endpoint}/${encodeURIComponent(id)}/events`;
+  }
+
+  get offset() {
+    return offset;
   }
 
   /** `keepalive`: also when the page is being left. */

@@ -4,6 +4,9 @@ import { Session } from './session.js';
 
 const { endpoint, client } = document.body.dataset;
 const launcher = new Launcher(endpoint);
+const who = document.getElementById('who');
+/** Milliseconds between two looks at how the clusters are. */
+const LOOK = 15000;
 let lastButton = null;
 const session = new Session(launcher, client, () => lastButton?.focus());
 
@@ -63,9 +66,57 @@ for (const button of document.querySelectorAll('button[data-copy]')) {
   });
 }
 
+/** Seconds as people say them in a list of choices. */
+function waitText(seconds) {
+  if (seconds < 30) return 'at once';
+  const minutes = Math.ceil(seconds / 60);
+  return minutes < 90 ? `in about ${minutes} min` : `in about ${Math.round(minutes / 60)} h`;
+}
+
+/** What keeps sessions away from clusters, on the cards; and how long one waits for each. */
+function tell(application) {
+  const form = document.querySelector(`form[data-application="${CSS.escape(application.name)}"]`);
+  if (!form) return;
+  const list = form.querySelector('.notices');
+  const notices = application.clusters.map((each) => each.notice).filter(Boolean);
+  if (notices.join() !== [...list.children].map((each) => each.textContent).join()) {
+    list.replaceChildren(...notices.map((notice) => {
+      const item = document.createElement('li');
+      item.textContent = notice;
+      return item;
+    }));
+  }
+  list.hidden = !notices.length;
+  form.querySelector('.at-once').hidden = !application.warm;
+  list.classList.toggle('shut', notices.length === application.clusters.length);
+  for (const { name, title, wait } of application.clusters) {
+    const option = form.querySelector(`select[name="cluster"] option[value="${CSS.escape(name)}"]`);
+    if (option) option.textContent = wait === null ? title : `${title}, ${waitText(wait)}`;
+  }
+}
+
+async function look() {
+  if (!document.hidden && document.body.dataset.view === 'catalogue') {
+    try {
+      (await launcher.applications()).applications.forEach(tell);
+    } catch {
+      // The page does without; a launch says what is wrong.
+    }
+  }
+  setTimeout(look, LOOK);
+}
+
 // A link may point at an application, but only a click launches it: a job costs something, and any
 // other site can make a link.
 const asked = new URLSearchParams(location.search).get('application');
 if (asked) document.getElementById(`launch-${asked}`)?.focus();
 
 await session.resume();
+look();
+
+if (who) {
+  launcher.list().then(
+    ({ user, operator }) => { who.textContent = operator ? `${user} (operator)` : user; },
+    (error) => { who.textContent = error.message; },
+  );
+}

@@ -1,8 +1,9 @@
-// One session, from the click to the end: launch, poll, connect, reconnect, stop.
-import { Stage, byId } from './stage.js';
+// One session, from the click to the end: launch, follow, connect, reconnect, stop.
+import { Feed } from './feed.js';
+import { Stage } from './stage.js';
 import { RemoteView } from './viewer.js';
+import { byId } from './words.js';
 
-const POLL = 100; // ms
 const RETRIES = [250, 500, 1000, 2000, 4000]; // ms
 const MEMORY = 'hpcbridge.session'; // so that a reload of the tab finds its session again
 const ENDED = {
@@ -97,15 +98,21 @@ export class Session {
   }
 
   async follow(run, first) {
-    let answer = first;
-    while (run === this.run) {
-      this.stage.report(answer);
-      if (answer.state === 'ended') return this.ended(answer);
-      if (answer.sessionURL) return this.attach(run, answer.sessionURL);
-      await pause(POLL);
-      answer = await this.patiently(run, () => this.launcher.status(this.id));
+    this.feed = new Feed(this.launcher.events(this.id));
+    for (let answer = first; run === this.run; answer = await this.news(run, answer)) {
+      this.stage.report(answer, this.launcher.offset);
+      if (answer.state === 'ended') this.ended(answer);
+      else if (answer.sessionURL && !this.url) this.attach(run, answer.sessionURL);
     }
-    return null;
+  }
+
+  /** The next description of the session; the `last` one again while nothing can be heard of it. */
+  async news(run, last) {
+    const told = await this.feed.next();
+    if (told || run !== this.run) return told ?? last;
+    const ask = () => this.launcher.status(this.id);
+    // Once it is shown, a broken connection is what counts: see reconnect().
+    return this.url ? ask().catch(() => last) : this.patiently(run, ask);
   }
 
   /** Ask again for a while when the service does not answer: it may be restarting. */
@@ -171,13 +178,14 @@ export class Session {
   }
 
   fail(title, text, state) {
+    this.unfollow();
     this.view.close();
     this.stage.fail(title, text, state);
   }
 
   async stop() {
     const { id } = this;
-    this.run += 1; // nothing that is still under way may touch the page
+    this.unfollow();
     this.view.close();
     this.stage.show('stopping');
     this.forget();
@@ -190,8 +198,14 @@ export class Session {
     }
   }
 
-  close() {
+  /** Nothing that is still under way may touch the page. */
+  unfollow() {
     this.run += 1;
+    this.feed?.close();
+  }
+
+  close() {
+    this.unfollow();
     this.forget();
     this.view.close();
     this.stage.close();

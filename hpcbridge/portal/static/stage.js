@@ -1,4 +1,6 @@
 // The session's part of the page: title, steps, words, facts, failure. It shows and decides nothing.
+import { Outlook } from './outlook.js';
+import { ahead, byId, clock, write } from './words.js';
 
 const STEPS = ['submitting', 'queued', 'starting', 'ready'];
 const LABELS = {
@@ -13,20 +15,25 @@ const LABELS = {
   error: 'Failed',
 };
 
-export const byId = (id) => document.getElementById(id);
-const seconds = (ms) => `${(ms / 1000).toFixed(1)} s`;
+/** "4.2 s", and "26:05 min" for a wait. */
+function seconds(ms) {
+  return ms < 60_000 ? `${(ms / 1000).toFixed(1)} s` : `${clock(Math.floor(ms / 1000))} min`;
+}
 
 export class Stage {
   constructor() {
     this.state = 'idle';
-    setInterval(() => this.tick(), 100); // seconds go on between polls
+    this.outlook = new Outlook();
+    setInterval(() => this.tick(), 100); // seconds go on between news
   }
 
   open(title) {
+    this.state = 'idle';
     this.title = title;
     this.asked = performance.now();
     this.since = {};
     this.times = {};
+    this.outlook.forget();
     byId('session-title').textContent = title;
     byId('session').hidden = false;
     document.body.dataset.view = 'session';
@@ -52,7 +59,7 @@ export class Stage {
   /** One of LABELS' names: what the page is doing now. */
   show(state) {
     this.state = state;
-    const live = state === 'live' || state === 'lost';
+    const { live } = this;
     const over = state === 'error' || state === 'ended';
     byId('stage').dataset.state = state;
     byId('connection').dataset.state = state;
@@ -63,26 +70,38 @@ export class Stage {
     byId('fullscreen').hidden = !live || !document.fullscreenEnabled;
     byId('stop').hidden = over;
     byId('stop').disabled = state === 'stopping';
-    document.title = `${LABELS[state]} · ${this.title}`;
+    this.entitle();
   }
 
-  /** What the service says about the session: its state, words, job and node. */
-  report({ state, message, times, job_id: job, host, cluster }) {
-    if (STEPS.includes(state)) {
+  /** The tab's title tells how far it is to those who look at another one meanwhile. */
+  entitle(position) {
+    const place = position ? ` (${ahead(position).toLowerCase()})` : '';
+    document.title = `${LABELS[this.state]}${place} · ${this.title}`;
+  }
+
+  get live() {
+    return this.state === 'live' || this.state === 'lost';
+  }
+
+  /** What the service says about the session; `offset` as for {@link Outlook}. */
+  report(answer, offset) {
+    const { state, message, times, job_id: job, host, cluster, waits_for: missing } = answer;
+    this.outlook.report(answer, offset);
+    if (STEPS.includes(state) && (this.state === 'idle' || STEPS.includes(this.state))) {
       this.since[state] ??= performance.now();
       this.times = times ?? this.times;
       if (state !== this.state) this.show(state);
       this.steps();
+      this.entitle(state === 'queued' ? answer.position : undefined);
     }
-    if (message) this.say(message);
+    if (message) this.say(state === 'queued' && missing ? `Waiting for ${missing}.` : message);
     if (job) byId('fact-job').textContent = job;
     if (host) byId('fact-host').textContent = host;
     if (cluster) byId('fact-cluster').textContent = cluster;
   }
 
   say(message) {
-    // Screen readers say it again whenever it is set.
-    if (byId('message').textContent !== message) byId('message').textContent = message;
+    write('message', message);
   }
 
   steps() {
@@ -105,6 +124,7 @@ export class Stage {
   }
 
   tick() {
+    this.outlook.tick();
     if (!STEPS.includes(this.state)) return;
     this.steps();
     byId('waited').textContent = `${seconds(performance.now() - this.asked)} since you asked`;
@@ -136,6 +156,7 @@ export class Stage {
 
   blank() {
     if (document.fullscreenElement) document.exitFullscreen();
+    this.outlook.forget();
     byId('view').hidden = true;
     byId('hint').hidden = true;
   }

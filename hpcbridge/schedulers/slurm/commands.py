@@ -1,34 +1,23 @@
-"""Slurm by its commands: sbatch(1), squeue(1), scancel(1), scontrol(1), sacct(1).
+"""Slurm's commands: sbatch(1), squeue(1), scancel(1), scontrol(1), sacct(1).
 
-The functions are pure: text in, typed answer out. :class:`SlurmScheduler` runs the commands.
+Pure functions: a request becomes an argument list, and what a command printed a typed answer.
 """
 
+import dataclasses
 import re
-import secrets
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Collection, Iterable
 
-from pydantic import Field
-
-from hpcbridge.clustersettings import RemoteCluster
 from hpcbridge.errors import (
-    BridgeError,
     ClusterError,
     ClusterUnreachable,
     JobRejected,
     OutcomeUnknown,
     UnexpectedReply,
 )
-from hpcbridge.schedulers.base import (
-    EndReason,
-    JobInfo,
-    JobRequest,
-    JobState,
-    Kind,
-    Listing,
-    Outlook,
-)
-from hpcbridge.transports.base import Completed, Transport
+from hpcbridge.schedulers.base import EndReason, JobInfo, JobRequest, JobState, Listing
+from hpcbridge.schedulers.slurm.advice import advice
+from hpcbridge.schedulers.slurm.reasons import hopeless, plain
+from hpcbridge.transports.base import Completed
 
 JOB_ID = re.compile(r"[0-9]{1,12}")
 # Parts of job arrays and heterogeneous jobs: 12_3, 12_[1-9], 12+1.
@@ -79,6 +68,8 @@ ANSWER_LOST = re.compile(
     re.IGNORECASE,
 )
 
+UNKNOWN_USER = re.compile(r"^squeue: error: Invalid user: (\S+)$", re.MULTILINE)
+
 
 def sbatch_argv(request: JobRequest) -> list[str]:
     """The command line that submits ``request``; its values can only ever be values."""
@@ -108,43 +99,51 @@ def parse_sbatch(done: Completed) -> str:
         raise OutcomeUnknown(f"sbatch printed no job id{': ' + error if error else '.'}")
     if ANSWER_LOST.search(error):
         raise OutcomeUnknown(f"Slurm did not answer sbatch: {error}")
-    _raise_if_not_asked("sbatch", done)
+    raise_if_not_asked("sbatch", done)
     raise JobRejected(
         f"Slurm refused the job: {error or f'sbatch ended with status {done.exit_status}'}"
+        f"{advice(error)}"
     )
 
 
-def squeue_argv(mark: str) -> list[str]:
-    """One query for all of this account's jobs, those ended within MinJobAge included.
+def squeue_argv(mark: str, accounts: Collection[str] = ()) -> list[str]:
+    """One query for all jobs of this account, or of ``accounts``, those ended within MinJobAge
+    included.
 
     ``mark`` (hexadecimal digits, new for each query) is part of every separator, so that no job's
     name can hold one. The header stays: it is the proof that an empty listing is one.
     """
-    columns = f"{FIELD}{mark}".join(["%i", "%T", "%r", "%B", "%j"])
-    return ["squeue", "--me", "--states=all", f"--format={columns}{RECORD}{mark}"]
+    wanted = ["%i", "%T", "%r", "%P", "%B", "%j", *(["%u"] if accounts else [])]
+    columns = f"{FIELD}{mark}".join(wanted)
+    whose = f"--user={','.join(sorted(accounts))}" if accounts else "--me"
+    return ["squeue", whose, "--states=all", f"--format={columns}{RECORD}{mark}"]
 
 
 def parse_squeue(done: Completed, mark: str) -> Listing:
     """All jobs of a complete listing; anything less is "could not ask"."""
-    # squeue can print an error and exit 0 (ood_core#149).
-    failed = re.search(r"\berror\b", done.err) or NOT_ASKED.search(done.err)
-    if done.exit_status != 0 or failed:
-        _raise_if_not_asked("squeue", done)
-        raise UnexpectedReply(f"squeue failed ({done.exit_status}): {_last_line(done.err)}")
+    # Of an account that it does not know, squeue says so and lists the others' jobs.
+    unknown = UNKNOWN_USER.findall(done.err)
+    told = UNKNOWN_USER.sub("", done.err).encode()
+    raise_if_squeue_failed(dataclasses.replace(done, stderr=told))
     header, *records = done.out.split(f"{RECORD}{mark}\n")
-    if not records or header.count(FIELD + mark) != 4:
+    if not records or header.count(FIELD + mark) not in (5, 6):
         raise UnexpectedReply(f"squeue printed no listing: {_last_line(done.err or done.out)!r}")
     if records.pop() != "":
         raise UnexpectedReply("squeue's listing was cut off.")
     jobs = (_record(record.split(FIELD + mark)) for record in records)
-    return Listing({job.job_id: job for job in jobs})
+    return Listing({job.job_id: job for job in jobs}, unknown)
 
 
 def _record(fields: list[str]) -> JobInfo:
-    if len(fields) != 5 or not LISTED_ID.fullmatch(fields[0]):
+    if len(fields) not in (6, 7) or not LISTED_ID.fullmatch(fields[0]):
         raise UnexpectedReply(f"squeue printed a line that cannot be read: {str(fields)[:80]}")
-    job_id, state, detail, host, name = fields
-    return _info(job_id, name, state, detail, None if host in ("", "n/a", "(null)") else host)
+    job_id, state, reason, partition, host, name, *account = fields
+    info = _info(job_id, name, state, reason, None if host in ("", "n/a", "(null)") else host)
+    info = dataclasses.replace(info, account="".join(account))
+    # Of a job in several partitions, the reason is one partition's only.
+    if state != "PENDING" or "," in partition:
+        return info
+    return dataclasses.replace(info, hopeless=hopeless(reason))
 
 
 def _info(
@@ -158,6 +157,10 @@ def _info(
             job_id, name, JobState.ENDED, host, detail, END_STATES[word], exit_status=status
         )
     active = ACTIVE_STATES.get(word, JobState.UNKNOWN)
+    if word == "PENDING":
+        detail = f"waiting for {plain(detail)}"
+    elif word == "CONFIGURING":
+        detail = "waiting for its nodes to get ready"
     return JobInfo(job_id, name, active, host, detail or word)
 
 
@@ -178,7 +181,7 @@ def scancel_argv(job_ids: Iterable[str]) -> list[str]:
 def parse_scancel(done: Completed) -> None:
     """Nothing where the jobs are ended or being ended."""
     if done.exit_status != 0:
-        _raise_if_not_asked("scancel", done)
+        raise_if_not_asked("scancel", done)
         raise ClusterError(f"scancel failed ({done.exit_status}): {_last_line(done.err)}")
 
 
@@ -190,7 +193,7 @@ def scontrol_argv(job_id: str) -> list[str]:
 def parse_scontrol(done: Completed) -> JobInfo | None:
     """One job, or None where the controller has forgotten it."""
     if done.exit_status != 0:
-        _raise_if_not_asked("scontrol", done)
+        raise_if_not_asked("scontrol", done)
         if "Invalid job id" in done.err:
             return None
         raise UnexpectedReply(f"scontrol failed ({done.exit_status}): {_last_line(done.err)}")
@@ -231,10 +234,21 @@ def parse_sacct(done: Completed) -> JobInfo | None:
     if not records:
         return None
     job_id, state, exit_code, name = records[-1]
-    return _info(job_id, name, state, "", None, exit_code)
+    by_whom = state if " by " in state else ""
+    return _info(job_id, name, state, by_whom, None, exit_code)
 
 
-def _raise_if_not_asked(command: str, done: Completed) -> None:
+def raise_if_squeue_failed(done: Completed) -> None:
+    """Raise unless squeue answered the question."""
+    # squeue can print an error and exit 0 (ood_core#149).
+    failed = re.search(r"\berror\b", done.err) or NOT_ASKED.search(done.err)
+    if done.exit_status != 0 or failed:
+        raise_if_not_asked("squeue", done)
+        raise UnexpectedReply(f"squeue failed ({done.exit_status}): {_last_line(done.err)}")
+
+
+def raise_if_not_asked(command: str, done: Completed) -> None:
+    """Raise :class:`~hpcbridge.errors.ClusterUnreachable` unless the controller was reached."""
     if done.exit_status == 127:
         raise ClusterUnreachable(
             f"{command} is not installed where the commands run, or not in the PATH of a "
@@ -249,73 +263,3 @@ def _raise_if_not_asked(command: str, done: Completed) -> None:
 
 def _last_line(text: str) -> str:
     return text.strip().rpartition("\n")[2][:300] or "no message"
-
-
-class SlurmCluster(RemoteCluster):
-    """Slurm by its commands, on this machine or over SSH."""
-
-    scheduler: Literal["slurm"] = Field(description="Slurm, by sbatch, squeue and scancel.")
-
-
-class SlurmScheduler:
-    """Implements :class:`~hpcbridge.schedulers.base.Scheduler` with Slurm's commands.
-
-    ``timeout`` (seconds) bounds each query; sbatch and scancel get twice that, because giving up
-    on them leaves their outcome unknown.
-    """
-
-    def __init__(self, transport: Transport, *, timeout: float) -> None:
-        self._transport = transport
-        self._timeout = timeout
-
-    async def _run(self, argv: Sequence[str], *, patience: float = 1) -> Completed:
-        return await self._transport.run(argv, timeout=self._timeout * patience)
-
-    async def submit(self, request: JobRequest) -> str:
-        """See :meth:`hpcbridge.schedulers.base.Scheduler.submit`."""
-        return parse_sbatch(await self._run(sbatch_argv(request), patience=2))
-
-    async def list_jobs(self) -> Listing:
-        """See :meth:`hpcbridge.schedulers.base.Scheduler.list_jobs`."""
-        mark = secrets.token_hex(4)
-        return parse_squeue(await self._run(squeue_argv(mark)), mark)
-
-    async def outlook(self, job_ids: Collection[str]) -> Mapping[str, Outlook]:
-        """See :meth:`hpcbridge.schedulers.base.Scheduler.outlook`."""
-        return {}
-
-    async def find(self, name: str) -> str | None:
-        """See :meth:`hpcbridge.schedulers.base.Scheduler.find`."""
-        jobs = (await self.list_jobs()).jobs.values()
-        ids = [job.job_id for job in jobs if job.name == name and JOB_ID.fullmatch(job.job_id)]
-        return max(ids, key=int, default=None)
-
-    async def describe_end(self, job_id: str) -> JobInfo | None:
-        """See :meth:`hpcbridge.schedulers.base.Scheduler.describe_end`."""
-        info = parse_scontrol(await self._run(scontrol_argv(job_id)))
-        if info is not None:
-            return info
-        try:
-            record = parse_sacct(await self._run(sacct_argv(job_id)))
-        except BridgeError:
-            return None  # accounting is optional and down more often than the controller
-        # Accounting can call a job running that the controller has lost (sacctmgr(1), runawayjobs).
-        return record if record and record.state == JobState.ENDED else None
-
-    async def cancel(self, job_ids: Iterable[str]) -> None:
-        """See :meth:`hpcbridge.schedulers.base.Scheduler.cancel`."""
-        wanted = list(job_ids)
-        if wanted:
-            parse_scancel(await self._run(scancel_argv(wanted), patience=2))
-
-    def notify(self, changed: Callable[[], None]) -> None:
-        """Slurm tells nothing by itself."""
-
-    async def close(self) -> None:
-        """Nothing to release."""
-
-
-KIND = Kind(
-    SlurmCluster,
-    lambda site: SlurmScheduler(site.transport, timeout=site.settings.command_timeout),
-)

@@ -1,0 +1,45 @@
+// Times and places in a queue, as people say them.
+
+const MINUTE = 60;
+
+export const byId = (id) => document.getElementById(id);
+
+/** Set a text only if it is another one: screen readers say it again whenever it is set. */
+export function write(id, text) {
+  const element = byId(id);
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** `count` seconds as "25 min" or "3 h 20 min". */
+export function span(count) {
+  const minutes = Math.round(count / MINUTE);
+  if (minutes < 90) return `${minutes} min`;
+  const hours = Math.floor(minutes / 60);
+  return minutes % 60 && hours < 10 ? `${hours} h ${minutes % 60} min` : `${Math.round(minutes / 60)} h`;
+}
+
+/** `count` seconds as "4:05". */
+export function clock(count) {
+  const whole = Math.max(0, Math.ceil(count));
+  return `${Math.floor(whole / MINUTE)}:${String(whole % MINUTE).padStart(2, '0')}`;
+}
+
+/** How far away a start is that is expected in `count` seconds. */
+export function until(count) {
+  if (count <= 0) return 'any moment now';
+  if (count < 50) return 'in less than a minute';
+  return `in about ${span(count)}`;
+}
+
+/** A time of day here, with the weekday where it is another day; `at` in ms since the epoch. */
+export function timeOfDay(at) {
+  const date = new Date(at);
+  const today = date.toDateString() === new Date().toDateString();
+  const day = today ? {} : { weekday: 'short' };
+  return date.toLocaleString([], { ...day, hour: '2-digit', minute: '2-digit' });
+}
+
+export function ahead(position) {
+  if (position === 1) return 'You are next';
+  return position === 2 ? '1 job ahead' : `${position - 1} jobs ahead`;
+}

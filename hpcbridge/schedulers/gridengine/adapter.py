@@ -1,0 +1,155 @@
+"""The adapter: runs the commands, and hands their answers to the functions that read them."""
+
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from hpcbridge.clustersettings import RemoteCluster
+from hpcbridge.errors import JobRejected, OutcomeUnknown
+from hpcbridge.fields import Seconds
+from hpcbridge.schedulers.base import JobInfo, JobRequest, Kind, Listing, Outlook
+from hpcbridge.schedulers.gridengine import accounting, commands, queue
+from hpcbridge.transports.base import Completed, Transport
+
+
+class GridEngineCluster(RemoteCluster):
+    """Grid Engine by its commands, on this machine or over SSH."""
+
+    scheduler: Literal["gridengine"] = Field(
+        description="Grid Engine, by qsub, qstat, qdel and qacct."
+    )
+    bin: str | None = Field(
+        None,
+        pattern=r"^/",
+        description="Directory of qsub and qstat on the cluster; by default they are looked for in "
+        "the PATH of a non-interactive login, which seldom reads Grid Engine's settings.sh.",
+    )
+    root: str | None = Field(
+        None, pattern=r"^/", description="SGE_ROOT, where the login does not set it."
+    )
+    cell: str | None = Field(
+        None, pattern=r"^[\w.-]+$", description="SGE_CELL, where it is not 'default'."
+    )
+    # The master lists what it accepted, and no job that has ended: one that is missing is over.
+    grace: Seconds = Field(
+        2, description="Seconds after submission for which a job may be missing in the listing."
+    )
+    verify: bool = Field(
+        True,
+        description="Refuse at once what no queue could ever take (qsub -w e). Turn it off where "
+        "nodes that offer what jobs ask for come and go.",
+    )
+
+
+class GridEngineScheduler:
+    """Implements :class:`~hpcbridge.schedulers.base.Scheduler` with Grid Engine's commands.
+
+    Each query gets ``command_timeout`` seconds; qsub and qdel get twice that, because giving up on
+    them leaves their outcome unknown. ``accounts`` are others whose jobs are listed as well.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        settings: GridEngineCluster,
+        accounts: Callable[[], Collection[str]] | None = None,
+    ) -> None:
+        self._transport = transport
+        self._settings = settings
+        self._accounts = accounts or tuple
+        # Why jobs are in error does not change, and is another question: asked once for each.
+        self._errors: dict[str, str] = {}
+
+    async def _run(self, argv: Sequence[str], *, patience: float = 1) -> Completed:
+        place, timeout = self._settings, self._settings.command_timeout * patience
+        command = [f"{place.bin}/{argv[0]}" if place.bin else argv[0], *argv[1:]]
+        given = {"SGE_ROOT": place.root, "SGE_CELL": place.cell}
+        environment = [f"{name}={value}" for name, value in given.items() if value]
+        prefix = ["env", *environment] if environment else []
+        return await self._transport.run([*prefix, *command], timeout=timeout)
+
+    async def submit(self, request: JobRequest) -> str:
+        """See :meth:`hpcbridge.schedulers.base.Scheduler.submit`."""
+        if "$" in request.directory:
+            raise JobRejected(
+                f"Grid Engine replaces what follows a $ in {request.directory}. "
+                "Choose another session_root."
+            )
+        argv = commands.qsub_argv(request, verify=self._settings.verify)
+        return commands.parse_qsub(await self._run(argv, patience=2))
+
+    async def list_jobs(self) -> Listing:
+        """See :meth:`hpcbridge.schedulers.base.Scheduler.list_jobs`."""
+        jobs = dict(queue.parse_listing(await self._run(queue.listing_argv(self._accounts()))).jobs)
+        broken = {job_id for job_id, info in jobs.items() if queue.in_error(info)}
+        await self._learn_errors(broken)
+        for job_id in broken:
+            jobs[job_id] = dataclasses.replace(
+                jobs[job_id],
+                hopeless=f"Grid Engine could not run the job: {self._errors[job_id]}.",
+            )
+        return Listing(jobs)
+
+    async def _learn_errors(self, broken: set[str]) -> None:
+        self._errors = {key: self._errors[key] for key in broken & self._errors.keys()}
+        if new := broken - self._errors.keys():
+            told = queue.parse_errors(await self._run(queue.details_argv(new)))
+            self._errors |= {job_id: told.get(job_id, "it does not say why") for job_id in new}
+
+    async def outlook(self, job_ids: Collection[str]) -> Mapping[str, Outlook]:
+        """See :meth:`hpcbridge.schedulers.base.Scheduler.outlook`."""
+        ids = {job_id for job_id in job_ids if commands.JOB_ID.fullmatch(job_id)}
+        if not ids:
+            return {}
+        places = queue.parse_waiting(await self._run(queue.WAITING), ids)
+        if not places:
+            return {}
+        reasons = queue.parse_reasons(await self._run(queue.details_argv(places)))
+        return {
+            job_id: dataclasses.replace(place, waits_for=reasons.get(job_id, ""))
+            for job_id, place in places.items()
+        }
+
+    async def find(self, name: str) -> str | None:
+        """See :meth:`hpcbridge.schedulers.base.Scheduler.find`."""
+        jobs = queue.parse_listing(await self._run(queue.listing_argv())).jobs
+        ids = [each for each, job in jobs.items() if job.name == name]
+        listed = max(filter(commands.JOB_ID.fullmatch, ids), key=int, default=None)
+        if listed is not None or not accounting.NAME.fullmatch(name):
+            return listed
+        done = await self._accounting(name)
+        return accounting.parse_named(done, name) if done else None
+
+    async def describe_end(self, job_id: str) -> JobInfo | None:
+        """See :meth:`hpcbridge.schedulers.base.Scheduler.describe_end`."""
+        done = await self._accounting(job_id) if commands.JOB_ID.fullmatch(job_id) else None
+        return accounting.parse_end(done, job_id) if done else None
+
+    async def _accounting(self, wanted: str) -> Completed | None:
+        """The records, or None: many submit hosts cannot read them, or not all in time."""
+        try:
+            return await self._run(accounting.qacct_argv(wanted))
+        except OutcomeUnknown:
+            return None
+
+    async def cancel(self, job_ids: Iterable[str]) -> None:
+        """See :meth:`hpcbridge.schedulers.base.Scheduler.cancel`."""
+        argv = commands.qdel_argv(job_ids)
+        if len(argv) > 1:
+            commands.parse_qdel(await self._run(argv, patience=2))
+
+    def notify(self, changed: Callable[[], None]) -> None:
+        """Grid Engine tells nothing by itself."""
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+
+KIND = Kind(
+    GridEngineCluster,
+    lambda site: GridEngineScheduler(site.transport, site.settings, site.accounts),
+    commands=("qsub", "qstat", "qdel", "qacct"),
+    lists_others=True,
+)

@@ -1,0 +1,125 @@
+"""qsub(1) and qdel(1): what is run, and what their answers mean. All functions are pure."""
+
+import re
+from collections.abc import Iterable
+
+from hpcbridge.errors import (
+    ClusterError,
+    ClusterUnreachable,
+    JobRejected,
+    OutcomeUnknown,
+    UnexpectedReply,
+)
+from hpcbridge.schedulers.base import JobRequest
+from hpcbridge.transports.base import Completed
+
+JOB_ID = re.compile(r"[0-9]{1,12}")
+
+# The commands do not know where the master is.
+NOT_SET_UP = re.compile(r"SGE_ROOT|cell directory|act_qmaster")
+# The master was not reached at all, so nothing was accepted.
+NOT_ASKED = re.compile(
+    r"got send error|got select error|unable to (contact|send message to) qmaster|can't resolve"
+    r"|getting configuration|commlib error"
+)
+# The request left and the answer did not come, or not whole: it may have been carried out.
+ANSWER_LOST = re.compile(
+    r"receive timeout|failed receiving|got read error|Error reading answer list"
+)
+# What qdel says of each job that is not there any more, or will not be for long.
+ENDING = re.compile(r"has registered the job|has deleted job|is already in deletion|does not exist")
+
+
+def qsub_argv(request: JobRequest, *, verify: bool) -> list[str]:
+    """The command line that submits ``request``; what it says counts more than the directives.
+
+    The script's first line is read here: with posix_compliant, the default of queues, Grid Engine
+    ignores it and runs every script with the queue's shell. ``verify`` has jobs refused that no
+    queue of the cluster could ever take. ``-o`` is relative to ``-wd``: in an absolute path Grid
+    Engine would look for a host's name.
+    """
+    argv = ["qsub", "-terse", "-N", request.name, "-wd", request.directory]
+    argv += ["-o", "scheduler.out", "-j", "y", "-b", "n", "-r", "n", "-S", shell_of(request.text)]
+    if verify:
+        argv += ["-w", "e"]
+    if request.walltime is not None:
+        argv += ["-l", f"h_rt={request.walltime}"]
+    return [*argv, request.script]
+
+
+def shell_of(script: str) -> str:
+    """The interpreter that a script's first line names, bash where it names none by its path."""
+    words = script.partition("\n")[0].removeprefix("#!").split()
+    named = script.startswith("#!/") and words and not words[0].endswith("/env")
+    return words[0] if named else "/bin/bash"
+
+
+def parse_qsub(done: Completed) -> str:
+    """The job id that ``qsub -terse`` printed: its last line, after any warnings."""
+    if done.exit_status == 0:
+        last = done.out.strip().rpartition("\n")[2].strip()
+        if JOB_ID.fullmatch(last):
+            return last
+        raise OutcomeUnknown(f"qsub printed no job id: {last_line(done)}")
+    if ANSWER_LOST.search(done.err):
+        raise OutcomeUnknown(f"Grid Engine's answer to qsub was lost: {said_of_master(done)}")
+    raise_if_not_asked("qsub", done)
+    lines = [line.removeprefix("Unable to run job: ") for line in done.err.splitlines()]
+    said = " ".join(line.strip() for line in lines if line not in ("", "Exiting."))
+    if not said:
+        raise OutcomeUnknown(f"qsub ended with status {done.exit_status} and said nothing.")
+    raise JobRejected(f"Grid Engine refused the job: {said[:500]}")
+
+
+def qdel_argv(job_ids: Iterable[str]) -> list[str]:
+    """End these jobs. Only ids: a word that is none would be the name of other jobs."""
+    return ["qdel", *(job_id for job_id in job_ids if JOB_ID.fullmatch(job_id))]
+
+
+def parse_qdel(done: Completed) -> None:
+    """Nothing where each job is ended or being ended; qdel's exit status is that of the worst."""
+    raise_if_not_asked("qdel", done)
+    said = f"{done.out}\n{done.err}".splitlines()
+    other = [line for line in said if line.strip() and not ENDING.search(line)]
+    if other or not "".join(said).strip():
+        raise ClusterError(f"qdel failed ({done.exit_status}): {(other or ['no message'])[-1]}")
+
+
+def raise_if_not_asked(command: str, done: Completed) -> None:
+    """Raise :class:`~hpcbridge.errors.ClusterUnreachable` where the master was not asked."""
+    if done.exit_status == 127:
+        raise ClusterUnreachable(
+            f"{command} is not installed where the commands run, or not in the PATH of a "
+            f"non-interactive login: {last_line(done)}. Name its directory in the cluster's bin."
+        )
+    if done.exit_status and NOT_SET_UP.search(done.err):
+        raise ClusterUnreachable(
+            f"{command} does not find Grid Engine ({last_line(done)}). Set the cluster's root and "
+            "cell to what settings.sh says."
+        )
+    if done.exit_status and (found := said_of_master(done)):
+        raise ClusterUnreachable(
+            f"Grid Engine's master does not answer ({found}). "
+            "Nothing is lost; try again in a minute."
+        )
+
+
+def said_of_master(done: Completed) -> str:
+    """The line by which a command says that it did not get through; qdel prints it to stdout."""
+    for line in f"{done.err}\n{done.out}".splitlines():
+        if NOT_ASKED.search(line) or ANSWER_LOST.search(line):
+            return line.strip()[:300]
+    return ""
+
+
+def raise_if_failed(command: str, done: Completed) -> None:
+    """Raise where a command that asks did not answer."""
+    raise_if_not_asked(command, done)
+    if done.exit_status != 0:
+        raise UnexpectedReply(f"{command} failed ({done.exit_status}): {last_line(done)}")
+
+
+def last_line(done: Completed) -> str:
+    """The last thing that a command said."""
+    lines = (done.err.strip() or done.out.strip()).splitlines()
+    return next((line[:300] for line in reversed(lines) if line != "Exiting."), "no message")

@@ -1,0 +1,203 @@
+"""PBS by its commands; :class:`TorqueScheduler` is the same with other options and formats."""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from hpcbridge.errors import UnexpectedReply
+from hpcbridge.schedulers.base import JobInfo, JobRequest, JobState, Kind, Listing, Outlook, Site
+from hpcbridge.schedulers.pbs.commands import (
+    ACCOUNT,
+    NAME,
+    Commands,
+    parse_account,
+    parse_qdel,
+    parse_qselect,
+    parse_qstat,
+    parse_qsub,
+    portions,
+    qsub_options,
+)
+from hpcbridge.schedulers.pbs.jobs import PBS_ENDS, TORQUE_ENDS, job_info, outlook, sequence
+from hpcbridge.schedulers.pbs.readers import Jobs, read_json, read_text, read_xml
+from hpcbridge.schedulers.pbs.settings import PBSCluster, TorqueCluster
+from hpcbridge.transports.base import Completed, Transport
+
+WAITING = frozenset("QHW")
+MEMORY = 300.0
+"""Seconds for which a listing tells of a job that has ended."""
+
+
+class PBSScheduler:
+    """Implements :class:`~hpcbridge.schedulers.base.Scheduler` with the commands of PBS.
+
+    A round asks qselect for this account's ids, and qstat for these jobs in one request (``-E``;
+    else each id costs a connection and two privileged ports). So a round has the word of the server
+    on every job that was alive in the round before. ``timeout`` (seconds) bounds each query; qsub
+    and qdel get twice that. ``account`` is the transport's, which is asked otherwise, and
+    ``accounts`` tells whose jobs are listed; none, or None, are this account's.
+    """
+
+    ends = PBS_ENDS
+    submit_options: tuple[str, ...] = ("-f", "-k", "oed")  # no daemon stays; output is not spooled
+    #: How qstat is asked and read; the next format is tried where an answer cannot be read.
+    formats: tuple[tuple[tuple[str, ...], Callable[[str], Jobs | None]], ...] = (
+        (("-E", "-f", "-F", "json"), read_json),
+        (("-E", "-f", "-w"), read_text),
+    )
+    history: tuple[str, ...] = ("-x",)  # also jobs that have ended, where the server keeps them
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        timeout: float,
+        commands: Commands = Commands(),  # noqa: B008 - it cannot be changed
+        node_domain: str = "",
+        account: str | None = None,
+        accounts: Callable[[], Collection[str]] | None = None,
+    ) -> None:
+        self._transport = transport
+        self._timeout = timeout
+        self._commands = commands
+        self._domain = node_domain
+        self._view = account is not None
+        self._account, self._greeting = account, ""
+        self._accounts = accounts
+        self._living: set[str] = set()  # ids, as far as the last round told or qsub since then
+        self._ended: dict[str, tuple[float, JobInfo]] = {}  # and when that was seen
+
+    async def submit(self, request: JobRequest) -> str:
+        """See :meth:`hpcbridge.schedulers.base.Scheduler.submit`."""
+        options = [*self.submit_options, *qsub_options(request)]
+        argv = self._commands.argv("qsub", *options, request.script)
+        job_id = parse_qsub(await self._run(argv, patience=2))
+        self._living.add(job_id)
+        return job_id
+
+    async def list_jobs(self) -> Listing:
+        """See :meth:`hpcbridge.schedulers.base.Scheduler.list_jobs`.
+
+        How a job ended is told for :data:`MEMORY` seconds, where the server keeps a history.
+        """
+        before, now = set(self._living), time.monotonic()
+        listed = self._accounts() if self._accounts else ()
+        jobs = await self._ask({*await self._select(accounts=listed), *before})
+        left = before - jobs.keys()
+        if left and self.history:
+            jobs |= await self._ask(left, history=True)
+        infos = {job_id: self._info(job_id, jobs) for job_id in jobs}
+        ended = {each: info for each, info in infos.items() if info.state == JobState.ENDED}
+        self._living = (self._living | jobs.keys()) - (left - jobs.keys()) - ended.keys()
+        self._ended |= {job_id: (now, info) for job_id, info in ended.items()}
+        self._ended = {k: v for k, v in self._ended.items() if now - v[0] < MEMORY}
+        return Listing({job_id: info for job_id, (_, info) in self._ended.items()} | infos)
+
+    async def outlook(self, job_ids: Collection[str]) -> Mapping[str, Outlook]:
+        """See :meth:`hpcbridge.schedulers.base.Scheduler.outlook`. One query more for each queue.
+
+        The jobs ahead are those that came earlier; a site's priorities are not told to users.
+        """
+        # A view runs what sudo allows, and env(1) is not among it: then the zone is not known.
+        jobs = await self._ask(job_ids, utc=not self._view)
+        waiting = {each: job for each, job in jobs.items() if job.get("job_state") in WAITING}
+        lines = {}
+        for queue in sorted({job["queue"] for job in waiting.values() if job.get("queue")}):
+            selected = await self._qselect("-s", "Q", "-q", queue)
+            lines[queue] = [sequence(each) for each in selected]
+        outlooks = {}
+        for job_id, job in waiting.items():
+            line = lines.get(job.get("queue", "")) if job["job_state"] == "Q" else None
+            ahead = None if line is None else sum(each < sequence(job_id) for each in line)
+            outlooks[job_id] = outlook(job, ahead, utc=not self._view)
+        return outlooks
+
+    async def find(self, name: str) -> str | None:
+        """See :meth:`hpcbridge.schedulers.base.Scheduler.find`."""
+        if not NAME.fullmatch(name):
+            return None  # no such job was ever submitted
+        found = await self._select("-N", name)
+        # With -x alone, a server without a history would tell of no job at all.
+        if not found and self.history:
+            found = await self._select(*self.history, "-N", name)
+        return max(found, key=sequence, default=None)
+
+    async def describe_end(self, job_id: str) -> JobInfo | None:
+        """See :meth:`hpcbridge.schedulers.base.Scheduler.describe_end`."""
+        jobs = await self._ask([job_id], history=bool(self.history))
+        if not jobs and self.history:
+            jobs = await self._ask([job_id])
+        return self._info(job_id, jobs) if job_id in jobs else None
+
+    async def cancel(self, job_ids: Iterable[str]) -> None:
+        """See :meth:`hpcbridge.schedulers.base.Scheduler.cancel`. Never by force."""
+        for some in portions(list(job_ids)):
+            parse_qdel(await self._run(self._commands.argv("qdel", *some), patience=2))
+
+    def notify(self, changed: Callable[[], None]) -> None:
+        """PBS tells nothing by itself."""
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+    def _info(self, job_id: str, jobs: Jobs) -> JobInfo:
+        return job_info(job_id, jobs[job_id], self.ends, self._domain)
+
+    async def _select(self, *options: str, accounts: Collection[str] = ()) -> list[str]:
+        """Ids of jobs of these accounts, or else of this one, that are like this."""
+        if self._account is None:
+            done = await self._run(["id", "-un"])
+            self._account, self._greeting = parse_account(done)
+        users = ",".join(sorted(each for each in accounts if ACCOUNT.fullmatch(each)))
+        return await self._qselect(*options, "-u", users or self._account)
+
+    async def _qselect(self, *options: str) -> list[str]:
+        done = await self._run(self._commands.argv("qselect", *options))
+        return parse_qselect(done, self._greeting)
+
+    async def _ask(
+        self, job_ids: Collection[str], *, history: bool = False, utc: bool = False
+    ) -> Jobs:
+        """The attributes of those of these jobs that the server tells of."""
+        jobs: Jobs = {}
+        for some in portions(job_ids):
+            for options, read in self.formats:
+                more = self.history if history else ()
+                argv = self._commands.argv("qstat", *options, *more, *some, utc=utc)
+                answer = parse_qstat(await self._run(argv), read)
+                if answer is not None:
+                    break
+            else:
+                raise UnexpectedReply("qstat printed what cannot be read in any of its formats.")
+            jobs |= answer
+        return jobs
+
+    async def _run(self, argv: Sequence[str], *, patience: float = 1) -> Completed:
+        return await self._transport.run(argv, timeout=self._timeout * patience)
+
+
+class TorqueScheduler(PBSScheduler):
+    """The same for Torque: ``-x`` means XML there, and ended jobs stay in state C for a while."""
+
+    ends = TORQUE_ENDS
+    submit_options = ()  # -f means something else there, and the letter d of -k is unknown
+    formats = ((("-x", "-f"), read_xml),)
+    history = ()
+
+
+def _kind(settings: type, scheduler: type[PBSScheduler]) -> Kind:
+    def make(site: Site) -> PBSScheduler:  # type: ignore[type-arg]
+        wanted = site.settings
+        return scheduler(
+            site.transport,
+            timeout=wanted.command_timeout,
+            commands=Commands(wanted.commands, wanted.server),
+            node_domain=wanted.node_domain,
+            account=site.account,
+            accounts=site.accounts,
+        )
+
+    return Kind(settings, make, ("qsub", "qselect", "qstat", "qdel"), lists_others=True)
+
+
+PBS = _kind(PBSCluster, PBSScheduler)
+TORQUE = _kind(TorqueCluster, TorqueScheduler)

@@ -1,0 +1,13 @@
+"""Slurm by its REST service, slurmrestd(8): no command is run, on any host.
+
+``settings`` what a site configures, ``tokens`` what it proves itself with, ``client`` one request
+and its reply, ``versions`` which of the interface's versions is spoken, ``directives`` and
+``description`` a job script made into a request, ``replies`` what came back as values, and
+``scheduler`` the adapter.
+"""
+
+from hpcbridge.schedulers.base import Kind
+from hpcbridge.schedulers.slurmrest.scheduler import as_user, make
+from hpcbridge.schedulers.slurmrest.settings import SlurmRestCluster
+
+KIND = Kind(SlurmRestCluster, make, lists_others=True, as_user=as_user)

@@ -1,0 +1,112 @@
+"""Commands that are talked with while they run, on this machine or over SSH."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import asyncssh
+
+from hpcbridge.errors import ClusterUnreachable
+from hpcbridge.ssh import CUE, SSHHost, on_cue
+from hpcbridge.transports.local import clean_environment, kill
+
+END_LIMIT = 2.0
+"""Seconds in which a command ends once its input has ended."""
+TOLD_LIMIT = 4096
+"""Bytes of its standard error that are kept."""
+
+LOST = (OSError, EOFError, asyncssh.Error)
+"""What reading and writing raise when the command or its connection is over."""
+
+OpenPipe = Callable[[Sequence[str]], Awaitable["Pipe"]]
+
+
+class Pipe:
+    """One such command, by the streams of asyncio or of asyncssh, which are used alike."""
+
+    def __init__(self, process: Any, end: Callable[[], Awaitable[None]]) -> None:
+        self._process = process
+        self._end = end
+        self._told = bytearray()
+        self._listening = asyncio.create_task(self._listen(), name="standard error")
+
+    async def _listen(self) -> None:
+        with contextlib.suppress(*LOST):
+            while chunk := await self._process.stderr.read(1024):
+                self._told += chunk[: TOLD_LIMIT - len(self._told)]
+
+    async def write(self, data: bytes) -> None:
+        """Give it bytes to read. Raises one of ``LOST``."""
+        self._process.stdin.write(data)
+        await self._process.stdin.drain()
+
+    async def read(self, count: int) -> bytes:
+        """So many bytes of its output. Raises one of ``LOST``."""
+        return bytes(await self._process.stdout.readexactly(count))
+
+    async def close(self) -> str:
+        """End its input, give it a moment to end, and return what it said on standard error."""
+        with contextlib.suppress(*LOST):
+            self._process.stdin.write_eof()
+        try:
+            with contextlib.suppress(TimeoutError, *LOST):
+                async with asyncio.timeout(END_LIMIT):
+                    while await self._process.stdout.read(65536):
+                        pass  # it may be in the middle of an answer
+                    await self._listening
+                    await self._process.wait()
+        finally:
+            self._listening.cancel()
+            await self._end()
+        return self._told.decode("utf-8", "replace").strip()
+
+
+async def open_here(argv: Sequence[str]) -> Pipe:
+    """Start a command on this machine."""
+    pipe = asyncio.subprocess.PIPE
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            env=clean_environment(),
+            cwd="/",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ClusterUnreachable(
+            f"{argv[0]} cannot be run on this machine: {error.strerror}. Install it."
+        ) from error
+
+    async def end() -> None:
+        if process.returncode is None:
+            await kill(process)
+
+    return Pipe(process, end)
+
+
+def opener_on(host: SSHHost) -> OpenPipe:
+    """Starts commands on ``host``."""
+
+    async def open_there(argv: Sequence[str]) -> Pipe:
+        connection = await host.connection()
+        try:
+            process = await connection.create_process(
+                on_cue(argv), encoding=None, stdin=asyncssh.PIPE
+            )
+        except asyncssh.ChannelOpenError as error:
+            raise ClusterUnreachable(
+                f"{host.name} refused to run {argv[0]}: {error.reason}."
+            ) from error
+        except LOST as error:
+            raise ClusterUnreachable(f"The connection to {host.name} was lost.") from error
+
+        async def end() -> None:
+            process.close()
+
+        process.stdin.write(CUE)
+        return Pipe(process, end)
+
+    return open_there

@@ -1,0 +1,1 @@
+"""Warm sessions: started before anybody asks, handed out at once."""

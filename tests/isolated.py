@@ -1,0 +1,139 @@
+"""Run test files at once, each on what looks like a machine of its own (Linux, root).
+
+``python -m tests.isolated [--at-once 3] MARKERS`` starts pytest for each file that has tests with
+these markers, in network, process and mount namespaces of its own and with an empty ``/tmp``
+(unshare(1)). So every file can have a test cluster, and none sees the processes of another.
+"""
+
+import argparse
+import collections
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PLACE = ROOT / ".isolated"
+PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+LIMIT = 1200
+"""Seconds that one file may take."""
+
+# The first process adopts orphans, as init does. `ip netns` keeps its files below /run/netns.
+PREPARE = """
+set -e
+mount --make-rprivate /
+mount -t tmpfs -o mode=1777 tmpfs /tmp
+mkdir -p /run/netns
+mount -t tmpfs tmpfs /run/netns
+ip link set lo up
+exec "$@"
+"""
+
+# What becomes of a file: tests passed, tests failed, tests skipped.
+Counts = collections.Counter[str]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("markers", help="which tests, as for pytest -m")
+    parser.add_argument("--at-once", type=int, default=3, help="files at the same time (3)")
+    arguments = parser.parse_args()
+    if os.geteuid() != 0:
+        print("These tests make namespaces and a cluster in them: run them as root.")
+        return 2
+    files, began, total = _files(arguments.markers), time.monotonic(), Counts()
+    printing = threading.Lock()
+
+    def run(file: str) -> None:
+        text, counts, seconds = _run(file, arguments.markers)
+        with printing:
+            if counts["failed"]:
+                print(text)
+            told = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
+            print(f"{file}: {told} in {seconds:.0f} s", flush=True)
+            total.update(counts)
+
+    with ThreadPoolExecutor(arguments.at_once) as pool:
+        list(pool.map(run, files))
+    shutil.rmtree(PLACE, ignore_errors=True)
+    print(f"All of them took {time.monotonic() - began:.0f} s.")
+    print(f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped")
+    return int(total["failed"] > 0 or not total["passed"])
+
+
+def _files(markers: str) -> list[str]:
+    """The files with such tests, those with most tests first."""
+    done = subprocess.run(
+        [*PYTEST, "--collect-only", "-m", markers], cwd=ROOT, capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        sys.exit(done.stdout + done.stderr)
+    ids = [line for line in done.stdout.splitlines() if "::" in line]
+    return [
+        file for file, _ in collections.Counter(i.partition("::")[0] for i in ids).most_common()
+    ]
+
+
+def _run(file: str, markers: str) -> tuple[str, Counts, float]:
+    """What pytest printed, its counts, and the seconds it took."""
+    began = time.monotonic()
+    # In the checkout, since a cluster's software is made of hard links to it; short, for sockets.
+    PLACE.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="", dir=PLACE) as folder:
+        Path(folder).chmod(0o755)
+        report = Path(folder) / "report.xml"
+        test = [*PYTEST, file, "-m", markers, f"--junitxml={report}"]
+        first = [sys.executable, __file__, "--first", *test]
+        command = ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc"]
+        command += ["bash", "-c", PREPARE, "bash", *first]
+        environment = {**os.environ, "HPCBRIDGE_TESTBED": f"{folder}/t"}
+        with subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            watchdog = threading.Timer(LIMIT, process.kill)
+            watchdog.start()
+            text = process.communicate()[0]
+            watchdog.cancel()
+        counts = _counts(report)
+        if process.returncode != 0 and not counts["failed"]:
+            counts["failed"] = 1  # skipped where that is not allowed, or it was cut off
+        return text, counts, time.monotonic() - began
+
+
+def _counts(report: Path) -> Counts:
+    counts = Counts()
+    with contextlib.suppress(OSError, ET.ParseError):
+        for suite in ET.parse(report).iter("testsuite"):
+            count = {key: int(suite.get(key, 0)) for key in ("tests", "failures", "errors")}
+            counts["failed"] += count["failures"] + count["errors"]
+            counts["skipped"] += int(suite.get("skipped", 0))
+            counts["passed"] += count["tests"] - counts["failed"] - counts["skipped"]
+    return counts
+
+
+def first(command: list[str]) -> int:
+    """Run the command as the first process of its namespace does: orphans are waited for."""
+    child = os.posix_spawn(command[0], command, os.environ)
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            return os.waitstatus_to_exitcode(status)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--first"]:
+        sys.exit(first(sys.argv[2:]))
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""The example, with the application of the demo: it takes a new secret while it runs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpcbridge import configfile, service
+from hpcbridge.readiness import printable
+from tests.conftest import until
+from tests.wslinkclient import WslinkClient
+
+EXAMPLE = Path(__file__).parents[2] / "examples/warm/hpcbridge.toml"
+OPEN = {"count": 1, "hours": [], "timezone": None}
+
+
+async def test_the_demos_session_is_its_users_alone_after_the_hand_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HPCBRIDGE_SERVER__STATE_DIR", str(tmp_path / "state"))
+    settings = configfile.load(EXAMPLE)
+    flow = settings.applications["flow"]
+    assert flow.warm is not None
+    flow = flow.model_copy(update={"warm": flow.warm.model_copy(update=OPEN)})
+    settings = settings.model_copy(update={"applications": {"flow": flow}})
+    async with service.running(settings, end_sessions=True) as (sessions, _):
+
+        async def ready() -> Any:
+            living = await sessions.store.living()
+            return next((row for row in living if row.state == "ready"), None)
+
+        waiting = await until(ready, "a warm session", 60)
+        life = await sessions.launch("flow", {"application": "flow"})
+        assert life.row.id == waiting.id
+        secret = await sessions.ready(life)
+        url = f"http://{life.door.address}/ws"
+        with pytest.raises(PermissionError):
+            async with WslinkClient.connect(url, waiting.secret):
+                pass
+        async with WslinkClient.connect(url, secret) as client:
+            assert (await client.picture()).std() > 5
+        log = Path(life.row.directory, "output.log").read_bytes()
+        assert secret not in printable(log)
+        assert secret not in Path(life.row.directory, "secret.new").read_text()
