@@ -12,6 +12,8 @@ from hpcbridge.auth.failures import Failures, place
 from hpcbridge.errors import ConfigError
 from usersite import PROOF, SECRET, USER, audited, auth, named, refusal, visitor
 
+pytestmark = pytest.mark.servers
+
 Launch = Callable[..., Any]
 CONE = {"application": "cone"}
 NO_WAIT = {"Prefer": "respond-async"}

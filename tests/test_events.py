@@ -7,6 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
+pytestmark = pytest.mark.servers
+
 
 def told(response: httpx.Response) -> Iterator[dict[str, Any]]:
     for line in response.iter_lines():

@@ -21,6 +21,8 @@ from hpcbridge.schedulers.local import LocalScheduler
 from hpcbridge.store import SessionRow, State, Store
 from tests.fakes import FakeScheduler, FakeTransport, fake_cluster
 
+pytestmark = pytest.mark.servers
+
 MINE, OTHERS = "0123abcd", "89abcdef"
 NAME = job_name("A" * 40, MINE)
 GRACE = 0.1
