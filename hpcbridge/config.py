@@ -55,7 +55,7 @@ class ServerSettings(Section):
         "forgotten jobs are found and ended; so it must differ between services that do not share "
         "a database but an account of a cluster. By default, the machine's id and name, state_dir "
         "and the database's URL are taken; to be set where those change (containers) or are the "
-        "same elsewhere (cloned machines).",
+        "same elsewhere (cloned machines). Kept in the database from the first start on.",
     )
     content: FilePath | None = Field(
         None, description="Directory of static files to serve at / instead of the portal page."

@@ -464,6 +464,19 @@ async def test_the_end_comes_from_accounting_where_the_controller_forgot() -> No
     assert await silent.describe_end("7") is None
 
 
+async def test_the_log_tells_when_accounting_cannot_be_asked_and_not_when_there_is_none(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    forgotten = recorded("scontrol_invalid_id")
+    none = scheduler(scontrol=forgotten, sacct=recorded("sacct_no_accounting"))
+    assert await none.describe_end("7") is None
+    assert caplog.messages == []
+    away = printed("", status=1, err="sacct: error: Connection refused\n")
+    assert await scheduler(scontrol=forgotten, sacct=away).describe_end("7") is None
+    assert "job 7" in caplog.text
+    assert "Connection refused" in caplog.text
+
+
 async def test_accounting_cannot_keep_a_job_alive_that_the_controller_has_lost() -> None:
     runaway = scheduler(
         scontrol=recorded("scontrol_invalid_id"), sacct=printed("7|RUNNING|0:0|n\n")

@@ -141,10 +141,14 @@ class SlurmScheduler:
         if info is not None:
             return info
         try:
-            record = parse_sacct(await self._run(sacct_argv(job_id)))
+            done = await self._run(sacct_argv(job_id))
+            record = parse_sacct(done)
         except BridgeError as error:  # accounting is optional, and down more often
             log.warning("accounting does not tell how job %s ended: %s", job_id, error)
             return None
+        if done.exit_status != 0 and "disabled" not in done.err:
+            told = done.err.strip()[-300:]
+            log.warning("accounting does not tell how job %s ended: %s", job_id, told)
         # Accounting can call a job running that the controller has lost (sacctmgr(1), runawayjobs).
         return record if record and record.state == JobState.ENDED else None
 
