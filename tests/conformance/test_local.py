@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest_asyncio
 
 from hpcbridge.conformance import Ability, Bench, Conformance, Job
+from hpcbridge.schedulers.base import JobState
 from hpcbridge.schedulers.local import LocalScheduler
 from hpcbridge.transports.local import LocalTransport
 
@@ -44,8 +45,12 @@ class LocalBench(Bench):
 
     async def close(self) -> None:
         runner = self.connect()
-        await runner.cancel((await runner.list_jobs()).jobs)
-        while any(job.reason is None for job in (await runner.list_jobs()).jobs.values()):
+        while living := [
+            job.job_id
+            for job in (await runner.list_jobs()).jobs.values()
+            if job.state != JobState.ENDED
+        ]:
+            await runner.cancel(living)  # as the service does, until there is proof
             await asyncio.sleep(0.02)
         await runner.close()
 
