@@ -40,6 +40,7 @@ check: setup-test ## Lint, types and unit tests: under two minutes
 	.venv/bin/pytest -q -n 4 -m "not cluster and not browser and not servers"
 
 test: check ## Everything: check, then real Slurm, Grid Engine, PostgreSQL, Apache, ParaView, Chromium
+	@.venv/bin/python -m scripts.software
 	.venv/bin/python -m tests.isolated "cluster or browser or servers"
 
 test-pbs: setup-test ## The PBS suite on a real PBS: HPCBRIDGE_TEST_PBS=local or ssh://user@host[:port]
