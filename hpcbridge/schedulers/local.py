@@ -258,7 +258,8 @@ class LocalScheduler:
     async def _kill(self, job: _Job) -> None:
         deadline = time.monotonic() + KILL_WAIT
         asked: set[int] = set()  # a second SIGTERM means "at once" to many programs
-        while found := await self._processes(job):
+        # A process that is just being replaced (execve(2)) has no environment for a moment.
+        while (found := await self._processes(job)) or _keeper_lives(job):
             if time.monotonic() > deadline:
                 processes.send(signal.SIGKILL, found)
             processes.send(signal.SIGTERM, [pid for pid in found if pid not in asked])
@@ -352,6 +353,12 @@ class LocalScheduler:
                 for suffix in ("json", "exit"):
                     path = self._directory / f"{job.job_id}.{suffix}"
                     await asyncio.to_thread(path.unlink, missing_ok=True)
+
+
+def _keeper_lives(job: _Job) -> bool:
+    if job.pid is None or job.ticks is None:
+        return False
+    return processes.start_ticks(job.pid) == job.ticks
 
 
 def recorded(directory: Path) -> Listing:

@@ -1,6 +1,7 @@
 """The embedded batch runner with real processes: queue, ends, crashes; nothing is orphaned."""
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -265,6 +266,18 @@ async def test_cancel_ends_even_a_child_in_its_own_session_that_ignores_term(ben
     assert job.reason == EndReason.CANCELLED
     assert bench.alive() == []
     assert processes.start_ticks(int(child.read_text())) is None
+
+
+async def test_cancel_ends_a_process_whose_environment_cannot_be_read_just_then(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the middle of execve(2), when /proc shows none."""
+    runner, looks = bench.runner(), itertools.count()
+    job_id = await runner.submit(bench.request("exec sleep 60"))
+    find = processes.with_cookie
+    monkeypatch.setattr(processes, "with_cookie", lambda name: find(name) if next(looks) else [])
+    await runner.cancel([job_id])
+    assert (await until_state(runner, job_id)).reason == EndReason.CANCELLED
 
 
 async def test_a_script_can_clean_up_after_term(bench: Bench) -> None:
