@@ -116,10 +116,15 @@ class Transaction:
             if not is_from_database(failure):
                 raise
         finally:
-            with contextlib.suppress(SQLAlchemyError, OSError):  # the connection may be lost
-                await self._session.close()
+            # Also when who asked is cancelled: a connection that is reset by halves is thrown away,
+            # with a traceback in the log.
+            await asyncio.shield(self._close())
         if isinstance(error, Exception) and is_from_database(error):
             raise StoreError(f"The database did not accept a change: {cause(error)}.") from error
+
+    async def _close(self) -> None:
+        with contextlib.suppress(SQLAlchemyError, OSError):  # the connection may be lost
+            await self._session.close()
 
 
 def is_from_database(error: Exception) -> bool:

@@ -1,6 +1,6 @@
 """Run test files at once, each on what looks like a machine of its own (Linux, root).
 
-``python -m tests.isolated [--at-once 4] MARKERS`` starts pytest for each file that has tests with
+``python -m tests.isolated [--at-once 3] MARKERS`` starts pytest for each file that has tests with
 these markers, in network, process and mount namespaces of its own and with an empty ``/tmp``
 (unshare(1)). So every file can have a test cluster, and none sees the processes of another.
 """
@@ -43,7 +43,7 @@ Counts = collections.Counter[str]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("markers", help="which tests, as for pytest -m")
-    parser.add_argument("--at-once", type=int, default=4, help="files at the same time (4)")
+    parser.add_argument("--at-once", type=int, default=3, help="files at the same time (3)")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         print("These tests make namespaces and a cluster in them: run them as root.")

@@ -18,6 +18,7 @@ import pytest
 import pytest_asyncio
 
 from hpcbridge import database
+from hpcbridge.database import Transaction
 from hpcbridge.errors import StoreError
 from hpcbridge.schedulers.base import EndReason
 from hpcbridge.store import SessionRow, State, Store
@@ -431,3 +432,28 @@ async def test_an_older_database_keeps_its_local_ends_and_its_one_row_a_job(
     with pytest.raises(StoreError, match="UNIQUE"):
         await store.add(row("b", job_name="hpcb-a"))
     await store.close()
+
+
+async def test_a_connection_is_given_back_whole_by_who_is_cancelled_meanwhile() -> None:
+    going_on, closed = asyncio.Event(), asyncio.Event()
+
+    class Slow:
+        async def commit(self) -> None: ...
+
+        async def close(self) -> None:
+            await going_on.wait()
+            closed.set()
+
+    async def work() -> None:
+        async with Transaction(Slow()):  # type: ignore[arg-type]
+            pass
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    going_on.set()
+    async with asyncio.timeout(5):
+        await closed.wait()
