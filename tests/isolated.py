@@ -91,7 +91,7 @@ def _run(file: str, markers: str) -> tuple[str, Counts, float]:
         report = Path(folder) / "report.xml"
         test = [*PYTEST, file, "-m", markers, f"--junitxml={report}"]
         first = [sys.executable, __file__, "--first", *test]
-        command = ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc"]
+        command = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
         command += ["bash", "-c", PREPARE, "bash", *first]
         environment = {**os.environ, "HPCBRIDGE_TESTBED": f"{folder}/t"}
         with subprocess.Popen(
