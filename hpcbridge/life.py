@@ -408,7 +408,7 @@ class Life(Presence):
         watch = self.watch or self._watch_job()
         watch.hurry()
         while not watch.ended:
-            if watch.ours:  # never somebody else's job that has got the id
+            if watch.ours:  # never another job that has got the id
                 await cluster.scheduler.cancel([row.job_id])
             cluster.watcher.stir()
             await self._wait(time.monotonic() + RETRY)

@@ -55,7 +55,12 @@ class Relay:
         if isinstance(address, TCPAddress):
             address = TCPAddress(address.host, sock.getsockname()[1])
         relay = cls(address, dial, traffic or Traffic(), connect_timeout)
-        await relay._serve(sock)
+        try:
+            await relay._serve(sock)
+        except BaseException:  # cancelled in the middle: nothing is to listen on
+            await relay.close()
+            sock.close()
+            raise
         return relay
 
     async def _serve(self, sock: socket.socket) -> None:
@@ -64,9 +69,12 @@ class Relay:
             with suppress(OSError):
                 status = self.address.path.stat()
                 self._inode = (status.st_dev, status.st_ino)
-            self._server = await loop.create_unix_server(self._visitor, sock=sock)
+            self._server = await loop.create_unix_server(
+                self._visitor, sock=sock, start_serving=False
+            )
         else:
-            self._server = await loop.create_server(self._visitor, sock=sock)
+            self._server = await loop.create_server(self._visitor, sock=sock, start_serving=False)
+        await self._server.start_serving()
 
     def _visitor(self) -> Pipe:
         near, _ = pair(self.traffic, lambda: self._open.discard(near), near=_Visitor)

@@ -66,9 +66,9 @@ class Watch:
         self.grace = grace
         self.missing = 0
         self.hopeless_since: float | None = None
-        #: When the last listing was asked for, and whether it has another job under this id.
+        #: When the last listing was asked for, and whether it has this job under its id.
         self.asked = 0.0
-        self.taken = False
+        self.listed = False
 
     @property
     def ended(self) -> bool:
@@ -82,8 +82,12 @@ class Watch:
 
     @property
     def ours(self) -> bool:
-        """Whether the id means this job, by a listing asked for after :meth:`hurry`."""
-        return self.asked >= self.since and self.unknown_since is None and not self.taken
+        """Whether the id means this job, by a listing asked for after :meth:`hurry`.
+
+        A job that the listing lacks may have lost its id: a controller without its state begins
+        at its first id again.
+        """
+        return self.asked >= self.since and self.unknown_since is None and self.listed
 
     def judge(self) -> None:
         """See whether the job was called hopeless for long enough."""
@@ -240,8 +244,8 @@ class Watcher:
 
     async def _update(self, watch: Watch, job: JobInfo | None, asked: float) -> None:
         news, watch.asked = watch.asked < watch.since, asked
-        watch.taken = job is not None and job.name != watch.name
-        if watch.taken:
+        watch.listed = job is not None and job.name == watch.name
+        if not watch.listed:
             job = None  # schedulers use ids again
         if job is None:
             job = await self._missing(watch)

@@ -84,14 +84,17 @@ class Gate:
         self.point = ""
         self.left = 0
         self.reached = False
+        self.killed = False
 
     def set(self, point: str, passes: int) -> None:
         self.point, self.left = point, passes
 
     def open(self) -> None:
-        self.point, self.reached = "", False
+        self.point, self.reached, self.killed = "", False, False
 
     async def passing(self, point: str) -> None:
+        if self.killed:  # what a task does when it is cancelled, no killed process does
+            raise asyncio.CancelledError
         if point != self.point:
             return
         self.left -= 1
@@ -235,11 +238,12 @@ class Service:
 
     async def kill(self) -> None:
         """As near to SIGKILL as one process can come: nothing is written any more."""
-        lives = list(self.sessions.crew.lives)
-        tasks = asyncio.all_tasks() - {asyncio.current_task(), *self.store.working}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        lives, this = list(self.sessions.crew.lives), asyncio.current_task()
+        self.store.gate.killed = True
+        while tasks := asyncio.all_tasks() - {this, *self.store.working}:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=0.01)  # some clean up first
         for life in lives:  # the kernel closes their sockets
             await life.release()
         await self.store.close()
@@ -258,6 +262,7 @@ class Histories(RuleBasedStateMachine):
         self.stopped: set[str] = set()
         self.claimed: set[str] = set()
         self.clients: set[asyncio.Task[None]] = set()
+        self.launching: set[asyncio.Future[Life]] = set()
 
     def run(self, work: Awaitable[Any]) -> None:
         async def running() -> None:
@@ -315,8 +320,11 @@ class Histories(RuleBasedStateMachine):
             sessions = self.service.sessions
             with contextlib.suppress(BridgeError):
                 # As the API does it: a hang-up cuts the waiting short, not the launch itself.
-                launching = sessions.launch(application, {}, client=client, key=key)
-                life = await asyncio.shield(asyncio.ensure_future(launching))
+                work = sessions.launch(application, {}, client=client, key=key)
+                launching = asyncio.ensure_future(work)
+                self.launching.add(launching)
+                launching.add_done_callback(self.launched)
+                life = await asyncio.shield(launching)
                 await sessions.ready(life)
                 self.claimed.add(life.row.id)
 
@@ -326,6 +334,11 @@ class Histories(RuleBasedStateMachine):
             task.add_done_callback(self.clients.discard)
 
         self.run(post())
+
+    def launched(self, launching: asyncio.Future[Life]) -> None:
+        self.launching.discard(launching)
+        if not launching.cancelled():
+            launching.exception()  # told to the client, if there still is one
 
     @rule(choice=st.integers(0, 9))
     def somebody_hangs_up(self, choice: int) -> None:
@@ -387,7 +400,20 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def the_controller_forgets_everything_and_begins_at_its_first_id(self) -> None:
-        self.scheduler.forgets_everything()
+        """It is away meanwhile, for longer than the service waits between two questions."""
+
+        async def begin_again() -> None:
+            down, self.scheduler.down = self.scheduler.down, OUTAGES[0]
+            self.scheduler.forgets_everything()
+            asked = self.scheduler.looks
+            deadline = time.monotonic() + PATIENCE
+            while self.scheduler.looks < asked + 1 and not self.gate.reached:
+                assert time.monotonic() < deadline, "nobody asks the controller"
+                self.service.watcher.stir()
+                await asyncio.sleep(0.002)
+            self.scheduler.down = down
+
+        self.run(begin_again())
 
     @rule(accepted=st.booleans(), appears_after=st.sampled_from([0, 2, 20]))
     def a_submission_has_no_answer(self, accepted: bool, appears_after: int) -> None:
@@ -425,7 +451,8 @@ class Histories(RuleBasedStateMachine):
     async def restart(self, end: Callable[[], Awaitable[None]]) -> None:
         for task in list(self.clients):
             task.cancel()
-        await asyncio.gather(*self.clients, return_exceptions=True)
+        if not self.gate.point:  # where they may stand still
+            await asyncio.gather(*self.clients, return_exceptions=True)
         await (self.service.kill() if self.gate.reached else end())
         self.gate.open()
         await self.begin()
@@ -464,7 +491,7 @@ class Histories(RuleBasedStateMachine):
         self.everything_is_back()
         self.scheduler.submit_fault, self.scheduler.ignores_cancel = None, 0
         self.scheduler.appears_after = 0
-        await asyncio.gather(*self.clients, return_exceptions=True)
+        await asyncio.gather(*self.clients, *self.launching, return_exceptions=True)
         await self.until(self.at_rest)
 
     async def until(self, check: Callable[[], object]) -> None:

@@ -83,10 +83,17 @@ async def relay(dial: Dial, address: Any = ANY_PORT, **kwargs: Any) -> AsyncIter
         await made.close()
 
 
-async def visit(made: Relay) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    if isinstance(made.address, UnixAddress):
-        return await asyncio.open_unix_connection(str(made.address.path))
-    return await asyncio.open_connection(made.address.host, made.address.port)
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def visit(made: Relay) -> Streams:
+    return await connected(made.address)
+
+
+async def connected(address: TCPAddress | UnixAddress) -> Streams:
+    if isinstance(address, UnixAddress):
+        return await asyncio.open_unix_connection(str(address.path))
+    return await asyncio.open_connection(address.host, address.port)
 
 
 async def hang_up(writer: asyncio.StreamWriter) -> None:
@@ -445,6 +452,27 @@ async def test_closing_drops_every_connection_and_the_port_is_free_again(dialled
         await made.close()
         again = await Relay.listen(made.address, dial)
         await again.close()
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+async def test_nothing_listens_when_it_was_cancelled_on_the_way(kind: str, tmp_path: Path) -> None:
+    address: Any = UnixAddress(tmp_path / "session.sock")
+    if kind == "tcp":
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            address = TCPAddress("127.0.0.1", free.getsockname()[1])
+    async with application(echo) as dial:
+        for steps in range(5):
+            listening = asyncio.create_task(Relay.listen(address, dial))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            listening.cancel()
+            done, _ = await asyncio.wait({listening})
+            if not (task := done.pop()).cancelled():
+                await task.result().close()  # it was faster
+            if kind == "unix":
+                assert not list(tmp_path.iterdir())
+            with pytest.raises(OSError):
+                await connected(address)
 
 
 async def test_a_port_in_use_is_a_route_error() -> None:
