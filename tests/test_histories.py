@@ -351,15 +351,19 @@ class Histories(RuleBasedStateMachine):
 
     @rule(choice=st.integers(0, 9))
     def somebody_stops_a_session(self, choice: int) -> None:
-        async def stop() -> None:
-            if not self.lives:
-                return
-            row = self.lives[choice % len(self.lives)].row
+        async def stop(session_id: str) -> None:
             with contextlib.suppress(BridgeError):
-                await self.service.sessions.stop(row.id)
-                self.stopped.add(row.id)
+                await self.service.sessions.stop(session_id)
 
-        self.run(stop())
+        async def ask() -> None:
+            if self.lives:
+                session_id = self.lives[choice % len(self.lives)].row.id
+                self.stopped.add(session_id)
+                stopping = asyncio.create_task(stop(session_id))
+                while not stopping.done() and not self.gate.reached:
+                    await asyncio.sleep(0.001)
+
+        self.run(ask())
 
     # -- what jobs do
 
