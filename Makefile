@@ -7,16 +7,19 @@ PORT ?= 8080
 ACCOUNTING ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-slurm demo-replicas test test-slurm24 check test-pbs cluster cluster-down bench bench-resilience setup-demo setup-test lock clean
+.PHONY: help demo demo-slurm demo-replicas test test-slurm24 check test-pbs cluster cluster-down bench bench-resilience setup-demo setup-test setup-python lock clean
 
 help: ## This list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
 setup-demo:
 	@$(PYTHON) scripts/bootstrap.py demo
 
 setup-test:
 	@$(PYTHON) scripts/bootstrap.py test
+
+setup-python:
+	@$(PYTHON) scripts/bootstrap.py python
 
 demo: setup-demo ## A 3D session in the browser through the built-in batch runner; PORT=8080
 	@exec .venv/bin/python scripts/demo.py --port $(PORT)
@@ -39,15 +42,12 @@ check: setup-test ## Lint, types and unit tests: under two minutes
 	.venv/bin/mypy
 	.venv/bin/pytest -q -n 4 -m "not cluster and not browser and not servers"
 
-test: check ## Everything: check, then real Slurm, Grid Engine, PostgreSQL, Apache, ParaView, Chromium
+test: check ## Everything: check, then real Slurm, Grid Engine, PostgreSQL, Apache, HAProxy, ParaView, Chromium
 	@.venv/bin/python -m scripts.software
 	.venv/bin/python -m tests.isolated "cluster or browser or servers"
 
-test-pbs: setup-test ## The PBS suite on a real PBS: HPCBRIDGE_TEST_PBS=local or ssh://user@host[:port]
-	@test -n "$$HPCBRIDGE_TEST_PBS" || { \
-	  echo "Set HPCBRIDGE_TEST_PBS to local (qsub works here) or ssh://user@host[:port]."; \
-	  echo "Further variables (queue, directory of the commands, key): see tests/pbs/site.py."; \
-	  exit 2; }
+test-pbs: setup-python ## The PBS suite on a real PBS: HPCBRIDGE_TEST_PBS=local or ssh://user@host[:port]
+	.venv/bin/python -m tests.pbs
 	.venv/bin/pytest -q tests/pbs/test_suite.py tests/conformance/test_pbs.py
 
 test-slurm24: setup-test ## Both Slurm adapters on the Slurm 24.11 of Debian 13, put into a directory (root)

@@ -16,18 +16,22 @@ from hpcbridge.auth.users import shown
 from hpcbridge.clustersettings import ClusterSettings, RemoteCluster
 from hpcbridge.config import Settings
 from hpcbridge.errors import (
+    AccountsUnknown,
     BridgeError,
     NotAuthenticated,
     OriginRefused,
     ScopeMissing,
+    StoreError,
     TooManyFailures,
     UserRefused,
 )
-from hpcbridge.http import UNIX, origin_allowed
+from hpcbridge.http import UNIX, Behind, origin_allowed
 from hpcbridge.sessions import Sessions
 from hpcbridge.store import SessionRow
 
 READS = frozenset({"GET", "HEAD"})
+VISITS = frozenset({Scope.LAUNCH, Scope.READ})
+"""One of these a token needs on the way to a session."""
 
 
 class Access:
@@ -43,6 +47,8 @@ class Access:
         self.on = auth.on
         self._accepts_tokens = "token" in auth.accept
         self._server = settings.server
+        self._names = settings.own_names
+        self._behind = Behind(settings.server.trusted_proxies)
         self._clusters = settings.clusters
         self._sessions = sessions
         self._gate = Gate(settings, sessions.store)
@@ -78,7 +84,7 @@ class Access:
         """A web page's request carries what the front end knows its visitor by, whatever page."""
         if not self._server.check_origin and identity.how != How.HEADER:
             return
-        allowed = origin_allowed(request, self._server.cors_origins)
+        allowed = origin_allowed(request, self._server.cors_origins, self._names)
         if identity.how == How.HEADER and "origin" not in request.headers:
             # No page of our own sends so; see Fetch Metadata, W3C.
             allowed = request.headers.get("sec-fetch-site", "none") in ("none", "same-origin")
@@ -88,6 +94,14 @@ class Access:
                 "Its admins can allow them in server.cors_origins."
             )
 
+    async def still(self, request: Request, scope: Scope) -> None:
+        """Raises what :meth:`who` raises for somebody who was let in before and may not now.
+
+        Whoever it cannot be told of for a moment goes on.
+        """
+        with contextlib.suppress(AccountsUnknown, StoreError):
+            await self.who(request, scope)
+
     async def admits(self, session_id: str, headers: Headers, peer: str | None) -> bool:
         """Whether a visitor of the built-in front end may go on to a session.
 
@@ -96,11 +110,13 @@ class Access:
         """
         if not self.on:
             return True
-        asking, identity = Asking(headers, peer, peer or UNIX), None
+        asking, identity = Asking(headers, peer, await self._behind.client(headers, peer)), None
         try:
             identity = await self._gate.identify(asking)
             if identity is None:
                 return self._accepts_tokens
+            if not identity.scopes & VISITS:
+                raise ScopeMissing(f"This token is for neither of: {', '.join(sorted(VISITS))}.")
             await self._sessions.get(session_id, identity)
         except BridgeError as error:
             self._refused("visit", asking, identity, error)

@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import re
+import time
 from collections.abc import Mapping
 from string import Template
 from typing import Annotated, Any
@@ -51,6 +52,8 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,255})(:[0-9]{1,5})?")
 
 BODY_TIME = 30.0
 """Seconds that a request's body may take to arrive."""
+ASK_AGAIN = 10.0
+"""Seconds after which it is asked again whether who listens to events still may."""
 DEPTH_LIMIT = 64
 """Levels of nesting that a request may have: what can be read cannot always be written again."""
 OURS = frozenset({"id", "secret", "sessionURL", "error"})
@@ -291,7 +294,13 @@ def _router(settings: Settings, sessions: Sessions, access: Access) -> APIRouter
         """Server-sent events: where the session stands, each time that changes, until it ends."""
         await sessions.get(session_id, who)  # 404 before the stream begins
 
+        asked = time.monotonic()
+
         async def describe() -> dict[str, Any]:
+            nonlocal asked
+            if time.monotonic() - asked > ASK_AGAIN:
+                await access.still(request, Scope.READ)
+                asked = time.monotonic()
             return _describe(await sessions.get(session_id, who), request, server, sessions)
 
         def bell() -> Bell | None:
@@ -493,4 +502,6 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _validation_error(request: Request, error: Exception) -> JSONResponse:
-    return error_reply("The request is not what this address expects.", 400)
+    assert isinstance(error, RequestValidationError)
+    wrong = error.errors()[0]
+    return error_reply(f"The {wrong['loc'][0]} {wrong['loc'][-1]}: {wrong['msg']}.", 400)

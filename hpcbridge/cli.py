@@ -23,6 +23,7 @@ from hpcbridge.jobscripts.samples import check_all, sample_context
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="ParaViewWeb's launcher API on a batch system: sessions run as Slurm jobs and are reached "
     "through SSH tunnels.",
 )
@@ -34,8 +35,12 @@ app.add_typer(template_app, name="template")
 app.add_typer(frontend_app, name="frontend")
 app.add_typer(tokencommands.app, name="token")
 
-Config = Annotated[Path, typer.Argument(help="The TOML file, such as /etc/hpcbridge.toml.")]
-Application = Annotated[str, typer.Argument(help="An application of the configuration.")]
+Config = Annotated[
+    Path, typer.Argument(metavar="FILE", help="The TOML file, such as /etc/hpcbridge.toml.")
+]
+Application = Annotated[
+    str, typer.Argument(metavar="APPLICATION", help="An application of the configuration.")
+]
 Parameters = Annotated[
     list[str] | None,
     typer.Option("--param", "-p", metavar="NAME=VALUE", help="A value as a user would post it."),
@@ -117,10 +122,13 @@ def _first_steps(settings: Settings, url: str) -> str:
     address = url.rstrip("/") + settings.server.endpoint
     name = next(iter(settings.applications))
     body = f'{{"application": "{name}"}}'
-    page = settings.server.portal and settings.server.content is None
+    if settings.auth.accept == ["header"]:
+        return "  The front end names the users to it. Ctrl-C stops the service."
+    token = '-H "Authorization: Bearer TOKEN" ' if settings.auth.on else ""
+    page = settings.server.portal and settings.server.content is None and not settings.auth.on
     return (
         (f"  In a browser:   {url}\n" if page else "")
-        + f"  In a terminal:  curl -X POST -d '{body}' {address}\n"
+        + f"  In a terminal:  curl -X POST {token}-d '{body}' {address}\n"
         + "  Ctrl-C stops the service."
     )
 
@@ -191,7 +199,8 @@ def template_list(config: Config) -> None:
 
 @template_app.command("show")
 def template_show(
-    config: Config, name: Annotated[str, typer.Argument(help="A name from 'template list'.")]
+    config: Config,
+    name: Annotated[str, typer.Argument(metavar="TEMPLATE", help="A name from 'template list'.")],
 ) -> None:
     """Print a template as it is, to be copied into one of template_dirs and edited there."""
     settings = configfile.load(config)
@@ -237,6 +246,9 @@ def _wanted(settings: Settings, name: str) -> ApplicationSettings:
 
 
 def _posted(name: str, wanted: ApplicationSettings, pairs: list[str] | None) -> dict[str, str]:
+    for each in pairs or []:
+        if "=" not in each:
+            raise ConfigError(f"--param: {each!r} is not like NAME=VALUE.")
     posted = dict(each.partition("=")[::2] for each in pairs or [])
     if unknown := sorted(posted.keys() - wanted.parameters.keys()):
         declared = ", ".join(wanted.parameters) or "none"

@@ -13,7 +13,7 @@ from sqlalchemy import URL
 
 from hpcbridge.auth.settings import AuthSettings, proxies_wrong
 from hpcbridge.clustersettings import ClusterSettings, RemoteCluster
-from hpcbridge.fields import FilePath, Name, Pattern, Primitive, Seconds, Section
+from hpcbridge.fields import FilePath, Name, Network, Origin, Pattern, Primitive, Seconds, Section
 from hpcbridge.schedulers.kinds import KINDS
 from hpcbridge.warm.rules import warm_wrong
 from hpcbridge.warm.settings import WarmSettings
@@ -74,7 +74,7 @@ class ServerSettings(Section):
         "USE_HOSTNAME are left for the client to fill in.",
     )
     max_body: int = Field(65536, ge=256, description="Largest request body, in bytes.")
-    cors_origins: list[str] = Field(
+    cors_origins: list[Origin] = Field(
         default_factory=list,
         description="Origins of other sites whose pages may call the launcher, or ['*'].",
     )
@@ -87,7 +87,7 @@ class ServerSettings(Section):
         description="What becomes of a launch whose client hangs up: kept for the application's "
         "'keep' seconds, for the same client to ask again, or cancelled at once.",
     )
-    trusted_proxies: list[str] = Field(
+    trusted_proxies: list[Network] = Field(
         default_factory=lambda: ["127.0.0.1", "::1"],
         description="Addresses and networks of the front end: its X-Forwarded-For and "
         "X-Forwarded-Proto headers are believed, and its auth.user_header with the secret. The "
@@ -116,7 +116,9 @@ class StoreSettings(Section):
         description="SQLAlchemy URL; hpcbridge.sqlite in state_dir (sqlite+aiosqlite) by default.",
     )
     keep_ended: Seconds = Field(
-        30 * 86400, description="Seconds for which ended sessions stay in the database."
+        30 * 86400,
+        description="Seconds for which ended sessions, and expired and revoked tokens, stay in the "
+        "database.",
     )
 
 
@@ -146,8 +148,16 @@ class FrontEndSettings(Section):
         description="Paths of a session that WebSockets may ask for.",
     )
     server_name: str = Field(
-        "localhost", description="Name of the virtual host that 'hpcbridge frontend' prints."
+        "localhost",
+        description="Name under which browsers reach the front end; 'hpcbridge frontend' prints it "
+        "too. Without [auth], pages of another name may launch nothing on a loopback host.",
     )
+
+    @model_validator(mode="after")
+    def _found_by_apache(self) -> "FrontEndSettings":
+        if self.kind == "apache" and self.map_file is None and self.local_end != "unix":
+            raise ValueError("kind = 'apache' needs map_file, or local_end = 'unix'")
+        return self
 
 
 class LimitSettings(Section):
@@ -179,6 +189,12 @@ class ParameterSettings(Section):
     min: float | None = Field(None, description="Smallest number.")
     max: float | None = Field(None, description="Largest number.")
     title: str = Field("", description="Name for people.")
+
+    @model_validator(mode="after")
+    def _possible(self) -> "ParameterSettings":
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min = {self.min:g} is above max = {self.max:g}")
+        return self
 
 
 def _listed(value: object) -> object:
@@ -316,7 +332,17 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _warm_sessions_are_somebodys(self) -> "Settings":
         for name, application in self.applications.items():
-            if wrong := warm_wrong(application, self):
+            if application.warm is None:
+                continue
+            clusters = [self.clusters[each] for each in application.cluster]
+            wrong = warm_wrong(
+                application.warm,
+                walltime=application.walltime,
+                keep_ended=self.store.keep_ended,
+                has_users=self.auth.on,
+                modes={each.identity.mode for each in clusters if isinstance(each, RemoteCluster)},
+            )
+            if wrong:
                 raise ValueError(f"applications.{name}.warm: {wrong}")
         return self
 
@@ -356,6 +382,18 @@ class Settings(BaseSettings):
             return self.store.url.get_secret_value()
         database = self.server.state_dir / "hpcbridge.sqlite"
         return URL.create("sqlite+aiosqlite", database=str(database))
+
+    @property
+    def own_names(self) -> list[str] | None:
+        """The names of this host that its own pages may have; None where any will do.
+
+        Where there are no users, a port that only this machine reaches must not be open to every
+        page whose name was made to lead here (DNS rebinding).
+        """
+        server = self.server
+        loopback = server.host in ("localhost", "::1") or server.host.startswith("127.")
+        guarded = loopback and server.unix_socket is None and not self.auth.on
+        return [self.frontend.server_name] if guarded else None
 
     @property
     def socket_dir(self) -> Path:

@@ -32,7 +32,9 @@ def load(path: Path) -> Settings:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: byte {error.start} is not UTF-8.") from error
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}.") from error
     try:
         settings = Settings(**_absolute(Settings, data, path.resolve().parent))
@@ -67,7 +69,7 @@ def _absolute(model: Any, value: Any, base: Path) -> Any:
     """``value`` with every relative path, as far as ``model`` knows of any, put below ``base``."""
     model = _strip(model)
     if model is Path and isinstance(value, str):
-        return str(base / Path(value).expanduser())
+        return os.path.normpath(base / Path(value).expanduser())
     if isinstance(value, dict):
         return {key: _absolute(_step(model, key, value), item, base) for key, item in value.items()}
     if isinstance(value, list) and get_origin(model) is list:
@@ -124,9 +126,13 @@ def _explain(path: Path, error: ValidationError) -> Iterator[str]:
         elif kind == "missing":
             yield f"{source}: required, but missing."
         elif kind in ("union_tag_not_found", "union_tag_invalid"):
+            given = problem.get("ctx", {}).get("tag")
+            wrong = "required, but missing" if given is None else f"'{given}' is not known"
             allowed = ", ".join(_schedulers(model))
             broken = "".join(f" Besides, {each}." for each in BROKEN.values())
-            yield f"{source}.scheduler: required. Allowed: {allowed}.{broken}"
+            yield f"{source}.scheduler: {wrong}. Allowed: {allowed}.{broken}"
+        elif kind == "path_type":
+            yield f"{source}: must be a path, as text."
         elif kind.startswith(("model_type", "model_attributes_type", "dict_type")):
             yield f"{source}: must be a table."
         elif _is_value(model):

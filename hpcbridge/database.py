@@ -75,7 +75,7 @@ async def open_engine(url: str | URL) -> AsyncEngine:
     except alembic.util.CommandError as error:
         await engine.dispose()
         raise StoreError(
-            f"The database {engine.url.render_as_string()} was written by a newer hpcbridge "
+            f"The database {_shown(engine.url)} was written by a newer hpcbridge "
             f"({error}). Nothing was changed; use that version, or another database."
         ) from error
     except Exception as error:
@@ -83,9 +83,14 @@ async def open_engine(url: str | URL) -> AsyncEngine:
         if not is_from_database(error):
             raise
         raise StoreError(
-            f"The database {engine.url.render_as_string()} cannot be opened: {cause(error)}."
+            f"The database {_shown(engine.url)} cannot be opened: {cause(error)}."
         ) from error
     return engine
+
+
+def _shown(url: URL) -> str:
+    """Without what may follow the name: drivers take passwords there, too."""
+    return url.set(query={}).render_as_string()
 
 
 def migrate(connection: Connection) -> None:

@@ -79,10 +79,11 @@ class Door:
             host, port, local, group=self._means.group, probe=probe
         )
         try:
-            await self._means.routes.add(Route(self._row.id, tunnel.address))
             if str(tunnel.address) != self.address:
                 await self._means.store.set_door(self._row.id, str(tunnel.address))
+            await self._means.routes.add(Route(self._row.id, tunnel.address))
         except BaseException:
+            await self._withdraw()  # published all the same, it would lead to whoever gets the port
             await tunnel.close()  # a second attempt may want the same local end
             raise
         self._tunnel = tunnel
@@ -100,13 +101,19 @@ class Door:
             await self._means.store.report(self._row.id, traffic.connections, unused)
             self._reported = seen
 
-    async def close(self) -> None:
-        """Withdraw the route, then close the tunnel."""
+    async def close(self) -> bool:
+        """Withdraw the route, then close the tunnel; whether no front end has the route now."""
+        withdrawn = await self._withdraw()
+        await self.release()
+        return withdrawn
+
+    async def _withdraw(self) -> bool:
         try:
             await self._means.routes.remove(self._row.id)
         except BridgeError as error:
             log.warning("session %s: %s", self._row.job_name, error)
-        await self.release()
+            return False
+        return True
 
     async def release(self) -> None:
         """Close the tunnel only: the service stops, and the next one opens it again."""

@@ -4,7 +4,7 @@ from hpcbridge.schedulers.base import EndReason, JobInfo
 
 _SAID = {
     EndReason.OUT_OF_MEMORY: "it used more memory than its job had",
-    EndReason.TIMED_OUT: "its job's time was over",
+    EndReason.TIMED_OUT: "its job has used up its walltime",
     EndReason.NODE_FAILED: "its node failed",
     EndReason.PREEMPTED: "its job had to make room for another",
     EndReason.CANCELLED: "its job was cancelled",

@@ -10,6 +10,8 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+from hpcbridge.errors import RequestError
+
 HEARTBEAT = 15.0
 """Seconds after which a comment is sent when there is no news."""
 LOOK = 1.0
@@ -42,13 +44,17 @@ async def stream(
     """Events, one for each description that differs from the last, until the session has ended.
 
     ``bell`` is None where the session is not in this service's hands any more; ``over`` says that
-    the service is stopping.
+    the service is stopping. A :class:`~hpcbridge.errors.RequestError` of ``describe`` is the end,
+    too: who listens may not any more, and is told so when asking again.
     """
     loop = asyncio.get_running_loop()
     last, sent = "", loop.time()
     while not over():
         ring = bell()
-        described = await describe()
+        try:
+            described = await describe()
+        except RequestError:
+            return
         text = json.dumps(described)
         if text != last:
             yield f"data: {text}\n\n"

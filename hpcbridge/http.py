@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -25,14 +25,17 @@ def error_reply(
     return JSONResponse({"error": message}, status, headers=dict(headers or {}))
 
 
-def origin_allowed(request: Request, others: Collection[str]) -> bool:
+def origin_allowed(
+    request: Request, others: Collection[str], names: Collection[str] | None = None
+) -> bool:
     """Whether the page that sent the request may: no page, a page of this host, or a listed one.
 
-    A POST of ``text/plain`` needs no preflight, so any page can make a browser send one.
+    A POST of ``text/plain`` needs no preflight, so any page can make a browser send one. ``names``
+    are this host's, where they are known.
     """
     pages: list[str | None] = [*request.headers.getlist("origin")] or [None]
     host = request.headers.get("host")
-    return all(origin.origin_allowed(page, host, others) for page in pages)
+    return all(origin.origin_allowed(page, host, others, names) for page in pages)
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -61,6 +64,23 @@ UNIX = "unix"
 """Stands for the address of a peer that came by a unix socket."""
 
 
+class Behind:
+    """Tells who is behind a request that reaches no application, as :class:`Forwarded` would."""
+
+    def __init__(self, trusted: Collection[str]) -> None:
+        self._believing = ProxyHeadersMiddleware(_nothing, [*trusted, UNIX])
+
+    async def client(self, headers: Sequence[tuple[bytes, bytes]], peer: str | None) -> str:
+        """The client's address; ``peer`` is the connection's other end, None for a unix socket."""
+        scope: Any = {"type": "http", "client": (peer or UNIX, 0), "headers": headers}
+        await self._believing(scope, None, None)  # type: ignore[arg-type]
+        return str(scope["client"][0])
+
+
+async def _nothing(*_: object) -> None:
+    pass
+
+
 class Forwarded:
     """Middleware: the client and the scheme as the front end tells them, the peer as it is.
 
@@ -79,11 +99,17 @@ class Forwarded:
         await self._believing(scope, receive, send)  # type: ignore[arg-type]
 
 
+_TWO_LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
+_PRIVATE = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+"""Replies under the endpoint hold ids and secrets, and what clients posted."""
+
+
 class Guard:
     """Middleware under the endpoint: one path for all ways to write it, no traceback to a client.
 
     wslink's JavaScript writes ``/paraview/`` and ``/paraview//ID``; both are answered in place,
-    since it follows no redirect on POST.
+    since it follows no redirect on POST. A body of two lengths, of which a proxy in front may
+    believe the other one, ends the connection (RFC 9112, section 6.3).
     """
 
     def __init__(self, app: ASGIApp, endpoint: str) -> None:
@@ -95,7 +121,12 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if self._under.fullmatch(scope["path"]):
+        if {name for name, _ in scope["headers"]} >= _TWO_LENGTHS:
+            reply = error_reply("The request has two lengths.", 400, {"Connection": "close"})
+            await reply(scope, receive, send)
+            return
+        ours = self._under.fullmatch(scope["path"]) is not None
+        if ours:
             path = re.sub(r"/+", "/", scope["path"]).rstrip("/")
             scope = {**scope, "path": path, "raw_path": path.encode()}
         begun = False
@@ -103,6 +134,10 @@ class Guard:
         async def sending(message: Message) -> None:
             nonlocal begun
             begun = True
+            if ours and message["type"] == "http.response.start":
+                there = {name for name, _ in message["headers"]}
+                more = [header for header in _PRIVATE if header[0] not in there]
+                message = {**message, "headers": [*message["headers"], *more]}
             await send(message)
 
         try:

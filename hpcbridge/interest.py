@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 
 class Interest:
-    """Kept for each session. ``changed`` is called when the moment moved at which it is given up.
+    """Kept for each session. ``changed`` is called when it may be given up earlier than before.
 
     ``keep`` is how long (seconds) a session is kept that nobody waits for and nobody has: its
     client hung up, or was told to ask again.
@@ -31,11 +31,12 @@ class Interest:
         finally:
             self._waiting -= 1
             self.touch()
+            self._changed()
 
     def touch(self) -> None:
         """Somebody asked for the session: the time to keep it begins anew."""
+        # Not told as a change, since who is told of changes asks again.
         self._last, self._asked = time.monotonic(), True
-        self._changed()
 
     def elsewhere(self, seconds: float) -> None:
         """Another replica has a client that wants it, and would say so again in that time.

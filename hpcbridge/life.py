@@ -16,6 +16,7 @@ Where several replicas share the store, one drives the session, and the others f
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -41,7 +42,7 @@ from hpcbridge.limits import LOOK, next_look
 from hpcbridge.means import Means
 from hpcbridge.presence import Presence
 from hpcbridge.readiness import Following
-from hpcbridge.schedulers.base import EndReason, JobState
+from hpcbridge.schedulers.base import EndReason, JobState, Outlook
 from hpcbridge.store import SessionRow, State
 from hpcbridge.submission import Submission
 from hpcbridge.verdicts import End, job_over, silent_too_long, too_late
@@ -72,27 +73,43 @@ class Life(Presence):
         self._submission = Submission(row, means, cluster)
         # What the store did not take when the session ended.
         self._unwritten: dict[str, Any] = {}
-        # What other replicas were told last of the message, and since when nobody could be asked.
-        self._told: tuple[str, float | None] = (row.message, None)
+        # What other replicas know of it that is no step.
+        self._told: dict[str, Any] = {}
 
     async def run(self) -> None:
         """Drive the session from where its row says it is to its end, and clean up after it."""
-        self._submission = Submission(self.row, self._means, self._cluster)
-        try:
-            if self.row.state != State.ENDED:
-                await self._live()
-            await self._clean_up()
-        except LeadershipLost:
-            log.info("session %s: another replica drives it now", self.row.job_name)
-            await asyncio.Event().wait()  # until this replica sees that, too
-        except Exception:
-            log.exception("session %s: its task failed", self.row.job_name)
+        pause = RETRY
+        while True:
+            self.let_go()  # of what an attempt before this watched
+            self._submission = Submission(self.row, self._means, self._cluster)
+            self._told = self._to_tell()
+            try:
+                if self.row.state != State.ENDED:
+                    await self._live()
+                else:  # another replica's doing, or we were cut off then
+                    await self._over()
+                return await self._clean_up()
+            except LeadershipLost:
+                log.info("session %s: another replica drives it now", self.row.job_name)
+                await asyncio.Event().wait()  # until this replica sees that, too
+            except Exception:
+                log.exception("session %s: its task failed and begins again", self.row.job_name)
+            await self._fail(pause)
+            pause = min(pause * 2, RETRY_LIMIT)
+
+    async def _fail(self, pause: float) -> None:
+        """Tell who waits that there is a fault of ours; and go on, for nobody else will."""
+        if self.row.state != State.ENDED:
             self.error = BridgeError("Internal error; the service's log has details.")
             self.settled.set()
+        await asyncio.sleep(pause)
 
     # -- from the launch to the end
 
     async def _live(self) -> None:
+        self.error = None  # that of an attempt before this
+        if not self._ready:
+            self.settled.clear()
         while True:
             try:
                 await self._go_on()
@@ -108,6 +125,7 @@ class Life(Presence):
     async def _go_on(self) -> None:
         """Take step after step until there is a reason to end, which is raised."""
         application = self._configured()
+        self._check_stop()
         if self.row.state == State.SUBMITTING:
             await self._submit(application)
         await self._until_ready(application)
@@ -203,13 +221,13 @@ class Life(Presence):
                 return True
             if watch.hopeless:
                 raise End(EndReason.REJECTED, JobRejected(endings.hopeless(watch.hopeless)))
-            row.message = waiting.told(job, watch.outlook)
+            row.message = waiting.told(job, self.outlook)
             return False
         if not following.ready.is_set() or following.port is None or row.host is None:
             return False
-        opening = self.door.open(row.host, following.port)
+        host, port = row.host, following.port
         try:
-            await self._unless_over(opening)
+            await self._written(lambda: self._unless_over(self.door.open(host, port)))
         except ClusterUnreachable as error:
             if error.lasting:
                 raise
@@ -275,16 +293,23 @@ class Life(Presence):
 
     async def _tell(self) -> None:
         """Let other replicas know what is no step, and is remembered for nobody else."""
-        told = (self.row.message, self.unknown_since)
+        told = self._to_tell()
         if self._means.store.shared and told != self._told and self.row.state != State.ENDED:
             with contextlib.suppress(StoreError):  # said again when it changes again
-                await self._means.store.update(self.row, message=told[0], unknown_since=told[1])
+                await self._means.store.update(self.row, **told)
                 self._told = told
+
+    def _to_tell(self) -> dict[str, Any]:
+        known = dataclasses.asdict(self.outlook) if self.outlook != Outlook() else None
+        message, unknown_since = self.row.message, self.unknown_since
+        return {"message": message, "unknown_since": unknown_since, "outlook": known}
 
     async def _step(self, state: State, message: str, **changes: Any) -> None:
         """Write a transition down. Every one of them is written here or in :meth:`_end`."""
-        changes |= {f"{state}_at": time.time(), "state": state, "message": message}
+        known = {"message": message, "outlook": None}
+        changes |= {f"{state}_at": time.time(), "state": state, **known}
         await self._written(lambda: self._means.store.update(self.row, **changes))
+        self._told |= known
         log.info("session %s: %s", self.row.job_name, state)
         self.news.ring()
 
@@ -351,10 +376,7 @@ class Life(Presence):
         if not await self._write_end(changes, as_seen=end.reason == EndReason.IDLE):
             return False
         log.info("session %s: ended, %s", row.job_name, end.reason)
-        await self.door.close()
-        self.error = end.told
-        self.settled.set()
-        self.news.ring()
+        await self._over(end.told)
         return True
 
     async def _write_end(self, changes: dict[str, Any], *, as_seen: bool) -> bool:

@@ -82,9 +82,14 @@ class Presence:
 
     @property
     def outlook(self) -> Outlook:
-        """What the session may expect while its job waits, as far as that is known."""
-        known = self.watch.outlook if self.watch and self.row.state == State.QUEUED else None
-        return known or Outlook()
+        """What the session may expect while its job waits, as far as that is known.
+
+        Who follows has it from the leader, and so has a new leader until it has asked itself.
+        """
+        if self.row.state != State.QUEUED:
+            return Outlook()
+        asked = self.watch.outlook if self.watch else None
+        return asked or Outlook(**(self.row.outlook or {}))
 
     @property
     def limits(self) -> list[Limit]:
@@ -100,16 +105,17 @@ class Presence:
 
     async def claim(self) -> None:
         """A client is given the session: from now on it lives until it ends."""
-        if not self.interest.claimed:
-            self.interest.claimed = True
-            there = False
-            try:
-                there = await self._means.store.note(self.row, claimed=True)
-            finally:
-                # Else the client is told an error, and does not have it.
-                self.interest.claimed = there
-            if not there:
+        if self.interest.claimed:
+            return
+        noting = asyncio.ensure_future(self._means.store.note(self.row, claimed=True))
+        try:
+            if not await asyncio.shield(noting):
                 raise SessionFailed("The session has just ended. Launch again.")
+        except asyncio.CancelledError:  # the client has hung up, and does not have it
+            if await noting and not self.interest.claimed:
+                await self._means.store.note(self.row, claimed=False)
+            raise
+        self.interest.claimed = True
 
     def seen(self, row: SessionRow, *, driven: bool) -> None:
         """The row as it is in the database; ``driven`` says that this replica leads.
@@ -151,9 +157,17 @@ class Presence:
                 self._cluster.tunnels.warm(row.host)
             await self._moved.wait()
             self._moved.clear()
+        await self._over()
+        while not await self.door.close():
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, REOPEN_LIMIT)
+
+    async def _over(self, told: BridgeError | None = None) -> None:
+        """It has ended: close the door, and tell whoever waits for it."""
         await self.door.close()
-        late = row.reason == EndReason.NEVER_READY
-        self.error = NotReadyInTime(row.message) if late else SessionFailed(row.message)
+        late = self.row.reason == EndReason.NEVER_READY
+        message = self.row.message
+        self.error = told or (NotReadyInTime(message) if late else SessionFailed(message))
         self.settled.set()
         self.news.ring()
 

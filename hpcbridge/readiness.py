@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Callable
 
-from hpcbridge.errors import ClusterUnreachable
+from hpcbridge.errors import ClusterError
 from hpcbridge.transports.base import Slice, Transport
 
 log = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ class Follower:
         wanted = [Slice(f"{directory}/{name}", -TAIL, TAIL) for name in names]
         try:
             found = await self._transport.read(wanted)
-        except ClusterUnreachable:
+        except ClusterError:
             return ""
         return next((text for each in found if each and (text := printable(each))), "")
 
@@ -148,7 +148,7 @@ class Follower:
                     await self._read_status(list(self._followed))
             except Exception as error:
                 # Whatever went wrong: the loop goes on.
-                expected = isinstance(error, ClusterUnreachable)
+                expected = isinstance(error, ClusterError)
                 log.warning("job output cannot be read: %s", error, exc_info=not expected)
                 await asyncio.sleep(1)
             if not behind:

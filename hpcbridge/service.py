@@ -23,6 +23,8 @@ from hpcbridge.frontends.base import Publisher
 from hpcbridge.frontends.embedded import front_protocol
 from hpcbridge.frontends.table import RouteTable
 from hpcbridge.frontends.textmap import TextMap
+from hpcbridge.frontends.timed import TimedProtocol
+from hpcbridge.identity.helper import open_to_others
 from hpcbridge.installation import replica
 from hpcbridge.jobscripts.stage import JobFiles
 from hpcbridge.listener import listening
@@ -51,11 +53,13 @@ async def serve(settings: Settings, *, end_sessions: bool, ready: Callable[[str]
                 http=front_protocol(
                     routes,
                     allowed_origins=server.cors_origins,
+                    own_names=settings.own_names,
                     websocket_paths=settings.frontend.websocket_paths,
                     admits=access.admits,
+                    coming=sessions.coming,
                 )
                 if settings.frontend.kind == "embedded"
-                else "h11",
+                else TimedProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -182,6 +186,11 @@ def _locked(state_dir: Path) -> Iterator[None]:
             f"server.state_dir: {state_dir} cannot be written: {error.strerror}."
         ) from error
     try:
+        if above := open_to_others(os.fspath(state_dir.absolute() / "lock")):
+            raise ConfigError(
+                f"server.state_dir: others could replace what is in {above}. Close it to them "
+                "(chmod o-w), give it to this account, or name another directory."
+            )
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

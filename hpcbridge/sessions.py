@@ -9,7 +9,9 @@ import time
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
+from hpcbridge.addresses import Address
 from hpcbridge.auth.identity import ANYBODY, Identity
+from hpcbridge.auth.tokens import Tokens
 from hpcbridge.choice import Choice, Place
 from hpcbridge.clusters import Cluster
 from hpcbridge.config import ApplicationSettings, Settings
@@ -21,9 +23,11 @@ from hpcbridge.errors import (
     SessionNotFound,
     StillStarting,
     StoreError,
+    TunnelError,
     UnknownApplication,
 )
 from hpcbridge.fields import Primitive
+from hpcbridge.frontends.base import SESSION_ID
 from hpcbridge.installation import job_name
 from hpcbridge.life import Life
 from hpcbridge.means import Means
@@ -39,9 +43,11 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PRUNE_BEAT = 3600.0
-"""Seconds between two looks for sessions that ended long ago."""
+"""Seconds between two looks for sessions and tokens that ended long ago."""
 END_LIMIT = 30.0
 """Seconds that ending all sessions may take when the service stops."""
+COMING = 5.0
+"""Seconds that a visitor waits for the tunnel of a session that is ready."""
 
 _Limit: TypeAlias = tuple[int | None, str, dict[str, Any]]
 """How many there may be, what of, and the columns that tell which."""
@@ -106,7 +112,8 @@ class Sessions:
         row.request, row.idempotency_key, row.user = request, key, user
         if pool is not None:
             row.pool, row.taken_at = pool.name, time.time()
-        await asyncio.gather(*self._writes)  # whether a client left that now asks again
+        if self._writes:  # whether a client left that now asks again
+            await asyncio.wait(set(self._writes))
         if self._leaving.is_set():
             raise NoCapacity(_LEAVING)
         if place.shut:  # but what was begun before can be joined
@@ -146,14 +153,14 @@ class Sessions:
             (wanted.per_user, f"sessions of '{application}'", {"user": user} | alike),
         )
         caps = [
-            Cap(limit, f"All {{}} {what} are taken. Try again when one has ended.", columns)
+            Cap(limit, f"{{}} of {limit} {what} are taken. Try again when one has ended.", columns)
             for limit, what, columns in all_of
             if limit is not None
         ]
         caps += [
             Cap(
                 limit,
-                f"{user} has {{}} {what}, and one user may have {limit}. "
+                f"{user} has {{}} of {limit} {what} that one user may have. "
                 "Stop one of them, or try again when one has ended.",
                 columns,
             )
@@ -211,7 +218,7 @@ class Sessions:
         if life.error or life.row.state == State.ENDED:
             raise life.error or SessionFailed(life.row.message)
         raise StillStarting(
-            f"The session is not ready yet: {life.row.message} Ask again for the same.",
+            f"The session is not ready yet: {life.row.message} Send the same again.",
             session_id=life.row.id,
             state=life.row.state,
             reason=life.row.message,
@@ -232,12 +239,21 @@ class Sessions:
         nobody learns of another's session that it exists.
         """
         life = self.crew.life(session_id)
-        row = life.row if life else await self._means.store.get(session_id)
+        row = life.row if life else await self._remembered(session_id)
         if row is None or not who.owns(row.user):
             raise SessionNotFound("There is no such session.")
+        if life is None and self._means.store.shared and row.state != State.ENDED:
+            await self.crew.heard([row.job_name])  # another replica has just begun it
+            life = self.crew.life(session_id)
         if life is not None:
             life.interest.touch()
         return row
+
+    async def _remembered(self, session_id: str) -> SessionRow | None:
+        """What cannot be an id is not looked for: PostgreSQL fails where it gets a NUL."""
+        if not SESSION_ID.fullmatch(session_id):
+            return None
+        return await self._means.store.get(session_id)
 
     async def living(self, who: Identity) -> list[SessionRow]:
         """The sessions that are ``who``'s to see and have not ended, the newest first."""
@@ -251,6 +267,23 @@ class Sessions:
         """A session in this service's hands; None where it is over or unknown."""
         return self.crew.life(session_id)
 
+    async def coming(self, session_id: str) -> Address | None:
+        """Where a session leads that has no route here: None if it is not ready, or not known.
+
+        A ready one has just become so at another replica, or was taken up a moment ago: its route
+        is waited for. Raises :class:`~hpcbridge.errors.StoreError`, and
+        :class:`~hpcbridge.errors.TunnelError` after 5 s.
+        """
+        row = await self._means.store.get(session_id)
+        if row is None or row.state != State.READY:
+            return None
+        if self._means.store.shared:
+            await self.crew.heard([row.job_name])  # the notice is under way, or was lost
+        address = await self._means.routes.awaited(session_id, COMING)
+        if address is None:
+            raise TunnelError("The session's tunnel is not open here yet. Try again.")
+        return address
+
     async def stop(self, session_id: str, who: Identity = ANYBODY) -> SessionRow:
         """Begin to end a session; when this returns, no crash can make it forgotten.
 
@@ -259,7 +292,7 @@ class Sessions:
         then ends all the same, if it can.
         """
         life = self.crew.life(session_id)
-        row = life.row if life else await self._means.store.get(session_id)
+        row = life.row if life else await self._remembered(session_id)
         over = row is None or row.state == State.ENDED or row.stopped
         if row is None or over or (life and life.stopping) or not who.owns(row.user):
             raise SessionNotFound("There is no such session, or it has ended.")
@@ -292,8 +325,9 @@ class Sessions:
         while True:
             try:
                 await self._means.store.prune(self._settings.store.keep_ended)
+                await Tokens(self._means.store).prune(self._settings.store.keep_ended)
             except StoreError as error:
-                log.warning("old sessions cannot be forgotten: %s", error)
+                log.warning("old sessions and tokens cannot be forgotten: %s", error)
             await asyncio.sleep(PRUNE_BEAT)
 
     @property

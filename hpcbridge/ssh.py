@@ -10,9 +10,9 @@ import contextlib
 import logging
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncssh
 
@@ -35,6 +35,31 @@ NUDGE = 0.005
 
 CUE = b"\n"
 """What a command from :func:`on_cue` waits for on its standard input before it begins."""
+
+T = TypeVar("T")
+_late: set[asyncio.Future[Any]] = set()
+
+
+async def uncut(opening: Awaitable[T], close: Callable[[T], object] = lambda _: None) -> T:
+    """What ``opening`` brings. When who waits for it is cancelled, it goes on, and ``close`` gets
+    what it brings.
+
+    asyncssh leaves a channel open for ever when its opening is cancelled, and sshd (MaxSessions)
+    has room for ten.
+    """
+    task = asyncio.ensure_future(opening)
+
+    def late(_: object) -> None:
+        _late.discard(task)
+        if not task.cancelled() and task.exception() is None:
+            close(task.result())
+
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        _late.add(task)
+        task.add_done_callback(late)
+        raise
 
 
 def on_cue(argv: Sequence[str]) -> str:

@@ -91,10 +91,10 @@ class Submission:
         grace begins anew with each service, which can only make it longer.
         """
         with contextlib.suppress(ClusterError):
+            asked = time.monotonic()
             job_id = await self._cluster.scheduler.find(self._row.attempt_name)
-            now = time.monotonic()
-            self._absent_since = self._absent_since or now
-            sure = now - self._absent_since >= self._cluster.settings.grace
+            self._absent_since = self._absent_since or time.monotonic()
+            sure = asked - self._absent_since >= self._cluster.settings.grace
             self.asked = self.asked and not sure
             return job_id, sure
         return None, False

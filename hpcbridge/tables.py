@@ -81,6 +81,8 @@ class SessionRow(SQLModel, table=True):
     ready_at: float | None = None
     ended_at: float | None = None
     unknown_since: float | None = None
+    #: What its job may expect while it waits, as the leader told the other replicas.
+    outlook: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     #: The pool of warm sessions that it is or was of, or that its launch found empty.
     pool: str | None = Field(default=None, max_length=32, index=True)
     #: When a user got it out of the pool, or found that empty.

@@ -31,7 +31,9 @@ NOTE_LIMIT = 200
 app = typer.Typer(
     no_args_is_help=True, help="Make, list and revoke API tokens; run it as the service's account."
 )
-Config = Annotated[Path, typer.Argument(help="The TOML file, such as /etc/hpcbridge.toml.")]
+Config = Annotated[
+    Path, typer.Argument(metavar="FILE", help="The TOML file, such as /etc/hpcbridge.toml.")
+]
 
 
 @app.command()

@@ -22,7 +22,7 @@ from hpcbridge.clustersettings import SSHSettings, TunnelSettings
 from hpcbridge.errors import BridgeError, ClusterUnreachable, TunnelError
 from hpcbridge.relay import Relay
 from hpcbridge.splice import Traffic
-from hpcbridge.ssh import Login, SSHHost
+from hpcbridge.ssh import Login, SSHHost, uncut
 
 log = logging.getLogger(__name__)
 
@@ -295,7 +295,7 @@ async def _probe(dial: Dial, probe: ProtocolFactory, host: str, port: int) -> No
     while True:
         try:
             async with asyncio.timeout_at(deadline):
-                await dial(probe)
+                await uncut(dial(probe))
         except (OSError, asyncssh.ChannelOpenError, TimeoutError) as error:
             if getattr(error, "code", None) == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
                 raise TunnelError(

@@ -194,7 +194,12 @@ class Watcher:
         while True:
             self._stirred.clear()
             if self._watches or self._patrol:
-                await self._round()
+                try:
+                    await self._round()
+                except Exception:
+                    # Such as an adapter's answer that is no listing: the loop goes on.
+                    log.exception("jobs cannot be looked after in this round")
+                    self._failures += 1
             await asyncio.sleep(LEAST)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pause()):

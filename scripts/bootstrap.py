@@ -1,7 +1,8 @@
 """Sets up what a make target needs: system libraries, the virtual environment, packages.
 
-    python3 scripts/bootstrap.py demo|test
+    python3 scripts/bootstrap.py demo|test|python
 
+"python" is no more than the virtual environment, for tests that need nothing else of this machine.
 Safe to repeat; does only what is missing. Written so that an old Python can still say that it is
 too old. As root on Debian it installs missing system packages by apt; otherwise it says which.
 """
@@ -18,6 +19,9 @@ VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, "bin", "python")
 NEEDS = ("pyproject.toml", "constraints.txt")
 
+# What to set up for -> the extras of pyproject.toml that it needs.
+EXTRAS = {"demo": ["demo"], "test": ["demo", "test"], "python": ["test"]}
+
 # What VTK's wheel loads to draw without a display: library -> Debian package.
 LIBRARIES = {
     "libEGL.so.1": "libegl1",
@@ -32,14 +36,15 @@ DRIVERS = ("libgl1-mesa-dri",)
 
 
 def main(purpose):
-    """Set up for ``purpose``, one of the extras of pyproject.toml."""
+    """Set up for ``purpose``, one of ``EXTRAS``."""
     if sys.version_info < (3, 11):
         fail(
             "hpcbridge needs Python 3.11 or newer; %s is %d.%d. Name another one: "
             "make PYTHON=python3.12 ..." % ((sys.executable,) + sys.version_info[:2])
         )
-    libraries()
-    environment(["demo"] if purpose == "demo" else ["demo", "test"])
+    if purpose != "python":
+        libraries()
+    environment(EXTRAS[purpose])
     if purpose == "test":
         run("the programs that the tests drive", [sys.executable, "-m", "testbed", "install"])
 
@@ -154,6 +159,6 @@ def fail(text):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1] not in ("demo", "test"):
-        fail("usage: python3 scripts/bootstrap.py demo|test")
+    if len(sys.argv) != 2 or sys.argv[1] not in EXTRAS:
+        fail("usage: python3 scripts/bootstrap.py %s" % "|".join(EXTRAS))
     main(sys.argv[1])

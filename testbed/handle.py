@@ -183,7 +183,9 @@ class Testbed:
         for node, state in states.items():
             if state in {"drain", "drng", "down"}:
                 self.resume(node)
-        return all(state in {"idle", "mix", "alloc", "comp"} for state in states.values())
+        usable = {"idle", "mix", "alloc", "comp", "plnd"}
+        # A trailing - means that a waiting job is planned for the node.
+        return all(state.rstrip("-") in usable for state in states.values())
 
     def node_states(self) -> dict[str, str]:
         """Node -> sinfo(1)'s compact state; a trailing * means that the node does not answer."""

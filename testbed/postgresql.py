@@ -41,6 +41,7 @@ class PostgreSQL:
 
     def __init__(self) -> None:
         self._bin = programs()
+        self._process: subprocess.Popen[bytes] | None = None
         self.password = secrets.token_hex(12)
         self._account: dict[str, Any] = {}
         self.root = Path(tempfile.mkdtemp(prefix="hpcb-pg"))
@@ -54,7 +55,7 @@ class PostgreSQL:
             self._initialize()
             self.start()
         except BaseException:
-            shutil.rmtree(self.root, ignore_errors=True)
+            self.close()
             raise
 
     def _initialize(self) -> None:
@@ -97,8 +98,9 @@ class PostgreSQL:
 
     def stop(self) -> None:
         """End it as a crash would: SIGQUIT is an immediate shutdown."""
-        self._process.send_signal(signal.SIGQUIT)
-        self._process.wait(30)
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(30)
 
     def url(self, database: str) -> str:
         """For SQLAlchemy."""
@@ -142,6 +144,5 @@ class PostgreSQL:
 
     def close(self) -> None:
         """Leave nothing."""
-        if self._process.poll() is None:
-            self.stop()
+        self.stop()
         shutil.rmtree(self.root, ignore_errors=True)

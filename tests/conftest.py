@@ -1,17 +1,14 @@
 """A site in a temporary directory: tiny real applications, and a configuration that offers them."""
 
-import asyncio
 import contextlib
 import copy
 import functools
-import inspect
 import os
-import re
 import signal
-import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +22,7 @@ from hpcbridge.api import create_app
 from hpcbridge.config import Settings
 from hpcbridge.sessions import Sessions
 from hpcbridge.store import SessionRow
-
-pytest.register_assert_rewrite("hpcbridge.conformance")
+from serviceprocess import ServiceProcess
 
 # Listens on the port it is given, says so without a newline (as wslink does), stays for ever.
 SERVER = f"""#!{sys.executable} -SE
@@ -55,29 +51,19 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-async def until(probe: Callable[[], Any], what: str, seconds: float = 15) -> Any:
-    """Ask (or await) again until the answer is true; fail with a sentence when it never is."""
-    deadline = time.monotonic() + seconds
-    while True:
-        answer = probe()
-        if inspect.isawaitable(answer):
-            answer = await answer
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
-        await asyncio.sleep(0.02)
-
-
-@pytest.fixture(name="until")
-def _until() -> Callable[..., Awaitable[Any]]:
-    return until
-
-
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("HPCBRIDGE_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory of a short name, for sockets, that other accounts may pass through."""
+    with tempfile.TemporaryDirectory(prefix="hpcb-") as path:
+        Path(path).chmod(0o711)
+        yield Path(path)
 
 
 @dataclass
@@ -134,7 +120,7 @@ class Site:
 
     def end_processes(self) -> None:
         """SIGKILL to whatever a test left; only processes of this site's sessions."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while (left := self.processes()) and time.monotonic() < deadline:
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):
@@ -162,7 +148,7 @@ def make_site(root: Path) -> Site:
     programs["missing"] = "/no/such/program"
 
     def application(program: str, **more: Any) -> dict[str, Any]:
-        given = {"cluster": "here", "template": "command.sh", "wait": 20}
+        given = {"cluster": "here", "template": "command.sh", "wait": 60}
         return given | {"properties": {"program": programs[program]}} | more
 
     site.config = {
@@ -171,7 +157,7 @@ def make_site(root: Path) -> Site:
         "applications": {
             "cone": application("server"),
             "crash": application("crash"),
-            "mute": application("mute", wait=1),
+            "mute": application("mute", wait=3),
             "missing": application("missing"),
             "late": application("late"),
             "tuned": application(
@@ -222,7 +208,7 @@ async def _start_launcher(site: Site, **sections: Any) -> AsyncIterator[Launcher
     async with service.running(settings, end_sessions=True) as (sessions, _):
         transport = httpx.ASGITransport(create_app(settings, sessions))
         async with httpx.AsyncClient(
-            transport=transport, base_url="http://portal.example.org", timeout=30
+            transport=transport, base_url="http://portal.example.org", timeout=90
         ) as client:
             yield Launcher(client, sessions, settings)
 
@@ -242,58 +228,27 @@ def launcher(site: Site) -> Launch:
     return functools.partial(_start_launcher, site)
 
 
-class Service:
-    """``hpcbridge serve`` as a process of its own; ``url`` once it is ready."""
+class Service(ServiceProcess):
+    """``hpcbridge serve`` on a test's site, and a client of it."""
 
     def __init__(self, site: Site, *arguments: str, **environment: str) -> None:
+        super().__init__(site.root, site.path, *arguments, **environment)
         self.site = site
-        self._stderr = site.root / "stderr.txt"
-        command = [sys.executable, "-m", "hpcbridge", "serve", str(site.path), *arguments]
-        with self._stderr.open("ab") as stderr:
-            self.process = subprocess.Popen(
-                command,
-                cwd=site.root,
-                env={**os.environ, **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-            )
-        self.url = ""
-        self.client = httpx.Client(timeout=30)
+        self.http = httpx.Client(timeout=90)
 
-    @property
-    def stderr(self) -> str:
-        """What it and its predecessors on this site said."""
-        return self._stderr.read_text()
+    def start(self) -> None:
+        super().start()
+        self.http.base_url = httpx.URL(self.url)
 
-    def wait_ready(self) -> "Service":
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()  # or its end, when it did not start
-        match = re.fullmatch(r"hpcbridge ready on (http://\S+/)\n", line)
-        assert match, f"{line!r}\n{self.stderr}"
-        self.url = match[1]
-        self.client.base_url = httpx.URL(self.url)
-        return self
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.http.close()
+        return super().stop(number)
 
     def post(self, body: Any, **more: Any) -> httpx.Response:
-        return self.client.post("/paraview", json=body, **more)
+        return self.http.post("/paraview", json=body, **more)
 
     def state(self, session_id: str) -> str:
-        return str(self.client.get(f"/paraview/{session_id}").json()["state"])
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal, and wait for the exit status."""
-        self.client.close()
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        return self.wait()
-
-    def wait(self) -> int:
-        status = self.process.wait(40)
-        if self.process.stdout is not None:
-            self.process.stdout.close()
-        return status
+        return str(self.http.get(f"/paraview/{session_id}").json()["state"])
 
 
 @pytest.fixture
@@ -301,22 +256,20 @@ def serve(site: Site) -> Iterator[Callable[..., Service]]:
     """Starts services on the site; they are killed afterwards."""
     started: list[Service] = []
 
-    def start(*arguments: str, ready: bool = True, **environment: str) -> Service:
+    def start(*arguments: str, **environment: str) -> Service:
         service = Service(site, *arguments, **environment)
+        service.start()
         started.append(service)
-        return service.wait_ready() if ready else service
+        return service
 
     yield start
     for each in started:
-        each.end(signal.SIGKILL)
+        each.stop(signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
 def shared_service(shared_site: Site) -> Iterator[Service]:
     """One service for all tests of a module."""
     shared_site.write()
-    service = Service(shared_site, "--end-sessions")
-    try:
-        yield service.wait_ready()
-    finally:
-        service.end()
+    with Service(shared_site, "--end-sessions") as service:
+        yield service

@@ -7,16 +7,19 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import tomli_w
 
-READY = re.compile(r"^hpcbridge ready on (http://\S+)/$")
+READY = re.compile(r"^hpcbridge ready on (\S+?)/?$")
 
 
 class ServiceProcess:
-    """``hpcbridge serve`` with a given configuration; use it in a ``with`` block."""
+    """``hpcbridge serve`` with a given configuration; use it in a ``with`` block.
+
+    ``url`` is where it listens, without a slash at its end.
+    """
 
     def __init__(
         self, folder: Path, config: dict[str, Any] | Path, *arguments: str, **environment: str
@@ -31,7 +34,7 @@ class ServiceProcess:
             self.config = folder / "hpcbridge.toml"
             self.config.write_text(tomli_w.dumps(config))
 
-    def __enter__(self) -> "ServiceProcess":
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -44,6 +47,7 @@ class ServiceProcess:
         with (self.folder / "service.log").open("a") as log:
             self.process = subprocess.Popen(
                 command,
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -55,22 +59,26 @@ class ServiceProcess:
                 self.url = found[1]
                 break
         else:
-            self.process.wait()
+            self.wait()
             raise RuntimeError(f"the service did not start: {self.log}")
         # Whatever else it prints must not fill the pipe.
         threading.Thread(target=self.process.stdout.read, daemon=True).start()
 
     @property
     def log(self) -> str:
-        """All that it logged."""
+        """All that it and its predecessors in this folder logged."""
         return (self.folder / "service.log").read_text()
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 40) -> int:
+    def stop(self, number: int = signal.SIGTERM) -> int:
         """End it by a signal; its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Its exit status, when it has ended; after a minute it is killed."""
         try:
-            return self.process.wait(timeout)
+            return self.process.wait(60)
         finally:
             if self.process.poll() is None:
                 self.process.kill()

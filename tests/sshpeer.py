@@ -98,9 +98,9 @@ class SSHPeer:
         for process in self._processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait(10)
+            process.wait(60)
         while self._threads:
-            self._threads.pop().join(10)
+            self._threads.pop().join(60)
 
     def trust_host_key(self) -> None:
         """Write the present host key to `known_hosts`."""
@@ -168,7 +168,9 @@ class SSHPeer:
         _copy(process.stdout, channel.sendall)
         errors.join()
         status = process.wait()
-        channel.send_exit_status(status if status >= 0 else 128 - status)
+        with channel.lock:
+            if not channel.closed:  # paramiko would send it after its goodbye
+                channel.send_exit_status(status if status >= 0 else 128 - status)
         channel.close()
 
     def forward(self, channel: paramiko.Channel, target: socket.socket) -> None:
@@ -280,7 +282,7 @@ class _Server(paramiko.ServerInterface):
         if self._peer.refuse_channels:
             return common.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
         try:
-            target = socket.create_connection(destination, timeout=5)
+            target = socket.create_connection(destination, timeout=60)
         except OSError:
             return common.OPEN_FAILED_CONNECT_FAILED
         target.settimeout(None)

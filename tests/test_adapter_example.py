@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Service, Site, until
+from conftest import Service, Site
+from tests.waiting import until
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "adapter"
 
@@ -60,7 +61,7 @@ async def test_a_session_is_launched_and_stopped_through_it(
         assert [line.split()[:2] for line in listed.splitlines()[1:]] == [[number, "running"]]
         assert f"[{name}]" in listed
         assert len(site.processes()) > 0
-        assert service.client.delete(f"/paraview/{session['id']}").status_code == 200
+        assert service.http.delete(f"/paraview/{session['id']}").status_code == 200
         await until(lambda: not site.processes(), "the end of the job's processes")
     finally:
         subprocess.run([*tsp, "-K"], check=True)

@@ -15,6 +15,7 @@ import pytest_asyncio
 from hpcbridge import outlooks
 from hpcbridge.errors import StoreError
 from hpcbridge.sessions import Sessions
+from tests.waiting import until
 
 Launch = Callable[..., Any]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -259,9 +260,7 @@ async def test_configured_fields_are_added(launcher: Launch) -> None:
         assert body["job_id"] == "1"
 
 
-async def test_a_launch_that_need_not_wait_is_answered_at_once(
-    launcher: Launch, until: Callable[..., Any]
-) -> None:
+async def test_a_launch_that_need_not_wait_is_answered_at_once(launcher: Launch) -> None:
     async with launcher() as api:
         reply = await api.post(
             {"application": "cone"}, headers={"Prefer": "wait=10, Respond-Async"}
@@ -284,9 +283,7 @@ async def test_a_launch_that_need_not_wait_is_answered_at_once(
         assert now["job_id"] == "1"
 
 
-async def test_sessions_are_known_after_they_ended(
-    launcher: Launch, until: Callable[..., Any]
-) -> None:
+async def test_sessions_are_known_after_they_ended(launcher: Launch) -> None:
     async with launcher() as api:
         session_id = (await api.post({"application": "cone"})).json()["id"]
         path = f"/paraview/{session_id}"
@@ -432,7 +429,8 @@ async def test_a_database_that_fails_is_told(
         assert "disk is full" in refusal(await api.post({"application": "cone"}), 503)
         assert not api.sessions.crew.lives
         monkeypatch.setattr(api.sessions.store, "get", broken)
-        refusal(await api.client.get("/paraview/x%0AERROR forged"), 503)
+        refusal(await api.client.get(f"/paraview/{'0' * 24}"), 503)
+        refusal(await api.client.get("/paraview/x%0AERROR forged"), 404)
     assert "\nERROR forged" not in caplog.text
 
 
@@ -440,11 +438,11 @@ async def test_a_database_that_fails_is_told(
 
 
 async def test_more_sessions_than_the_limit_are_refused_until_one_has_ended(
-    launcher: Launch, until: Callable[..., Any]
+    launcher: Launch,
 ) -> None:
     async with launcher(limits={"sessions": 2}) as api:
         ids = [(await api.post({"application": "cone"})).json()["id"] for _ in range(2)]
-        assert "All 2 sessions" in refusal(await api.post({"application": "cone"}), 503)
+        assert "2 of 2 sessions" in refusal(await api.post({"application": "cone"}), 503)
         await api.client.delete(f"/paraview/{ids[0]}")
         assert (await api.post({"application": "cone"})).status_code == 200
 
@@ -458,18 +456,16 @@ async def test_requests_at_the_same_moment_do_not_pass_the_limit(launcher: Launc
         assert sorted(each.status_code for each in replies) == [202] * 3 + [503] * 7
 
 
-async def test_a_full_queue_is_told_and_leaves_nothing(
-    launcher: Launch, site: Any, until: Callable[..., Any]
-) -> None:
+async def test_a_full_queue_is_told_and_leaves_nothing(launcher: Launch, site: Any) -> None:
     async with launcher(clusters={"here": {"slots": 1, "queue": 0}}) as api:
         assert (await api.post({"application": "cone"})).status_code == 200
         said = refusal(await api.post({"application": "cone"}), 503)
-        assert "All 1 slots and 0 places in the queue are taken" in said
+        assert "All slots (1) and places in the queue (0) are taken" in said
         await until(lambda: len(site.directories()) == 1, "the refused session's directory to go")
 
 
 async def test_who_waits_is_told_its_place_and_the_estimate(
-    launcher: Launch, until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    launcher: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outlooks, "PATIENCE", 0.0)
     walltime = {"walltime": 600}
@@ -499,7 +495,7 @@ async def test_who_waits_is_told_its_place_and_the_estimate(
 
 
 async def test_a_job_that_waits_too_long_is_told_and_leaves_the_queue(
-    launcher: Launch, site: Any, until: Callable[..., Any]
+    launcher: Launch, site: Any
 ) -> None:
     async with launcher(
         clusters={"here": {"slots": 1}}, applications={"late": {"wait": 0.3}}
@@ -543,7 +539,8 @@ async def test_pages_of_other_sites_may_only_launch_where_they_are_listed(
     launcher: Launch, origin: str | None, others: list[str], allowed: bool
 ) -> None:
     headers = {} if origin is None else {"Origin": origin}
-    async with launcher(server={"cors_origins": others}) as api:
+    name = {"server_name": "portal.example.org"}
+    async with launcher(server={"cors_origins": others}, frontend=name) as api:
         posted = await api.post({"application": "nosuch"}, headers=headers)
         deleted = await api.client.delete("/paraview/nosuch", headers=headers)
         refusal(posted, 400 if allowed else 403)

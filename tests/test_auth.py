@@ -414,6 +414,8 @@ def test_failures_are_counted_in_bounded_memory(monkeypatch: pytest.MonkeyPatch)
         ("2001:db8::1", "2001:db8::/64"),
         ("2001:db8::ffff:1", "2001:db8::/64"),
         ("2001:db8:0:1::1", "2001:db8:0:1::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("fe80::1%eth0", "fe80::/64"),
         ("unix", "unix"),
     ],
 )

@@ -108,6 +108,26 @@ def test_a_wrong_command_line_is_told_with_its_usage(run: Run, arguments: list[s
     assert "Traceback" not in error
 
 
+# -- what serve says first
+
+
+@pytest.mark.parametrize(
+    ("accept", "browser", "said"),
+    [
+        ([], True, 'curl -X POST -d \'{"application": "cone"}\' http://h:1/paraview'),
+        (["token"], False, 'curl -X POST -H "Authorization: Bearer TOKEN" -d'),
+        (["header"], False, "The front end names the users to it."),
+    ],
+)
+def test_who_starts_the_service_is_told_what_works_now(
+    site: Any, tmp_path: Path, accept: list[str], browser: bool, said: str
+) -> None:
+    secret = {"secret_file": str(tmp_path / "secret")} if "header" in accept else {}
+    told = cli._first_steps(site.settings(auth={"accept": accept, **secret}), "http://h:1/")
+    assert said in told
+    assert ("In a browser:   http://h:1/" in told) is browser
+
+
 # -- mistakes in the configuration
 
 
@@ -190,7 +210,7 @@ def test_a_job_script_is_shown_as_it_would_be_submitted(run: Run, site: Any) -> 
         (["cone", "-p", "x=1"], "No parameter 'x' in 'cone'. Parameters: none."),
         (["tuned", "-p", "levle=1"], "No parameter 'levle' in 'tuned'. Parameters: file, level."),
         (["tuned", "-p", "level=10"], "Parameter 'level' must be a whole number, at least 1"),
-        (["tuned", "-p", "level"], "Parameter 'level' must be a whole number"),
+        (["tuned", "-p", "level"], "--param: 'level' is not like NAME=VALUE."),
         (["tuned", "-p", "file=a\nb"], "Parameter 'file' must be a text"),
         (["cone", "--cluster", "x"], "'cone' does not run on 'x'. Its clusters: here."),
         (["tuned", "-p", "file=\udcff"], "Parameter 'file' must be a text"),
@@ -275,7 +295,7 @@ def test_a_virtual_host_is_printed(run: Run, site: Any) -> None:
 @pytest.mark.parametrize(
     ("sections", "arguments", "said"),
     [
-        ({}, [], "Apache needs a map_file or a socket_dir"),
+        ({}, [], "Apache finds sessions by frontend.map_file"),
         ({"frontend": {"map_file": "/m"}}, ["--listen", "80\nInclude /x"], "listen is "),
         ({"frontend": {"map_file": "/m", "server_name": "a b"}}, [], "server_name is 'a b'"),
         ({"frontend": {"map_file": "/m m"}}, [], "map_file is '/m m'"),

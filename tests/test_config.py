@@ -103,8 +103,14 @@ def test_an_unknown_key_is_told_with_those_that_are_allowed(
         ({"clusters": 5}, "clusters: must be a table."),
         ({"clusters": {"here": 5}}, "clusters.here: must be a table."),
         ({"clusters": {"here": {"slots": 0}}}, "clusters.here.slots: Input should be greater"),
-        ({"clusters": {"here": {"scheduler": None}}}, "clusters.here.scheduler: required. Allowe"),
-        ({"clusters": {"here": {"scheduler": "slrum"}}}, "clusters.here.scheduler: required. "),
+        ({"clusters": {"here": {"scheduler": None}}}, "clusters.here.scheduler: required, but mis"),
+        ({"clusters": {"here": {"scheduler": "slrum"}}}, "clusters.here.scheduler: 'slrum' is no"),
+        ({"server": {"state_dir": 3}}, "server.state_dir: must be a path, as text."),
+        ({"server": {"cors_origins": ["a.org"]}}, "server.cors_origins.0: 'a.org' is no origin, "),
+        ({"server": {"cors_origins": ["http://a/"]}}, "server.cors_origins.0: 'http://a/' is no o"),
+        ({"server": {"trusted_proxies": ["portal"]}}, "server.trusted_proxies.0: 'portal' is no "),
+        ({"frontend": {"kind": "apache"}}, "frontend: kind = 'apache' needs map_file, or local_"),
+        (parameter(type="int", min=3, max=2), "applications.cone.parameters.p: min = 3 is above "),
         ({"clusters": {"here": {"session_root": "~/x"}}}, "clusters.here.session_root: String sh"),
         ({"clusters": {"a b": {"scheduler": "local"}}}, "clusters.a b: String should match"),
         (slurm(ssh={}), "clusters.big.ssh.host: required, but missing."),
@@ -179,7 +185,7 @@ def test_everything_that_is_wrong_is_told_at_once(refusal: Callable[..., str]) -
     ("content", "said"),
     [
         (b"port = = 1", "not TOML: "),
-        (b"\xff\xfe[server]", "not TOML: "),
+        (b"\xff\xfe[server]", "not TOML: byte 0 is not UTF-8."),
         (b"[server]\nport = 1\nport = 2\n", "not TOML: "),
         (b"", "required, but missing."),
     ],
@@ -219,8 +225,7 @@ def test_relative_paths_count_from_the_files_directory(
     assert isinstance(big, SlurmCluster)
     assert big.ssh is not None
     assert big.ssh.identity_files == [tmp_path / "key"]
-    assert big.ssh.known_hosts is not None
-    assert big.ssh.known_hosts.is_absolute()
+    assert big.ssh.known_hosts == tmp_path.parent / "hosts"
 
 
 def test_text_that_looks_like_a_path_stays_as_it_is(site: Any) -> None:

@@ -20,9 +20,9 @@ def told(response: httpx.Response) -> Iterator[dict[str, Any]]:
 def client(site: Any, serve: Any) -> Iterator[httpx.Client]:
     site.write()
     service = serve("--end-sessions")
-    with httpx.Client(base_url=service.url, timeout=20) as client:
+    with httpx.Client(base_url=service.url, timeout=90) as client:
         yield client
-    service.end()
+    service.stop()
 
 
 def begun(client: httpx.Client, application: str) -> str:
@@ -75,9 +75,9 @@ def test_events_hold_no_secret_and_an_unknown_session_has_none(client: httpx.Cli
 def test_an_open_stream_does_not_hold_the_service_back(site: Any, serve: Any) -> None:
     site.write()
     service = serve()
-    with httpx.Client(base_url=service.url, timeout=20) as client:
+    with httpx.Client(base_url=service.url, timeout=90) as client:
         session = client.post("/paraview", json={"application": "cone"}).json()["id"]
         with client.stream("GET", f"/paraview/{session}/events") as response:
             next(told(response))
-            assert service.end() == 0
-    assert "Traceback" not in service.stderr
+            assert service.stop() == 0
+    assert "Traceback" not in service.log

@@ -24,10 +24,10 @@ from hpcbridge.api import create_app
 from hpcbridge.sessions import Sessions
 from hpcbridge.tunnels import Tunnels
 from tests.fakescheduler import FakeSlurm
+from tests.waiting import until
 
 pytestmark = pytest.mark.servers
 
-Until = Callable[..., Any]
 
 DOWN = {
     "times": -1,
@@ -71,7 +71,6 @@ class Bridge:
 
     client: httpx.AsyncClient
     sessions: Sessions
-    until: Until
 
     async def launch(self, application: str = "cone") -> str:
         reply = await self.client.post(
@@ -94,7 +93,7 @@ class Bridge:
             assert told["state"] == state or told["state"] != "ended", told
             return bool(told["state"] == state)
 
-        await self.until(there, f"the state {state}", 30)
+        await until(there, f"the state {state}")
         return told
 
     async def ready(self) -> str:
@@ -110,10 +109,10 @@ class Bridge:
         """The cluster could not be asked, for several rounds; the session lives on."""
         life = self.sessions.life(session_id)
         assert life is not None
-        await self.until(lambda: life.watch, "a watch on its job")
+        await until(lambda: life.watch, "a watch on its job")
         watch = life.watch
         assert watch is not None
-        await self.until(lambda: watch.unknown_since, "the first question without an answer")
+        await until(lambda: watch.unknown_since, "the first question without an answer")
         state = life.row.state
         await asyncio.sleep(0.5)
         assert watch.unknown_since
@@ -124,11 +123,11 @@ class Bridge:
         assert life is not None
         watch = life.watch
         assert watch is not None
-        await self.until(lambda: watch.unknown_since is None, "an answer")
+        await until(lambda: watch.unknown_since is None, "an answer")
 
     async def cleaned(self, session_id: str) -> dict[str, Any]:
         """What is told of the session when it has ended and cleaned up."""
-        await self.until(
+        await until(
             lambda: self.sessions.life(session_id) is None, "the end of its cleaning up", 30
         )
         return await self.told(session_id)
@@ -138,7 +137,7 @@ Start = Callable[[], contextlib.AbstractAsyncContextManager[Bridge]]
 
 
 @pytest.fixture
-def start(site: Any, slurm: FakeSlurm, until: Until) -> Start:
+def start(site: Any, slurm: FakeSlurm) -> Start:
     """``async with start() as bridge``: a service that leaves its jobs running."""
 
     @contextlib.asynccontextmanager
@@ -147,9 +146,9 @@ def start(site: Any, slurm: FakeSlurm, until: Until) -> Start:
         async with service.running(settings) as (sessions, _):
             transport = httpx.ASGITransport(create_app(settings, sessions))
             async with httpx.AsyncClient(
-                transport=transport, base_url="http://portal.example.org", timeout=30
+                transport=transport, base_url="http://portal.example.org", timeout=90
             ) as client:
-                yield Bridge(client, sessions, until)
+                yield Bridge(client, sessions)
 
     return start
 
@@ -160,7 +159,7 @@ async def bridge(start: Start) -> AsyncIterator[Bridge]:
         yield bridge
 
 
-async def nothing_is_left(slurm: FakeSlurm, site: Any, until: Until) -> None:
+async def nothing_is_left(slurm: FakeSlurm, site: Any) -> None:
     slurm.spoil()
     await until(lambda: not slurm.living, "the end of all jobs")
     await until(lambda: not slurm.processes(), "the end of their processes")
@@ -168,7 +167,7 @@ async def nothing_is_left(slurm: FakeSlurm, site: Any, until: Until) -> None:
 
 
 @pytest.fixture
-def over(slurm: FakeSlurm, site: Any, until: Until) -> Callable[..., Any]:
+def over(slurm: FakeSlurm, site: Any) -> Callable[..., Any]:
     """``await over(bridge, id)``: stop the session where it lives; what is told of its end.
 
     All faults are gone by then. There was one job, and nothing is left of it.
@@ -182,7 +181,7 @@ def over(slurm: FakeSlurm, site: Any, until: Until) -> Callable[..., Any]:
         told = await bridge.cleaned(session_id)
         assert told["state"] == "ended"
         assert len(slurm.names) == jobs
-        await nothing_is_left(slurm, site, until)
+        await nothing_is_left(slurm, site)
         return told
 
     return over
@@ -270,15 +269,17 @@ async def test_a_submission_without_an_answer_is_not_decided_while_nobody_can_be
 
 
 async def test_a_job_that_is_listed_late_is_waited_for(
-    bridge: Bridge, slurm: FakeSlurm, over: Callable[..., Any]
+    start: Start, site: Any, slurm: FakeSlurm, over: Callable[..., Any]
 ) -> None:
+    site.config["clusters"]["here"]["grace"] = 60
     slurm.spoil(sbatch={"out": ""}, squeue={"times": 3, "hide": True})
-    session_id = await bridge.ready()
-    await over(bridge, session_id)
+    async with start() as bridge:
+        session_id = await bridge.ready()
+        await over(bridge, session_id)
 
 
 async def test_a_session_stopped_while_its_submission_hangs_leaves_no_job(
-    bridge: Bridge, slurm: FakeSlurm, until: Until, over: Callable[..., Any]
+    bridge: Bridge, slurm: FakeSlurm, over: Callable[..., Any]
 ) -> None:
     slurm.spoil(sbatch={"after": 60})
     session_id = await bridge.launch()
@@ -289,7 +290,7 @@ async def test_a_session_stopped_while_its_submission_hangs_leaves_no_job(
 
 
 async def test_a_service_that_ends_while_sbatch_hangs_finds_the_job_when_it_is_back(
-    start: Start, slurm: FakeSlurm, until: Until, over: Callable[..., Any]
+    start: Start, slurm: FakeSlurm, over: Callable[..., Any]
 ) -> None:
     slurm.spoil(sbatch={"after": 60})
     async with start() as bridge:
@@ -351,7 +352,7 @@ async def test_a_question_without_a_good_answer_ends_nothing(
 
 
 async def test_a_job_that_vanishes_from_the_listing_is_asked_for_by_its_id_and_lives(
-    bridge: Bridge, slurm: FakeSlurm, until: Until, over: Callable[..., Any]
+    bridge: Bridge, slurm: FakeSlurm, over: Callable[..., Any]
 ) -> None:
     session_id = await bridge.ready()
     await asyncio.sleep(0.8)  # past the grace
@@ -372,7 +373,7 @@ async def test_a_job_that_nobody_knows_any_more_is_over(
 
 
 async def test_a_state_that_slurm_may_invent_one_day_ends_nothing(
-    bridge: Bridge, slurm: FakeSlurm, until: Until, over: Callable[..., Any]
+    bridge: Bridge, slurm: FakeSlurm, over: Callable[..., Any]
 ) -> None:
     session_id = await bridge.ready()
     slurm.spoil(squeue={"times": -1, "word": "TELEPORTING"})
@@ -440,7 +441,7 @@ async def test_another_job_with_the_sessions_id_is_not_its_job(
 
 
 async def test_a_stop_does_not_cancel_another_job_that_has_got_the_sessions_id(
-    bridge: Bridge, slurm: FakeSlurm, until: Until
+    bridge: Bridge, slurm: FakeSlurm
 ) -> None:
     session_id = await bridge.ready()
     slurm.forget_everything()
@@ -457,7 +458,7 @@ async def test_a_stop_does_not_cancel_another_job_that_has_got_the_sessions_id(
 
 
 async def test_commands_that_fail_every_other_time_lose_and_double_nothing(
-    bridge: Bridge, slurm: FakeSlurm, over: Callable[..., Any], until: Until
+    bridge: Bridge, slurm: FakeSlurm, over: Callable[..., Any]
 ) -> None:
     slurm.spoil_all(**DOWN, every=2)
     slurm.spoil(
@@ -475,15 +476,13 @@ async def test_commands_that_fail_every_other_time_lose_and_double_nothing(
     await over(bridge, ids[0], jobs=3)
 
 
-async def test_slow_commands_are_waited_for(
-    bridge: Bridge, slurm: FakeSlurm, site: Any, until: Until
-) -> None:
+async def test_slow_commands_are_waited_for(bridge: Bridge, slurm: FakeSlurm, site: Any) -> None:
     slurm.spoil_all(times=-1, before=0.2, after=0.2)
     session_id = await bridge.ready()
     await bridge.stop(session_id)
     assert (await bridge.cleaned(session_id))["reason"] == "stopped"
     assert slurm.calls("sbatch") == 1
-    await nothing_is_left(slurm, site, until)
+    await nothing_is_left(slurm, site)
 
 
 @pytest.mark.parametrize("fault", [DOWN, SILENT], ids=["down", "silent"])

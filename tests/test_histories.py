@@ -40,7 +40,7 @@ from hpcbridge.frontends.table import RouteTable
 from hpcbridge.life import Life
 from hpcbridge.means import Means
 from hpcbridge.readiness import Follower
-from hpcbridge.schedulers.base import EndReason, JobRequest, JobState
+from hpcbridge.schedulers.base import EndReason, JobRequest, JobState, Listing
 from hpcbridge.schedulers.local import LocalCluster
 from hpcbridge.sessions import Sessions
 from hpcbridge.store import Cap, SessionRow, State, Store
@@ -51,7 +51,7 @@ from tests.fakes import FakeFiles, FakePublisher, FakeScheduler, FakeTransport
 T = TypeVar("T")
 
 GRACE = 0.05
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds after which a cluster without faults must have brought everything to rest."""
 
 DEATHS = (
@@ -170,8 +170,11 @@ class GatedScheduler(FakeScheduler):
         self.deaths: dict[str, EndReason] = {}
         self.cancelled_names: set[str] = set()
         #: Names of jobs that were listed so late that the grace may have been over.
-        self.late = False
-        self.hidden: set[str] = set()
+        self.late: set[str] = set()
+        #: Names of jobs of whose end the controller told nothing any more, maybe to nobody.
+        self.forgotten: set[str] = set()
+        # When a job was accepted that is not listed yet.
+        self._since: dict[str, float] = {}
 
     def add(self, name: str, state: JobState = JobState.QUEUED, **more: Any) -> str:
         self.accepted.append(name)
@@ -182,9 +185,16 @@ class GatedScheduler(FakeScheduler):
         try:
             return await super().submit(request)
         finally:
-            if self.late:
-                self.hidden |= {job.name for job in self._hidden.values()}
+            for job in self._hidden.values():
+                self._since.setdefault(job.name, time.monotonic())
             await self.gate.passing("after sbatch")
+
+    async def list_jobs(self) -> Listing:
+        listing = await super().list_jobs()
+        for name in {job.name for job in listing.jobs.values()} & self._since.keys():
+            if time.monotonic() - self._since.pop(name) >= GRACE:
+                self.late.add(name)
+        return listing
 
     async def cancel(self, job_ids: Any) -> None:
         wanted = list(job_ids)
@@ -199,6 +209,7 @@ class GatedScheduler(FakeScheduler):
         for job_id in self.living:
             job = self.jobs.get(job_id) or self._hidden[job_id]
             self.deaths[job.name] = EndReason.FINISHED
+        self.forgotten |= {job.name for job in self.jobs.values()}
         self.jobs, self._hidden, self._next = {}, {}, 1
 
 
@@ -424,7 +435,7 @@ class Histories(RuleBasedStateMachine):
         self.scheduler.submit_fault = OutcomeUnknown("sbatch did not answer within 16 s.")
         self.scheduler.accepts = accepted
         looks = self.scheduler.looks + appears_after if appears_after else 0
-        self.scheduler.appears_after, self.scheduler.late = looks, appears_after == 20
+        self.scheduler.appears_after = looks
         self.somebody_launches("kept", "carol", None)
 
     @rule()
@@ -529,7 +540,7 @@ class Histories(RuleBasedStateMachine):
         assert set(names) <= known, "a job has no session"
         for row in rows:
             # Only what nobody could find for all of the grace had a successor.
-            lost = self.scheduler.hidden | self.scheduler.deaths.keys()
+            lost = self.scheduler.late | self.scheduler.deaths.keys()
             assert set(row.attempt_names[:-1]) & set(names) <= lost, "a session had two jobs"
         for row in rows:
             if row.state == State.ENDED:
@@ -555,10 +566,12 @@ class Histories(RuleBasedStateMachine):
                 assert row.application == "brief"
                 assert row.id not in self.claimed
             case EndReason.REJECTED:
-                late = self.scheduler.hidden
+                late = self.scheduler.late
                 gone = row.attempt_name not in self.scheduler.accepted or row.attempt_name in late
                 assert gone or death is not None
             case EndReason.FAILED:
+                assert death is not None
+            case EndReason.FINISHED if row.attempt_name in self.scheduler.forgotten:
                 assert death is not None
             case _:
                 assert row.reason == death

@@ -102,7 +102,7 @@ def exchange(name: str) -> Exchange:
 def test_a_launch_is_answered_with_the_references_keys(service: Any, name: str) -> None:
     recorded = exchange(name)
     posted = recorded.posted | {"application": "cone"}
-    reply = service.client.request(recorded.method, recorded.path, content=json.dumps(posted))
+    reply = service.http.request(recorded.method, recorded.path, content=json.dumps(posted))
     assert reply.status_code == recorded.status == 200
     assert reply.headers["content-type"].startswith("application/json")
     body = reply.json()
@@ -116,25 +116,25 @@ def test_a_launch_is_answered_with_the_references_keys(service: Any, name: str) 
 def test_a_failure_has_the_references_status_and_form(service: Any, name: str) -> None:
     recorded = exchange(name)
     content = None if recorded.posted is None else json.dumps(recorded.posted)
-    reply = service.client.request(recorded.method, recorded.path, content=content)
+    reply = service.http.request(recorded.method, recorded.path, content=content)
     assert reply.status_code == recorded.status
     assert set(reply.json()) == set(recorded.reply) == {"error"}
 
 
 def test_a_session_is_told_without_its_secret(service: Any) -> None:
     body = service.post({"application": "cone", "sessionManagerURL": "http://x/"}).json()
-    found = service.client.get(f"/paraview/{body['id']}")
+    found = service.http.get(f"/paraview/{body['id']}")
     assert exchange("08-get-cone").status == found.status_code == 200
     for key in ("application", "id", "sessionURL", "host"):
         assert found.json()[key] == body[key]
-    deleted = service.client.delete(f"/paraview/{body['id']}")
+    deleted = service.http.delete(f"/paraview/{body['id']}")
     assert exchange("14-delete-cone").status == deleted.status_code == 200
     assert body["secret"] not in found.text + deleted.text
 
 
 def test_what_took_the_reference_over_changes_nothing(service: Any) -> None:
     posted = exchange("21-post-property-override").posted
-    reply = service.client.post("/paraview/", content=json.dumps(posted))
+    reply = service.http.post("/paraview/", content=json.dumps(posted))
     assert reply.status_code == 200
     assert posted["py"] not in service.site.logs()
 
@@ -164,10 +164,10 @@ def test_a_launch_needs_no_content_type_and_no_slash(
 ) -> None:
     """Looked at where it costs no job: the application is not there, and that is told."""
     headers = {} if content_type is None else {"Content-Type": content_type}
-    request = service.client.build_request(
+    request = service.http.build_request(
         "POST", path, content='{"application":"none"}', headers=headers
     )
-    reply = service.client.send(request)
+    reply = service.http.send(request)
     assert reply.status_code == 400
     assert "There is no application 'none'" in reply.json()["error"]
     assert not reply.history
@@ -177,9 +177,9 @@ def test_a_launch_needs_no_content_type_and_no_slash(
 def test_a_session_is_found_however_its_path_is_written(service: Any, form: str) -> None:
     session_id = service.post({"application": "cone"}).json()["id"]
     path = "/paraview" + form.format(session_id)
-    assert service.client.get(path).json()["id"] == session_id
-    assert service.client.delete(path).status_code == 200
-    again = service.client.delete(path)
+    assert service.http.get(path).json()["id"] == session_id
+    assert service.http.delete(path).status_code == 200
+    again = service.http.delete(path)
     assert again.status_code == 404
     assert set(again.json()) == {"error"}
 
@@ -251,7 +251,7 @@ def test_a_large_body_in_chunks_is_refused_too(address: tuple[str, int]) -> None
 
 def test_a_hundred_thousand_levels_are_refused(service: Any) -> None:
     for content in ("[" * 100_000, '{"application":' * 4000, "[" * 60_000):
-        reply = service.client.post("/paraview", content=content)
+        reply = service.http.post("/paraview", content=content)
         assert reply.status_code in (400, 413)
         assert set(reply.json()) == {"error"}
 
@@ -316,10 +316,10 @@ def test_a_client_may_hang_up_whenever_it_likes(service: Any, address: tuple[str
     for sent in (b"POST", post(length=1000), post(length=1000) + content, whole):
         with socket.create_connection(address) as connection:
             connection.sendall(sent)
-    assert service.client.get("/openapi.json").status_code == 200
+    assert service.http.get("/openapi.json").status_code == 200
 
 
 def test_none_of_this_left_a_traceback(service: Any) -> None:
     """The last test of this file, over all that the service has said so far."""
-    assert "Traceback" not in service.stderr
+    assert "Traceback" not in service.log
     assert service.process.poll() is None

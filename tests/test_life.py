@@ -3,17 +3,18 @@
 import asyncio
 import contextlib
 import socket
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from hpcbridge import events as events_module
 from hpcbridge import life as life_module
 from hpcbridge import outlooks as outlooks_module
+from hpcbridge import presence as presence_module
 from hpcbridge import tunnels as tunnels_module
 from hpcbridge import watcher as watcher_module
 from hpcbridge.clusters import Cluster
@@ -32,6 +33,7 @@ from hpcbridge.errors import (
     TunnelError,
     UnexpectedReply,
 )
+from hpcbridge.frontends.base import Routes
 from hpcbridge.frontends.table import RouteTable
 from hpcbridge.installation import job_name
 from hpcbridge.life import Life
@@ -58,7 +60,6 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(life_module, "RETRY", 0.02)
     monkeypatch.setattr(life_module, "RETRY_LIMIT", 0.05)
     monkeypatch.setattr(watcher_module, "LEAST", 0.002)
-    monkeypatch.setattr(tunnels_module, "PROBE_TIME", 0.2)
     for name in ("STARTING", "WAITING", "QUIET", "FAILING"):
         monkeypatch.setattr(watcher_module, f"BEAT_{name}", 0.01)
 
@@ -74,7 +75,7 @@ class World:
     port: int
     sockets: Path
     routes: RouteTable
-    wait: float = 20
+    wait: float = 60
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     lives: list[Life] = field(default_factory=list)
     unix: bool = False
@@ -94,6 +95,11 @@ class World:
     @property
     def row(self) -> SessionRow:
         return self.life.row
+
+    def has_grace(self, seconds: float) -> None:
+        """The grace of the cluster, which is short otherwise."""
+        changed = {"grace": seconds}
+        self.cluster.settings = self.cluster.settings.model_copy(update=changed)
 
     def application(self) -> ApplicationSettings:
         return ApplicationSettings(cluster="fake", template="t", wait=self.wait)
@@ -161,21 +167,14 @@ class World:
 
     async def over(self) -> SessionRow:
         """Wait until all is cleaned up; the row as it was written."""
-        await asyncio.wait_for(asyncio.shield(self.tasks[-1]), 10)
+        await asyncio.wait_for(asyncio.shield(self.tasks[-1]), 60)
         row = await self.store.get(ID)
         assert row is not None
         return row
 
 
 @pytest.fixture
-def short() -> Iterator[Path]:
-    """A directory whose sockets have names that are short enough, wherever the tests run."""
-    with tempfile.TemporaryDirectory(prefix="hpcb") as path:
-        yield Path(path)
-
-
-@pytest.fixture
-async def world(tmp_path: Path, short: Path) -> AsyncIterator[World]:
+async def world(tmp_path: Path, directory: Path) -> AsyncIterator[World]:
     store = await FlakyStore.open(f"sqlite+aiosqlite:///{tmp_path}/db.sqlite")
     assert isinstance(store, FlakyStore)
     publisher = FakePublisher()
@@ -188,7 +187,7 @@ async def world(tmp_path: Path, short: Path) -> AsyncIterator[World]:
         FakeFiles(),
         fake_cluster(),
         server.sockets[0].getsockname()[1],
-        short,
+        directory,
         routes,
     )
     yield world
@@ -314,7 +313,7 @@ async def test_a_job_that_can_never_start_ends_the_session_and_is_cancelled(
     await world.queued()
     world.scheduler.change("1", hopeless="The job can never start: too much.")
     await ended(world, EndReason.REJECTED, "can never start: too much.", error=JobRejected)
-    await until(lambda: world.scheduler.cancelled == ["1"])
+    await until(lambda: world.scheduler.cancelled)
 
 
 async def test_a_job_that_is_hopeless_for_a_moment_only_is_waited_for(
@@ -368,7 +367,7 @@ async def test_a_broken_template_is_told(world: World) -> None:
         (EndReason.FAILED, 139, "exit status 139"),
         (EndReason.FAILED, -11, "signal 11"),
         (EndReason.OUT_OF_MEMORY, None, "more memory"),
-        (EndReason.TIMED_OUT, 0, "time was over"),
+        (EndReason.TIMED_OUT, 0, "used up its walltime"),
         (EndReason.NODE_FAILED, None, "node failed"),
         (EndReason.PREEMPTED, None, "make room"),
         (EndReason.CANCELLED, -15, "was cancelled"),
@@ -397,22 +396,22 @@ async def test_a_job_that_is_over_before_it_was_seen_to_run_is_told(world: World
 
 
 async def test_a_job_that_never_gets_ready_is_ended_in_time(world: World) -> None:
-    world.wait = 0.5
+    world.wait = 2
     await world.starting()
     world.transport.session(world.row).prints("still loading\n")
     await ended(
         world,
         EndReason.NEVER_READY,
-        "not ready after 0.5 s",
+        "not ready after 2 s",
         LINE,
         "still loading",
         error=NotReadyInTime,
     )
-    assert world.scheduler.cancelled == ["1"]
+    assert set(world.scheduler.cancelled) == {"1"}  # maybe more than once
 
 
 async def test_a_job_that_waits_too_long_is_cancelled(world: World) -> None:
-    world.wait = 0.3
+    world.wait = 1.5
     await world.queued()
     world.scheduler.change("1", detail="Priority")
     await ended(
@@ -420,7 +419,10 @@ async def test_a_job_that_waits_too_long_is_cancelled(world: World) -> None:
     )
 
 
-async def test_an_application_that_does_not_listen_ends_the_session(world: World) -> None:
+async def test_an_application_that_does_not_listen_ends_the_session(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tunnels_module, "PROBE_TIME", 0.2)
     await world.starting()
     with contextlib.closing(socket.socket()) as bound:
         bound.bind(("127.0.0.1", 0))
@@ -478,7 +480,7 @@ async def test_an_outage_ends_nothing_and_is_shown(world: World, state: str) -> 
 async def test_a_cluster_that_stays_silent_is_given_up_by_who_waits_but_cleaned_up(
     world: World,
 ) -> None:
-    world.wait = 0.3
+    world.wait = 1.5
     await world.queued()
     world.scheduler.down = ClusterUnreachable("down")
     await until(lambda: world.row.state == State.ENDED)
@@ -548,6 +550,7 @@ async def test_a_job_that_was_accepted_all_the_same_is_adopted(
 async def test_a_job_that_appears_late_is_adopted(world: World) -> None:
     world.scheduler.submit_fault, world.scheduler.accepts = OutcomeUnknown("timed out"), True
     world.scheduler.appears_after = 3
+    world.has_grace(60)
     await world.queued()
     assert len(world.scheduler.submitted) == 1
 
@@ -625,11 +628,12 @@ async def test_who_waits_is_not_kept_for_ever_by_a_cluster_that_stays_silent(
 async def test_a_job_that_appears_after_its_session_was_stopped_is_cancelled(world: World) -> None:
     world.scheduler.submit_fault, world.scheduler.accepts = OutcomeUnknown("timed out"), True
     world.scheduler.appears_after = 4
+    world.has_grace(60)
     life = await world.launch()
     await until(lambda: world.scheduler.looks)
     life.stop()
     await ended(world, EndReason.STOPPED)
-    assert world.scheduler.cancelled == ["1"]
+    assert set(world.scheduler.cancelled) == {"1"}  # maybe more than once
 
 
 # -- the store fails
@@ -661,6 +665,29 @@ async def test_a_step_waits_for_the_store_and_nothing_ends(world: World, state: 
     assert len(world.scheduler.submitted) == 1
 
 
+async def test_a_door_that_cannot_be_written_down_ends_nothing_and_leads_nowhere(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_door, asked, away = world.store.set_door, 0, True
+
+    async def selective(session_id: str, address: str) -> None:
+        nonlocal asked
+        if away:
+            asked += 1
+            raise StoreError("The database is locked.")
+        await set_door(session_id, address)
+
+    monkeypatch.setattr(world.store, "set_door", selective)
+    life = await world.starting()
+    world.become_ready()
+    await until(lambda: asked > 2)
+    assert life.row.state == State.STARTING
+    assert world.publisher.routes == {}
+    away = False
+    await until(lambda: life.row.state == State.READY)
+    assert world.publisher.routes == await world.store.doors()
+
+
 async def test_a_session_can_be_stopped_while_a_step_waits_for_the_store(world: World) -> None:
     update = world.store.update
 
@@ -674,7 +701,7 @@ async def test_a_session_can_be_stopped_while_a_step_waits_for_the_store(world: 
     await until(lambda: world.scheduler.jobs)
     life.stop()
     await ended(world, EndReason.STOPPED)
-    assert world.scheduler.cancelled == ["1"]
+    assert set(world.scheduler.cancelled) == {"1"}  # maybe more than once
 
 
 async def test_an_end_that_cannot_be_written_is_told_and_written_later(world: World) -> None:
@@ -810,7 +837,7 @@ async def test_a_stop_that_the_service_did_not_finish_is_finished_by_the_next(
     await world.restart()
     row = await world.over()
     assert (row.reason, row.job_ended) == (EndReason.STOPPED, True)
-    assert world.scheduler.cancelled == ["1"]
+    assert set(world.scheduler.cancelled) == {"1"}  # maybe more than once
     nothing_is_left(world)
 
 
@@ -818,6 +845,7 @@ async def test_an_end_without_a_job_id_still_looks_for_a_late_job(world: World) 
     await world.queued()
     await world.store.update(world.row, state=State.SUBMITTING, job_id=None)
     await world.store.update(world.row, state=State.ENDED, reason=EndReason.STOPPED)
+    world.has_grace(60)
     hidden = dict(world.scheduler.jobs)
     world.scheduler.jobs.clear()
     looks = world.scheduler.looks
@@ -901,11 +929,12 @@ async def test_what_nobody_wants_any_more_is_cancelled_without_haste(
     monkeypatch.setattr(life_module, "RETRY", 0.1)
     world.scheduler.ignores_cancel = 1000
     world.life.interest._keep = 0
-    world.life.interest.touch()
+    world.life.interest.elsewhere(0)
     await until(lambda: world.row.state == State.ENDED)
     assert world.row.reason == EndReason.IDLE
-    await asyncio.sleep(0.5)  # a pace can only be seen over time
-    assert 1 <= len(world.scheduler.cancelled) <= 12
+    began, before = time.monotonic(), len(world.scheduler.cancelled)
+    await until(lambda: len(world.scheduler.cancelled) > before + 5, "six more attempts")
+    assert time.monotonic() - began > 0.4
     world.scheduler.ignores_cancel = 0
     await until(lambda: world.row.job_ended)
 
@@ -915,3 +944,138 @@ async def test_a_stop_is_not_forgotten_by_a_service_that_is_killed(world: World)
     await world.store.update(life.row, stopped=True)
     await world.restart()
     await ended(world, EndReason.STOPPED)
+
+
+async def test_a_stop_that_came_before_the_job_was_submitted_submits_none(world: World) -> None:
+    """The service was killed when the stop was written down."""
+    world.transport.down = ClusterUnreachable("down")
+    life = await world.launch()
+    life.row.state, life.row.stopped = State.SUBMITTING, True
+    await world.store.update(life.row, state=State.SUBMITTING, stopped=True, directory="")
+    world.transport.down = None
+    await world.restart()
+    await ended(world, EndReason.STOPPED)
+    assert world.scheduler.submitted == []
+
+
+async def test_who_follows_the_progress_of_a_quiet_session_does_not_keep_it_busy(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks for a session keeps it; that is no news of it, or one question would be the next."""
+    monkeypatch.setattr(events_module, "LOOK", 60)
+    life = await world.queued()
+    await until(lambda: life.watch and life.watch.queued)
+    described = 0
+
+    async def describe() -> dict[str, Any]:
+        nonlocal described
+        described += 1
+        life.interest.touch()  # as GET does
+        return {"state": life.row.state}
+
+    async def listen() -> None:
+        async for _ in events_module.stream(describe, lambda: life.news, lambda: False):
+            pass
+
+    world.tasks.insert(0, asyncio.create_task(listen()))
+    await until(lambda: described)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert described <= 2
+
+
+async def test_a_route_that_is_published_when_nobody_wants_it_any_more_is_withdrawn(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task is cancelled where another replica takes the session over."""
+    publish, going_on = world.publisher.publish, asyncio.Event()
+    writing = asyncio.Event()
+
+    async def slow(routes: Routes) -> None:
+        writing.set()
+        await going_on.wait()
+        await publish(routes)
+
+    monkeypatch.setattr(world.publisher, "publish", slow)
+    await world.starting()
+    world.become_ready()
+    await writing.wait()
+    world.tasks[-1].cancel()
+    going_on.set()
+    await asyncio.wait(world.tasks)
+    assert world.publisher.routes == {}
+
+
+async def test_whoever_drives_a_session_that_another_ended_closes_its_door_and_tells(
+    world: World,
+) -> None:
+    """A leader stood still, or a follower became the leader, when the session's end was written."""
+    await world.ready()
+    task = world.tasks[-1]
+    task.cancel()
+    await asyncio.wait({task})
+    end = {"state": State.ENDED, "reason": EndReason.STOPPED, "message": "The session was stopped."}
+    await world.store.update(world.row, **end, secret=None, ended_at=time.time())
+    world.life.settled.clear()
+    world.tasks.append(asyncio.create_task(world.life.run()))
+    await ended(world, EndReason.STOPPED)
+    assert world.life.door.state is None
+
+
+@pytest.mark.parametrize("when", ["before it is ready", "when it has ended"])
+async def test_a_fault_of_ours_is_told_and_the_session_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    name = "_advance" if when == "before it is ready" else "_end_job"
+    whole, faults = getattr(Life, name), [RuntimeError("can't start new thread")]
+
+    async def broken(life: Life, *arguments: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return await whole(life, *arguments)
+
+    async def wait(life: Life) -> str:
+        await life.settled.wait()
+        return str(life.error)
+
+    monkeypatch.setattr(Life, name, broken)
+    life = await world.launch()
+    waiting = asyncio.create_task(wait(life))
+    if when == "when it has ended":
+        life.stop()
+        await ended(world, EndReason.STOPPED)
+        assert "was stopped" in await waiting
+    else:
+        assert "Internal error" in await waiting
+        world.scheduler.run("1")
+        world.become_ready()
+        await until(lambda: life.row.state == State.READY)
+        assert life.error is None
+        assert len(world.cluster.watcher._watches) == 1
+
+
+async def test_the_true_reason_is_told_although_the_output_cannot_be_understood(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def read(_: object) -> list[bytes | None]:
+        raise UnexpectedReply("hpcbridge-files: not all was read")
+
+    await world.starting()
+    monkeypatch.setattr(world.transport, "read", read)
+    world.scheduler.end("1", EndReason.OUT_OF_MEMORY, 137)
+    await ended(world, EndReason.OUT_OF_MEMORY, "more memory")
+
+
+async def test_a_follower_withdraws_a_route_until_no_front_end_has_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence_module, "REOPEN", 0.02)
+    life = await world.ready()
+    world.tasks[-1].cancel()
+    await asyncio.wait(world.tasks)
+    following = asyncio.create_task(life.follow())
+    end = {"state": State.ENDED, "reason": EndReason.STOPPED, "message": "The session was stopped."}
+    world.publisher.failing = 2
+    life.seen(life.row.model_copy(update=end | {"version": life.row.version + 1}), driven=False)
+    await asyncio.wait({following}, timeout=60)
+    assert world.publisher.routes == {}

@@ -27,12 +27,12 @@ def test_the_service_answers_on_its_socket(site: Any, serve: Callable[..., Any])
     path = site.root / "api.sock"
     server = {"unix_socket": str(path), "trusted_proxies": []}
     site.write(server=server, auth=auth(site), frontend={"group": GROUP.gr_name})
-    service = serve("--end-sessions", ready=False)
-    assert service.process.stdout.readline() == f"hpcbridge ready on unix:{path}\n"
+    service = serve("--end-sessions")
+    assert service.url == f"unix:{path}"
     status = path.stat()
     assert (stat.S_IMODE(status.st_mode), status.st_gid) == (0o660, GROUP.gr_gid)
     transport = httpx.HTTPTransport(uds=str(path))
-    with httpx.Client(transport=transport, base_url="http://viz.example.org", timeout=30) as client:
+    with httpx.Client(transport=transport, base_url="http://viz.example.org", timeout=90) as client:
         forwarded = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.7"}
         body = {"application": "cone"}
         reply = client.post("/paraview", json=body, headers=named("alice") | forwarded)
@@ -40,7 +40,7 @@ def test_the_service_answers_on_its_socket(site: Any, serve: Callable[..., Any])
         assert reply.json()["sessionURL"].startswith("wss://viz.example.org/proxy?")
         assert '"from": "192.0.2.7", "peer": "unix"' in (site.root / "audit.jsonl").read_text()
         assert client.get("/paraview", headers={"Host": "no host"}).status_code == 401
-    assert service.end() == 0
+    assert service.stop() == 0
     assert not path.exists()
 
 

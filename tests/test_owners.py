@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import until
 from usersite import auth, named, refusal, visitor
 
 Launch = Callable[..., Any]
@@ -144,15 +145,15 @@ async def test_a_repeat_joins_the_users_session_from_wherever_it_comes(
 @pytest.mark.parametrize(
     ("sections", "said"),
     [
-        ({"limits": {"per_user": 2}}, "alice has 2 sessions, and one user may have 2"),
+        ({"limits": {"per_user": 2}}, "alice has 2 of 2 sessions that one user may have"),
         (
             {"applications": {"cone": {"per_user": 2}}},
-            "alice has 2 sessions of 'cone', and one user may have 2",
+            "alice has 2 of 2 sessions of 'cone' that one user may have",
         ),
     ],
 )
 async def test_a_user_has_so_many_sessions_and_takes_none_from_others(
-    shared: Launch, until: Callable[..., Any], sections: dict[str, Any], said: str
+    shared: Launch, sections: dict[str, Any], said: str
 ) -> None:
     async with shared(**sections) as api:
         first = await begun(api, "alice")

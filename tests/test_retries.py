@@ -1,12 +1,16 @@
 """A request that is repeated joins its session; one that nobody waits for is given up."""
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
+
+from tests.waiting import until
 
 Launching = Callable[..., AbstractAsyncContextManager[Any]]
 KEY = {"Idempotency-Key": "0123456789abcdef"}
@@ -21,7 +25,7 @@ def slow(site: Any, launcher: Launching) -> Launching:
         'exec {root}/server "$@"\n'
     )  # fmt: skip
     program = site.program("slow", text.format(gate=gate, root=site.root))
-    slow = {"cluster": "here", "template": "command.sh", "wait": 30, "hold": 0.3, "keep": 20}
+    slow = {"cluster": "here", "template": "command.sh", "wait": 60, "hold": 0.3, "keep": 20}
 
     @asynccontextmanager
     async def start(server: dict[str, Any] | None = None, **changes: Any) -> AsyncIterator[Any]:
@@ -37,8 +41,13 @@ async def test_a_launch_that_takes_long_is_told_where_it_stands_and_joined_by_it
     slow: Launching,
 ) -> None:
     async with slow() as api:
-        first = await api.post({"application": "slow"})
-        assert first.status_code == 503
+
+        async def told_to_wait() -> httpx.Response | None:
+            reply = await api.post({"application": "slow"})
+            assert reply.status_code == 503
+            return reply if reply.json()["state"] == "starting" else None
+
+        first = await until(told_to_wait, "the start of its job")
         told = first.json()
         assert int(first.headers["Retry-After"]) > 0
         expected = {"queue": None, "position": None, "waits_for": None, "estimated_start": None}
@@ -91,9 +100,7 @@ async def test_one_key_is_one_session_however_often_it_is_sent(slow: Launching) 
         assert len({(each["id"], each["secret"]) for each in replies}) == 1
 
 
-async def test_a_key_of_another_request_or_of_an_ended_session_is_an_error(
-    slow: Launching, until: Callable[..., Any]
-) -> None:
+async def test_a_key_of_another_request_or_of_an_ended_session_is_an_error(slow: Launching) -> None:
     async with slow(hold=20) as api:
         api.open()
         first = (await api.post({"application": "slow"}, headers=KEY)).json()
@@ -105,12 +112,13 @@ async def test_a_key_of_another_request_or_of_an_ended_session_is_an_error(
         assert again.status_code == 502
         assert "has ended" in again.json()["error"]
         short = await api.post({"application": "slow"}, headers={"Idempotency-Key": "1"})
-        assert short.status_code == 400
+        assert (short.status_code, short.json()["error"]) == (
+            400,
+            "The header idempotency-key: String should have at least 16 characters.",
+        )
 
 
-async def test_a_session_that_nobody_waits_for_is_given_up(
-    slow: Launching, until: Callable[..., Any]
-) -> None:
+async def test_a_session_that_nobody_waits_for_is_given_up(slow: Launching) -> None:
     async with slow(hold=0.2, keep=0.4) as api:
         told = (await api.post({"application": "slow"})).json()
 
@@ -134,20 +142,28 @@ async def test_a_session_that_is_asked_for_is_kept(slow: Launching) -> None:
 
 @pytest.mark.parametrize("policy", ["keep", "cancel"])
 async def test_a_client_that_hangs_up_keeps_or_cancels_its_session(
-    site: Any, slow: Launching, serve: Callable[..., Any], until: Callable[..., Any], policy: str
+    site: Any, slow: Launching, serve: Callable[..., Any], policy: str
 ) -> None:
     """Over a real connection, closed while the launch waits."""
     async with slow(server={"on_disconnect": policy}, hold=20):
         pass  # writes the configuration
     service = serve()
-    async with httpx.AsyncClient(base_url=service.url) as client:
-        with pytest.raises(httpx.ReadTimeout):
-            await client.post("/paraview", json={"application": "slow"}, timeout=0.6)
+
+    def left() -> bool:
+        with contextlib.closing(sqlite3.connect(site.state_dir / "hpcbridge.sqlite")) as database:
+            return database.execute("SELECT forsaken FROM sessions").fetchall() == [(1,)]
+
+    async with httpx.AsyncClient(base_url=service.url, timeout=90) as client:
+        waiting = asyncio.create_task(client.post("/paraview", json={"application": "slow"}))
+        await until(site.processes, "its job")
+        waiting.cancel()
+        await asyncio.wait({waiting})
     if policy == "cancel":
         await until(lambda: not site.processes(), "the end of its processes")
         return
+    await until(left, "its client's leaving")
     (site.root / "gate").touch()
-    async with httpx.AsyncClient(base_url=service.url, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=service.url, timeout=90) as client:
         reply = await client.post("/paraview", json={"application": "slow"})
     assert reply.status_code == 200
     assert len(site.directories()) == 1

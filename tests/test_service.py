@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,18 +20,11 @@ import httpx
 import pytest
 
 from hpcbridge import cli
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.servers
 
 Serve = Callable[..., Any]
-
-
-def until(probe: Callable[[], Any], what: str, seconds: float = 15) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (answer := probe()):
-        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
-        time.sleep(0.02)
-    return answer
 
 
 def sentence(said: str) -> str:
@@ -61,7 +53,7 @@ def refusal(
 
 
 def accepts(address: tuple[str, int]) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(address, 2):
+    with contextlib.suppress(OSError), socket.create_connection(address, 60):
         return True
     return False
 
@@ -98,13 +90,13 @@ def nothing_left(site: Any) -> bool:
 def test_it_says_where_it_listens_once_it_accepts_requests(site: Any, serve: Serve) -> None:
     site.write(server={"port": 1})
     service = serve("--port", "0", HPCBRIDGE_SERVER__PORT="2")
-    assert not service.url.endswith((":0/", ":1/", ":2/"))
-    assert re.fullmatch(r"http://127\.0\.0\.1:[0-9]+/", service.url)
-    assert service.client.get("/openapi.json").status_code == 200
-    assert service.client.get("/").headers["content-type"].startswith("text/html")
+    assert not service.url.endswith((":0", ":1", ":2"))
+    assert re.fullmatch(r"http://127\.0\.0\.1:[0-9]+", service.url)
+    assert service.http.get("/openapi.json").status_code == 200
+    assert service.http.get("/").headers["content-type"].startswith("text/html")
     assert stat.S_IMODE(site.state_dir.stat().st_mode) == 0o700
-    assert service.end() == 0
-    assert service.stderr == ""
+    assert service.stop() == 0
+    assert service.log == ""
 
 
 def test_a_busy_port_is_told(refusal: Callable[..., str]) -> None:
@@ -128,7 +120,7 @@ def test_two_services_cannot_share_a_state_directory(
     said = refusal()
     assert "Another hpcbridge is running" in said
     assert str(site.state_dir) in said
-    assert first.client.get("/openapi.json").status_code == 200
+    assert first.http.get("/openapi.json").status_code == 200
 
 
 def test_a_state_directory_that_cannot_be_made_is_told(
@@ -138,6 +130,22 @@ def test_a_state_directory_that_cannot_be_made_is_told(
     said = refusal(server={"state_dir": "file/state"})
     assert "server.state_dir" in said
     assert "cannot be written: Not a directory" in said
+
+
+def test_a_state_directory_that_others_could_replace_is_told(
+    site: Any, refusal: Callable[..., str]
+) -> None:
+    site.state_dir.mkdir()
+    site.state_dir.chmod(0o777)
+    assert f"others could replace what is in {site.state_dir}" in refusal()
+    site.state_dir.chmod(0o1777)
+    os.chown(site.state_dir, 12345, -1)
+    scratch = site.root / "scratch"
+    scratch.mkdir()
+    scratch.chmod(0o1777)
+    site.state_dir.rename(scratch / "state")
+    said = refusal(server={"state_dir": str(scratch / "state")})
+    assert f"others could replace what is in {scratch}" in said
 
 
 def test_a_map_that_cannot_be_written_is_told(refusal: Callable[..., str]) -> None:
@@ -178,17 +186,17 @@ def test_sigterm_leaves_sessions_running_and_the_next_service_has_them(
     session_id = first.post({"application": "cone"}).json()["id"]
     address = local_end(first, session_id)
     assert accepts(address)
-    assert first.end(signal.SIGTERM) == 0
+    assert first.stop(signal.SIGTERM) == 0
     assert site.processes()
     assert not accepts(address)
 
     second = serve()
-    until(lambda: accepts(address), "the session's old local port")
+    wait_until(lambda: accepts(address), "the session's old local port")
     assert second.state(session_id) == "ready"
-    assert second.client.delete(f"/paraview/{session_id}").status_code == 200
-    until(lambda: nothing_left(site), "the end of everything")
-    assert second.end() == 0
-    assert "Traceback" not in second.stderr
+    assert second.http.delete(f"/paraview/{session_id}").status_code == 200
+    wait_until(lambda: nothing_left(site), "the end of everything")
+    assert second.stop() == 0
+    assert "Traceback" not in second.log
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -198,10 +206,10 @@ def test_with_end_sessions_nothing_is_left(site: Any, serve: Serve, number: int)
     service = serve("--end-sessions")
     ids = [service.post({"application": "cone"}).json()["id"] for _ in range(2)]
     ends = [local_end(service, session_id) for session_id in ids]
-    assert service.end(number) == 0
+    assert service.stop(number) == 0
     assert nothing_left(site)
     assert not any(accepts(address) for address in ends)
-    assert "Traceback" not in service.stderr
+    assert "Traceback" not in service.log
 
 
 def test_a_launch_that_waits_is_answered_when_the_service_stops(site: Any, serve: Serve) -> None:
@@ -210,14 +218,14 @@ def test_a_launch_that_waits_is_answered_when_the_service_stops(site: Any, serve
     replies: list[httpx.Response] = []
     thread = threading.Thread(target=lambda: replies.append(service.post({"application": "late"})))
     thread.start()
-    until(site.processes, "the application")
+    wait_until(site.processes, "the application")
     service.process.send_signal(signal.SIGTERM)
-    thread.join(20)
+    thread.join(60)
     assert service.wait() == 0
     assert replies[0].status_code == 503
     assert "The service is stopping" in replies[0].json()["error"]
     assert nothing_left(site)
-    assert "Traceback" not in service.stderr
+    assert "Traceback" not in service.log
 
 
 # -- after a crash
@@ -233,20 +241,20 @@ def test_after_a_kill_the_next_service_takes_everything_up(site: Any, serve: Ser
     line = f"{session_id} {address[0]}:{address[1]}\n"
     assert map_file.read_text() == line
     waiting = first.post({"application": "late"}, headers={"Prefer": "respond-async"}).json()["id"]
-    until(lambda: first.state(waiting) == "starting", "the second session to start")
-    assert first.end(signal.SIGKILL) == -signal.SIGKILL
+    wait_until(lambda: first.state(waiting) == "starting", "the second session to start")
+    assert first.stop(signal.SIGKILL) == -signal.SIGKILL
     map_file.write_text(f"stale{'x' * 30} 127.0.0.1:1\n{line}")
 
     second = serve()
-    until(lambda: map_file.read_text() == line, "a true map")
+    wait_until(lambda: map_file.read_text() == line, "a true map")
     assert accepts(address)
     assert second.state(session_id) == "ready"
     assert second.state(waiting) == "starting"
     for each in (session_id, waiting):
-        assert second.client.delete(f"/paraview/{each}").status_code == 200
-    until(lambda: nothing_left(site), "the end of everything")
-    assert second.end() == 0
-    assert "Traceback" not in second.stderr
+        assert second.http.delete(f"/paraview/{each}").status_code == 200
+    wait_until(lambda: nothing_left(site), "the end of everything")
+    assert second.stop() == 0
+    assert "Traceback" not in second.log
 
 
 def test_stale_sockets_are_removed_and_those_of_sessions_are_opened_again(
@@ -259,7 +267,7 @@ def test_stale_sockets_are_removed_and_those_of_sessions_are_opened_again(
         session_id = first.post({"application": "cone"}).json()["id"]
         path = directory / f"{session_id}.sock"
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-        first.end(signal.SIGKILL)
+        first.stop(signal.SIGKILL)
         stale = directory / f"{'x' * 40}.sock"
         stale.touch()
         assert path.exists()
@@ -271,10 +279,10 @@ def test_stale_sockets_are_removed_and_those_of_sessions_are_opened_again(
                 return True
             return False
 
-        until(reached, "the session's socket")
+        wait_until(reached, "the session's socket")
         assert not stale.exists()
-        second.client.delete(f"/paraview/{session_id}")
-        until(lambda: not list(directory.iterdir()), "no socket left")
+        second.http.delete(f"/paraview/{session_id}")
+        wait_until(lambda: not list(directory.iterdir()), "no socket left")
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -285,22 +293,22 @@ def test_sessions_that_cannot_go_on_are_ended_by_the_next_service(site: Any, ser
     asynchronous = {"Prefer": "respond-async"}
     gone = first.post({"application": "cone"}).json()["id"]
     over = first.post({"application": "late"}, headers=asynchronous).json()["id"]
-    late = until(lambda: running_program(site, "late"), "the second application")
+    late = wait_until(lambda: running_program(site, "late"), "the second application")
     os.kill(late, signal.SIGKILL)  # while the service is on its way out
-    assert first.end(signal.SIGINT) == 0
+    assert first.stop(signal.SIGINT) == 0
     assert site.processes()
 
     site.write(applications={"cone": None})
     second = serve()
     for session_id in (over, gone):
-        until(lambda wanted=session_id: second.state(wanted) == "ended", "the session's end")
-    reply = second.client.get(f"/paraview/{over}").json()
+        wait_until(lambda wanted=session_id: second.state(wanted) == "ended", "the session's end")
+    reply = second.http.get(f"/paraview/{over}").json()
     assert reply["reason"] in ("failed", "cancelled")
     assert "error" in reply
     assert "sessionURL" not in reply
-    assert second.client.get(f"/paraview/{gone}").json()["reason"] == "stopped"
-    until(lambda: nothing_left(site), "the end of everything")
-    assert "Traceback" not in second.stderr
+    assert second.http.get(f"/paraview/{gone}").json()["reason"] == "stopped"
+    wait_until(lambda: nothing_left(site), "the end of everything")
+    assert "Traceback" not in second.log
 
 
 # -- applications that go wrong
@@ -321,14 +329,14 @@ def test_an_application_that_goes_wrong_is_told_and_leaves_nothing(
     assert reply.status_code == status
     assert said in reply.json()["error"]
     assert set(reply.json()) == {"error"}
-    until(lambda: nothing_left(failing.site), "the end of everything")
+    wait_until(lambda: nothing_left(failing.site), "the end of everything")
     connection = sqlite3.connect(failing.site.state_dir / "hpcbridge.sqlite")
     rows = connection.execute("SELECT state, secret FROM sessions").fetchall()
     doors = connection.execute("SELECT * FROM doors").fetchall()
     connection.close()
     assert set(rows) == {("ended", None)}
     assert doors == []
-    assert "Traceback" not in failing.stderr
+    assert "Traceback" not in failing.log
 
 
 @pytest.fixture(scope="module")
@@ -381,7 +389,7 @@ def test_a_session_takes_no_secret_of_the_service_along(site: Any, serve: Serve)
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
         assert b"pa55word" not in environment
         assert reply["secret"].encode() not in environment + command
-    assert reply["secret"] not in service.stderr
+    assert reply["secret"] not in service.log
 
 
 def test_the_module_and_the_command_are_the_same() -> None:

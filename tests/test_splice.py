@@ -19,17 +19,11 @@ from hpcbridge.addresses import TCPAddress, UnixAddress
 from hpcbridge.errors import RouteError
 from hpcbridge.relay import Relay
 from hpcbridge.splice import Dial, Traffic
+from tests.waiting import until
 
 ANY_PORT = TCPAddress("127.0.0.1", 0)
 MEGABYTE = 1024 * 1024
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-async def eventually(condition: Callable[[], object]) -> None:
-    """Wait until the condition holds; the test's own time limit ends it otherwise."""
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 @dataclass
@@ -159,7 +153,7 @@ async def test_bytes_come_back_unchanged_and_are_counted(dialled: Dialled) -> No
         writer.write_eof()
         assert await reader.read(-1) == data
         await hang_up(writer)
-        await eventually(lambda: made.traffic.connections == 0)
+        await until(lambda: made.traffic.connections == 0)
         assert (made.traffic.bytes_in, made.traffic.bytes_out) == (len(data), len(data))
 
 
@@ -266,7 +260,7 @@ async def test_when_a_visitor_vanishes_the_application_is_told(dialled: Dialled)
         assert await reader.readexactly(5) == b"hello"
         reset(writer)
         await ended.wait()
-        await eventually(lambda: not made._open)
+        await until(lambda: not made._open)
         assert made.traffic.connections == 0
 
 
@@ -281,7 +275,7 @@ async def test_when_the_application_dies_the_visitor_gets_what_it_said(dialled: 
         writer.write(b"go")
         assert await reader.read(-1) == b"x" * MEGABYTE
         await hang_up(writer)
-        await eventually(lambda: not made._open)
+        await until(lambda: not made._open)
 
 
 async def test_what_a_visitor_says_before_the_application_is_connected_is_kept() -> None:
@@ -296,7 +290,7 @@ async def test_what_a_visitor_says_before_the_application_is_connected_is_kept()
         async with relay(late) as made:
             reader, writer = await visit(made)
             writer.write(data)
-            await eventually(lambda: made.traffic.bytes_in > splice.EARLY_LIMIT)
+            await until(lambda: made.traffic.bytes_in > splice.EARLY_LIMIT)
             assert made.traffic.bytes_in < splice.EARLY_LIMIT + MEGABYTE // 2
             go.set()
             writer.write_eof()
@@ -321,13 +315,13 @@ async def test_a_visitor_who_leaves_while_connecting_leaves_nothing_behind() -> 
         async with relay(late) as made:
             _, writer = await visit(made)
             writer.write(b"hello")
-            await eventually(lambda: made.traffic.bytes_in == 5)
+            await until(lambda: made.traffic.bytes_in == 5)
             reset(writer)
-            await eventually(lambda: made.traffic.connections == 0)
+            await until(lambda: made.traffic.connections == 0)
             assert not made._open
             go.set()
             await accepted.wait()
-            await eventually(lambda: not made._tasks)
+            await until(lambda: not made._tasks)
 
 
 async def test_a_far_side_that_refuses_ends_the_visit(ssh: asyncssh.SSHClientConnection) -> None:
@@ -343,7 +337,7 @@ async def test_a_far_side_that_refuses_ends_the_visit(ssh: asyncssh.SSHClientCon
                 reader, writer = await visit(made)
                 assert await reader.read(-1) == b""
                 await hang_up(writer)
-                await eventually(lambda made=made: not made._open)
+                await until(lambda made=made: not made._open)
 
 
 async def test_a_far_side_that_never_answers_is_given_up_and_dropped_when_it_does() -> None:
@@ -367,7 +361,7 @@ async def test_a_far_side_that_never_answers_is_given_up_and_dropped_when_it_doe
             await hang_up(writer)
             go.set()
             await ended.wait()
-            await eventually(lambda: not splice._late)
+            await until(lambda: not splice._late)
 
 
 async def test_a_mistake_in_dialling_is_logged_and_ends_the_visit(
@@ -380,7 +374,7 @@ async def test_a_mistake_in_dialling_is_logged_and_ends_the_visit(
         reader, writer = await visit(made)
         assert await reader.read(-1) == b""
         await hang_up(writer)
-        await eventually(lambda: not made._tasks)
+        await until(lambda: not made._tasks)
     assert "mistake" in caplog.text
 
 
@@ -392,7 +386,7 @@ async def test_a_lost_ssh_connection_ends_its_visits(ssh: asyncssh.SSHClientConn
         ssh.abort()
         assert await reader.read(-1) == b""
         await hang_up(writer)
-        await eventually(lambda: not made._open)
+        await until(lambda: not made._open)
 
 
 async def test_a_visit_that_is_over_leaves_no_channel(ssh: asyncssh.SSHClientConnection) -> None:
@@ -402,7 +396,7 @@ async def test_a_visit_that_is_over_leaves_no_channel(ssh: asyncssh.SSHClientCon
             writer.write(b"x")
             assert await reader.readexactly(1) == b"x"
             await hang_up(writer)
-        await eventually(lambda: not made._open and not ssh._channels)
+        await until(lambda: not made._open and not ssh._channels)
 
 
 async def test_half_closed_and_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -416,7 +410,7 @@ async def test_half_closed_and_silent_is_given_up(monkeypatch: pytest.MonkeyPatc
         reader, writer = await visit(made)
         writer.write_eof()
         assert await reader.read(-1) == b""
-        await eventually(lambda: not made._open)
+        await until(lambda: not made._open)
         await hang_up(writer)
 
 
@@ -434,7 +428,7 @@ async def test_a_visitor_who_does_not_take_the_last_bytes_is_dropped(
         _, writer = await visit(made)
         writer.transport.pause_reading()
         writer.write_eof()
-        await eventually(lambda: not made._open and made.traffic.connections == 0)
+        await until(lambda: not made._open and made.traffic.connections == 0)
         writer.transport.abort()
 
 
@@ -442,13 +436,13 @@ async def test_closing_drops_every_connection_and_the_port_is_free_again(dialled
     async with application(echo) as dial:
         made = await Relay.listen(ANY_PORT, dialled(dial))
         visits = [await visit(made) for _ in range(10)]
-        await eventually(lambda: made.traffic.connections == 10)
+        await until(lambda: made.traffic.connections == 10)
         await made.close()
         for reader, writer in visits:
             with contextlib.suppress(ConnectionError):
                 assert await reader.read(-1) == b""
             await hang_up(writer)
-        await eventually(lambda: not made._open)
+        await until(lambda: not made._open)
         await made.close()
         again = await Relay.listen(made.address, dial)
         await again.close()

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from sshpeer import SSHPeer
 
-_WAIT = 10
+_WAIT = 60
 
 
 @pytest.fixture

@@ -12,12 +12,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlmodel import col, update
 
-from hpcbridge import cli
+from hpcbridge import api as api_module
+from hpcbridge import cli, sessions
+from hpcbridge.access import Access
 from hpcbridge.auth import tokens as tokens_module
 from hpcbridge.auth.identity import Scope
 from hpcbridge.auth.tokens import TokenRow, Tokens
 from hpcbridge.errors import StoreError
+from tests.waiting import until
 from usersite import audited, auth, bearer, named, refusal, visitor
 
 pytestmark = pytest.mark.servers
@@ -136,6 +140,29 @@ async def test_what_is_no_valid_token_is_refused_in_the_same_words(
     assert token.split("_")[2] not in record
 
 
+async def test_an_open_stream_of_events_ends_with_its_token(
+    site: Any, launcher: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_module, "ASK_AGAIN", 0.0)
+    async with launcher(auth=auth(site, "token")) as api:
+        async with visitor(api, bearer(await made(api))) as alice:
+            session = (await alice.post("/paraview", json=CONE)).json()["id"]
+        tokens, token = Tokens(api.sessions.store), await made(api, "alice", Scope.READ)
+
+        async def used() -> bool:
+            return any(row.id == token[5:17] and row.used_at for row in await tokens.all())
+
+        async with visitor(api, bearer(token)) as alice, asyncio.TaskGroup() as tasks:
+            stream = tasks.create_task(alice.get(f"/paraview/{session}/events"))
+            await until(used, "the stream's first look at the token")
+            await tokens.revoke(token[5:17])
+        events = stream.result()
+        assert events.status_code == 200
+        assert '"state": "ready"' in events.text
+        assert '"state": "ended"' not in events.text
+    assert audited(site)[-1]["why"] == "revoked"
+
+
 async def test_two_credentials_at_once_are_nobodys(site: Any, launcher: Launch) -> None:
     async with launcher(auth=auth(site, "header", "token")) as api:
         token = await made(api)
@@ -183,6 +210,46 @@ async def test_an_operators_token_reaches_others_only_where_it_says_so(
         for token, expected in ((plain, 404), (false, 404), (full, 200)):
             async with visitor(api, bearer(token)) as somebody:
                 assert (await somebody.get(path)).status_code == expected
+
+
+@pytest.mark.parametrize(
+    ("scope", "admitted"),
+    [(Scope.LAUNCH, True), (Scope.READ, True), (Scope.STOP, False), (Scope.OPERATE, False)],
+)
+async def test_a_token_leads_to_sessions_only_where_it_is_for_using_them(
+    site: Any, launcher: Launch, scope: Scope, admitted: bool
+) -> None:
+    async with launcher(auth=auth(site, "token")) as api:
+        async with visitor(api, bearer(await made(api)) | NO_WAIT) as alice:
+            session = (await alice.post("/paraview", json=CONE)).json()["id"]
+        token = (await made(api, "alice", scope)).encode()
+        header = [(b"authorization", b"Bearer " + token)]
+        assert await Access(api.settings, api.sessions).admits(session, header, None) == admitted
+
+
+async def test_guesses_on_the_way_to_a_session_shut_out_nobody_else_behind_the_front_end(
+    site: Any, launcher: Launch
+) -> None:
+    async with launcher(auth=auth(site, "token", failures=3)) as api:
+        token = await made(api)
+        async with visitor(api, bearer(token) | NO_WAIT) as alice:
+            session = (await alice.post("/paraview", json=CONE)).json()["id"]
+        access = Access(api.settings, api.sessions)
+
+        async def admitted(token: str, client: str, peer: str | None) -> bool:
+            header = [(b"authorization", f"Bearer {token}".encode())]
+            header.append((b"x-forwarded-for", client.encode()))
+            return await access.admits(session, header, peer)
+
+        for peer in ("127.0.0.1", None):
+            wrong = [await admitted("nonsense", f"192.0.2.{peer is None:d}", peer) for _ in "12345"]
+            assert not any(wrong)
+            assert await admitted(token, "192.0.2.100", peer)
+            assert not await admitted(token, f"192.0.2.{peer is None:d}", peer)
+        # Only the front end is believed.
+        assert not await admitted("nonsense", "192.0.2.100", "192.0.2.66")
+        refused = audited(site)[-1]
+        assert (refused["what"], refused["from"]) == ("visit", "192.0.2.66")
 
 
 async def test_guesses_at_a_token_end_and_its_owner_elsewhere_is_not_shut_out(
@@ -235,6 +302,28 @@ async def test_a_use_that_cannot_be_noted_is_still_one(
 
         monkeypatch.setattr(api.sessions.store, "writing", locked)
         assert await status(api, bearer(token)) == 200
+
+
+async def test_tokens_that_ended_long_ago_are_forgotten(
+    site: Any, launcher: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "PRUNE_BEAT", 0.05)
+    settings = {"auth": auth(site, "token"), "store": {"keep_ended": HOUR}}
+    async with launcher(**settings) as api:
+        store, lasts = api.sessions.store, {"valid": HOUR, "expired": -60.0, "old": -2 * HOUR}
+        for user, seconds in lasts.items():
+            await made(api, user, lasts=seconds)
+        for user, ago in {"revoked": 60.0, "long-revoked": 2 * HOUR}.items():
+            await made(api, user)
+            async with store.writing() as session:
+                mine = update(TokenRow).where(col(TokenRow.user) == user)
+                await session.execute(mine.values(revoked_at=time.time() - ago))
+
+        async def forgotten() -> bool:
+            kept = {row.user for row in await Tokens(store).all()}
+            return kept == {"valid", "expired", "revoked"}
+
+        await until(forgotten, "old tokens to go")
 
 
 async def test_the_migration_makes_the_table_that_the_model_says(
@@ -382,13 +471,13 @@ def test_a_token_works_on_a_service_that_runs_and_is_in_none_of_its_words(
     token = command("create", "--user", "alice")
     headers = bearer(token)
     assert service.post(CONE, headers=headers).status_code == 200
-    assert service.client.get("/paraview", headers=headers).json()["user"] == "alice"
+    assert service.http.get("/paraview", headers=headers).json()["user"] == "alice"
     truncated = bearer(token[:-1])
-    assert service.client.get("/paraview", headers=truncated).status_code == 401
+    assert service.http.get("/paraview", headers=truncated).status_code == 401
     command("revoke", token[5:17])
-    assert service.client.get("/paraview", headers=headers).status_code == 401
-    assert service.end() == 0
+    assert service.http.get("/paraview", headers=headers).status_code == 401
+    assert service.stop() == 0
     secret = token[18:-1].encode()
     files = [path for path in site.root.rglob("*") if path.is_file()]
-    assert site.root / "stderr.txt" in files
+    assert site.root / "service.log" in files
     assert [path for path in files if secret in path.read_bytes()] == []

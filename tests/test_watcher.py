@@ -1,8 +1,10 @@
 """One loop a cluster: what it believes, and what it does not."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -340,20 +342,17 @@ async def test_a_job_that_is_called_hopeless_for_long_enough_is_so(
     assert not watch.ended
 
 
-async def test_a_job_that_is_hopeless_now_and_then_is_not_hopeless(
-    scheduler: FakeScheduler, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+def test_a_job_that_is_hopeless_now_and_then_is_not_hopeless(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(watcher_module, "HOPELESS", 0.2)
-    job_id = scheduler.add("n")
-    watch = watcher.watch(job_id, "n", 10, nothing)
-
-    def flicker() -> None:
-        scheduler.change(job_id, hopeless="No." if scheduler.looks % 3 else "")
-
-    scheduler.before_answer = flicker
-    began = time.monotonic()
-    await until(lambda: time.monotonic() - began > 0.5)
-    assert watch.hopeless == ""
+    clock = itertools.count()  # a listing each second
+    monkeypatch.setattr(watcher_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(watcher_module, "HOPELESS", 20)
+    watch = Watch("1", "n", 10, nothing)
+    for look in range(60):
+        watch.job = JobInfo("1", "n", JobState.QUEUED, hopeless="No." if look % 5 else "")
+        watch.judge()
+        assert watch.hopeless == ""
 
 
 async def test_a_job_that_runs_after_all_is_not_hopeless(
@@ -365,3 +364,18 @@ async def test_a_job_that_runs_after_all_is_not_hopeless(
     await until(lambda: watch.hopeless)
     scheduler.run(job_id)
     await until(lambda: watch.hopeless == "")
+
+
+async def test_an_adapter_that_answers_no_listing_does_not_end_the_watch(
+    scheduler: FakeScheduler, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Adapters of other packages are programs of others."""
+    answers, list_jobs = [None, {"1": "R"}], scheduler.list_jobs
+
+    async def wrong() -> object:
+        return answers.pop() if answers else await list_jobs()
+
+    monkeypatch.setattr(scheduler, "list_jobs", wrong)
+    watch = watcher.watch(scheduler.add("a"), "a", 10, nothing)
+    await until(lambda: watch.job)
+    assert not answers

@@ -43,7 +43,7 @@ async def visitor(
     transport = httpx.ASGITransport(from_peer)
     base = "http://portal.example.org"
     async with httpx.AsyncClient(
-        transport=transport, base_url=base, headers=headers, timeout=30
+        transport=transport, base_url=base, headers=headers, timeout=90
     ) as client:
         yield client
 

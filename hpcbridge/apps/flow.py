@@ -56,6 +56,8 @@ SPEEDS = (0.0, 3.5)
 """The range of colours. The speed is at most 3.46 with these coefficients."""
 COLOURS = ("#1c3f78", "#2a86b8", "#4fc0c9", "#a9e5c8", "#f4e9a8", "#f9b45c", "#ee6c4d", "#d1383d")
 TEXT_COLOUR = (0.80, 0.84, 0.90)
+LEGEND = 90
+"""The legend's width in pixels; narrow pictures go without it."""
 SECRET_BEAT = 0.03
 """Seconds between two looks for a new secret."""
 
@@ -151,7 +153,7 @@ def legible(text: vtkTextProperty, size: int) -> None:
 
 
 def scalar_bar(scale: vtkColorTransferFunction) -> vtkScalarBarActor:
-    """The legend of the colours, at the right edge."""
+    """The legend of the colours; Scene.resized puts it at the right edge."""
     bar = vtkScalarBarActor()
     bar.SetLookupTable(scale)
     bar.SetTitle("speed")
@@ -160,8 +162,6 @@ def scalar_bar(scale: vtkColorTransferFunction) -> vtkScalarBarActor:
     bar.UnconstrainedFontSizeOn()
     bar.SetMaximumWidthInPixels(70)
     bar.SetMaximumHeightInPixels(320)
-    bar.SetPosition(0.91, 0.06)
-    bar.SetWidth(0.08)
     bar.SetHeight(0.5)
     bar.SetVerticalTitleSeparation(10)
     legible(bar.GetTitleTextProperty(), 15)
@@ -196,7 +196,8 @@ class Scene:
         self.renderer.SetBackground2(0.10, 0.14, 0.22)
         self.renderer.AddActor(streamtubes(flow, streamlines, scale))
         self.renderer.AddActor(outline(flow))
-        self.renderer.AddViewProp(scalar_bar(scale))
+        self.legend = scalar_bar(scale)
+        self.renderer.AddViewProp(self.legend)
         self.window = vtkRenderWindow()
         self.window.OffScreenRenderingOn()
         # Multisampling takes Mesa's software renderer three times as long as all the rest.
@@ -217,15 +218,22 @@ class Scene:
         self.axes.EnabledOn()
         self.axes.InteractiveOff()
         self.untouched = True
-        self.window.AddObserver("WindowResizeEvent", self.frame)
-        self.frame()
+        self.window.AddObserver("WindowResizeEvent", self.resized)
+        self.resized()
         self.still()
         self.window.Render()
 
-    def frame(self, *_: object) -> None:
-        """Fit the box into the window, until the user takes the camera."""
-        if not self.untouched:
-            return
+    def resized(self, *_: object) -> None:
+        """Put the legend at the right edge; fit the box in, until the user takes the camera."""
+        share = LEGEND / self.window.GetSize()[0]
+        self.legend.SetVisibility(share < 0.2)
+        self.legend.SetWidth(share)
+        self.legend.SetPosition(1 - share, 0.06)
+        if self.untouched:
+            self.frame()
+
+    def frame(self) -> None:
+        """Fit the box into the window."""
         camera = self.renderer.GetActiveCamera()
         camera.SetFocalPoint(0.0, 0.0, 0.0)
         camera.SetPosition(3.0, -4.6, 2.4)

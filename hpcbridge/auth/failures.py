@@ -34,11 +34,16 @@ class Failures:
 
 
 def place(address: str) -> str:
-    """The key of an address: of IPv6 the network, since a host has 2**64 addresses."""
+    """The key of an address: of IPv6 the network, since a host has 2**64 addresses.
+
+    Where a socket takes both, addresses of IPv4 come as ``::ffff:192.0.2.7`` (RFC 4291).
+    """
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
         return address
-    if found.version == 6:
+    if isinstance(found, ipaddress.IPv6Address):
+        if found.ipv4_mapped is not None:
+            return str(found.ipv4_mapped)
         return str(ipaddress.ip_network((found, 64), strict=False))
     return str(found)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Collection, Sequence
 
 from sqlalchemy import JSON, Column
-from sqlmodel import Field, SQLModel, col, select, update
+from sqlmodel import Field, SQLModel, col, delete, or_, select, update
 
 from hpcbridge.auth.identity import Scope
 from hpcbridge.errors import NotAuthenticated, RequestError, StoreError
@@ -119,6 +119,13 @@ class Tokens:
             raise NotAuthenticated(_NOT_VALID, why=row.state)
         await self._used(row)
         return row
+
+    async def prune(self, age: float) -> None:
+        """Forget tokens that expired or were revoked more than ``age`` seconds ago."""
+        then = time.time() - age
+        over = or_(col(TokenRow.expires_at) < then, col(TokenRow.revoked_at) < then)
+        async with self._store.writing() as session:
+            await session.execute(delete(TokenRow).where(over))
 
     async def _used(self, row: TokenRow) -> None:
         now = time.time()

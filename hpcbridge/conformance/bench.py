@@ -1,9 +1,6 @@
 """What the suite needs of a batch system: jobs that it can steer, and faults made on command."""
 
-import asyncio
-import inspect
 import secrets
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -11,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
+from hpcbridge.conformance import patience
 from hpcbridge.schedulers.base import JobInfo, JobRequest, JobState, Scheduler
 from hpcbridge.transports.base import Completed, Slice, StagedFile, Transport
 
@@ -67,7 +65,7 @@ class Bench(ABC):
     ``hosts`` are the names that a running job's host may have.
     """
 
-    patience: float = 20
+    patience: float = 60
     hosts: frozenset[str] = frozenset({"localhost"})
     #: Lines for the script's head, such as the batch system's own directives.
     directives: str = ""
@@ -86,31 +84,37 @@ class Bench(ABC):
 
     def asked(self) -> int:
         """How many commands or requests the adapter has sent so far."""
-        raise NotImplementedError
+        raise self._lacks(Ability.CROWD)
 
     def full(self) -> AbstractAsyncContextManager[None]:
         """Jobs that are submitted meanwhile have to wait; afterwards they may start."""
-        raise NotImplementedError
+        raise self._lacks(Ability.FULL)
 
     async def forget(self, job_id: str) -> None:
         """The batch system knows nothing of this job any more."""
-        raise NotImplementedError
+        raise self._lacks(Ability.FORGET)
 
     def outage(self) -> AbstractAsyncContextManager[None]:
         """The batch system cannot be asked meanwhile; its jobs go on."""
-        raise NotImplementedError
+        raise self._lacks(Ability.OUTAGE)
 
     def garbled(self) -> AbstractAsyncContextManager[None]:
         """Every answer is one that cannot be read meanwhile, as from a wrong program or a proxy."""
-        raise NotImplementedError
+        raise self._lacks(Ability.GARBLED)
 
     def lost_answer(self) -> AbstractAsyncContextManager[None]:
         """A job that is submitted meanwhile is accepted, and the answer gets lost."""
-        raise NotImplementedError
+        raise self._lacks(Ability.LOST_ANSWER)
 
     async def crowd(self, names: Sequence[str]) -> None:
         """Have jobs of these names wait, of the account that the adapter uses."""
-        raise NotImplementedError
+        raise self._lacks(Ability.CROWD)
+
+    def _lacks(self, ability: Ability) -> NotImplementedError:
+        return NotImplementedError(
+            f"{type(self).__name__} does not say how {ability.value}. Give it the method, or say "
+            f"why it cannot: class Test...(Conformance, cannot={{{ability}: ...}})"
+        )
 
 
 @dataclass
@@ -194,20 +198,7 @@ class Job:
 
     async def until(self, check: Callable[[], Any], what: str) -> Any:
         """Ask until the answer is true; fails after the bench's patience."""
-        return await until(check, what, self.bench.patience)
-
-
-async def until(check: Callable[[], Any], what: str, seconds: float) -> Any:
-    """Call (and await) ``check`` until its answer is true, for ``seconds`` at most."""
-    deadline = time.monotonic() + seconds
-    while True:
-        answer = check()
-        if inspect.isawaitable(answer):
-            answer = await answer
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
-        await asyncio.sleep(0.05)
+        return await patience.until(check, what, self.bench.patience)
 
 
 class CountingTransport:

@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from hpcbridge.conformance.bench import Ability, Bench, Job, needs, until
+from hpcbridge.conformance.bench import Ability, Bench, Job, needs
 from hpcbridge.errors import ClusterUnreachable, JobRejected, OutcomeUnknown, UnexpectedReply
 from hpcbridge.schedulers.base import JobState, Scheduler
 from hpcbridge.transports.base import Slice
@@ -137,7 +137,7 @@ class Faults:
             listing = await scheduler.list_jobs()
             return set(names) <= {each.name for each in listing.jobs.values()}
 
-        await until(everybody, "a thousand jobs in the listing", bench.patience)
+        await job.until(everybody, "a thousand jobs in the listing")
         before = bench.asked()
         async with asyncio.timeout(bench.patience):
             listing = await scheduler.list_jobs()

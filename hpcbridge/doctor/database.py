@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 from sqlmodel import col, select
 
-from hpcbridge.database import cause
+from hpcbridge.database import cause, make_engine
 from hpcbridge.doctor.findings import Finding, bad, good
 from hpcbridge.errors import StoreError
 from hpcbridge.tables import DoorRow, InstallationRow, SessionRow
@@ -26,6 +26,10 @@ async def look(url: str | URL) -> Finding:
     """Whether the database can be read, is whole, and has a schema that this version knows."""
     if not exists(url):
         return good(WHAT, "There is none yet; the first start makes it.")
+    try:
+        make_engine(url)
+    except StoreError as error:
+        return bad(WHAT, str(error))
     try:
         async with _reading(url) as connection:
             if connection.dialect.name == "sqlite":

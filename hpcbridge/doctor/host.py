@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from hpcbridge.addresses import UNIX_PATH_LIMIT
 from hpcbridge.auth.headers import FrontEnd
 from hpcbridge.config import Settings
 from hpcbridge.doctor.findings import Finding, bad, good
@@ -76,6 +77,8 @@ def front_end(settings: Settings) -> Iterator[Finding]:
             yield bad(
                 "sockets", "frontend.group needs frontend.socket_dir: state_dir is closed to others"
             )
+        elif len(os.fsencode(settings.socket_dir / f"{'x' * 40}.sock")) > UNIX_PATH_LIMIT:
+            yield bad("sockets", f"{settings.socket_dir} is too long. Name a shorter socket_dir.")
         else:
             yield _reachable("sockets", settings.socket_dir, gid, frontend.group)
 

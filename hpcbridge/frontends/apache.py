@@ -33,6 +33,11 @@ _PRIVATE_HEADERS = (
     *("X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Groups", "X-Remote-User"),
     *("Remote-User", "REMOTE_USER"),
 )
+# What a session's reply would tell browsers of everything on this server.
+_ORIGIN_HEADERS = (
+    *("Set-Cookie", "Set-Cookie2", "Clear-Site-Data", "Strict-Transport-Security", "Alt-Svc"),
+    *("NEL", "Report-To", "Reporting-Endpoints", "Service-Worker-Allowed", "WWW-Authenticate"),
+)
 
 _environment = jinja2.Environment(
     loader=jinja2.PackageLoader("hpcbridge.frontends"),
@@ -76,7 +81,10 @@ def virtual_host(
     if api_url.startswith("unix:"):
         _file("api_url", Path(api_url.removeprefix("unix:").partition("|")[0]))
     if map_file is None and socket_dir is None:
-        raise ConfigError("Apache needs a map_file or a socket_dir to find the sessions.")
+        raise ConfigError(
+            "Apache finds sessions by frontend.map_file, or by frontend.local_end = 'unix'; "
+            "neither is set."
+        )
     if isinstance(timeout, bool) or not 1 <= timeout <= 7 * 24 * 3600:
         raise ConfigError(f"timeout is {timeout!r}; it must be 1 to 604800 seconds.")
     values = {
@@ -99,6 +107,7 @@ def virtual_host(
         "secret_header": secret_header
         and _checked("secret_header", secret_header, _HEADER, "a header"),
         "user_headers": _with(_USER_HEADERS, user_header, secret_header),
+        "origin_headers": _ORIGIN_HEADERS,
         "private_headers": _with(_PRIVATE_HEADERS, user_header, secret_header),
     }
     return _environment.get_template("apache.conf.j2").render(values)

@@ -16,15 +16,15 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from hpcbridge.addresses import Address, TCPAddress
-from hpcbridge.errors import TunnelError
+from hpcbridge.errors import BridgeError, TunnelError
+from hpcbridge.frontends import timed
 from hpcbridge.frontends.ends import Answer, OneRequest, PlainAnswer
 from hpcbridge.frontends.forwarding import Forward, Refused, error_reply, is_forwarded, read_head
+from hpcbridge.frontends.timed import TimedProtocol
 from hpcbridge.splice import Dial, Pipe, Traffic, connect, pair, tune
 
 _log = logging.getLogger(__name__)
 
-#: Seconds that a visitor gets to send a request's head.
-HEAD_TIMEOUT = 10.0
 #: Seconds that a session's address gets to accept a connection.
 CONNECT_TIMEOUT = 5.0
 #: Seconds that a visitor gets to read an error.
@@ -35,8 +35,16 @@ _LAST_WORDS = 2.0
 Admits = Callable[[str, Sequence[tuple[bytes, bytes]], str | None], Awaitable[bool]]
 
 
+#: Where a session leads that is not in the table, as far as somebody else knows.
+Coming = Callable[[str], Awaitable[Address | None]]
+
+
 async def _everybody(*_: object) -> bool:
     return True
+
+
+async def _nowhere(_: str) -> None:
+    return None
 
 
 class Lookup(Protocol):
@@ -51,30 +59,37 @@ def front_protocol(
     table: Lookup,
     *,
     allowed_origins: Collection[str] = (),
+    own_names: Collection[str] | None = None,
     websocket_paths: Collection[str] = ("ws",),
     admits: Admits = _everybody,
+    coming: Coming = _nowhere,
 ) -> type[H11Protocol]:
     """A class for ``uvicorn.Config(http=...)`` that also serves the sessions of ``table``.
 
-    ``allowed_origins`` are web pages on other hosts that may use the sessions, ``websocket_paths``
+    ``allowed_origins`` are web pages on other hosts that may use the sessions, ``own_names`` the
+    names of this host as in :func:`~hpcbridge.frontends.origin.origin_allowed`, ``websocket_paths``
     the paths that a WebSocket may ask the application for, the first being the default. ``admits``
     is asked for each visitor; None stands for the address of one that came by a unix socket.
+    ``coming`` is asked for sessions that the table lacks, and may take its time.
     """
     values = {
         "table": table,
         "origins": tuple(allowed_origins),
+        "names": own_names,
         "websocket_paths": tuple(websocket_paths),
         "admits": staticmethod(admits),
+        "coming": staticmethod(coming),
     }
     return type("FrontProtocol", (_Front,), values)
 
 
-class _Front(H11Protocol):
+class _Front(TimedProtocol):
     table: Lookup
     origins: tuple[str, ...]
+    names: Collection[str] | None
     websocket_paths: tuple[str, ...]
     admits: Admits
-    _start_timer: asyncio.TimerHandle | None = None
+    coming: Coming
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A visitor; without TCP_NODELAY each API reply would wait 40 ms for an acknowledgement."""
@@ -87,27 +102,15 @@ class _Front(H11Protocol):
             received, _ = self.conn.trailing_data
             verdict = is_forwarded(received)
             if verdict is None and received:
-                if self._start_timer is None:
-                    self._start_timer = self.loop.call_later(HEAD_TIMEOUT, self.transport.abort)
                 return
-            self._stop_timer()
             if verdict:
                 self._hand_over(received)
                 return
         super().handle_events()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The visitor has gone before it asked for a session."""
-        self._stop_timer()
-        super().connection_lost(exc)
-
-    def _stop_timer(self) -> None:
-        if self._start_timer is not None:
-            self._start_timer.cancel()
-            self._start_timer = None
-
     def _hand_over(self, received: bytes) -> None:
         self._unset_keepalive_if_required()
+        self._stop_timer()
         self.connections.discard(self)
         visit = _Visit(self)
         # uvicorn calls shutdown() on what is in here, and waits until it is empty.
@@ -128,7 +131,7 @@ class _Visit(asyncio.Protocol):
 
     def begin(self, transport: asyncio.Transport, received: bytes) -> None:
         self._transport = transport
-        self._timer = self._front.loop.call_later(HEAD_TIMEOUT, transport.abort)
+        self._timer = self._front.loop.call_later(timed.HEAD_TIMEOUT, transport.abort)
         transport.set_protocol(self)
         transport.resume_reading()
         self.data_received(received)
@@ -147,18 +150,15 @@ class _Visit(asyncio.Protocol):
         self._received += data
         front = self._front
         try:
-            found = read_head(bytes(self._received), front.origins, front.websocket_paths)
+            received, paths = bytes(self._received), front.websocket_paths
+            found = read_head(received, front.origins, paths, front.names)
             if found is None:
                 return
-            request, rest = found
-            address = front.table.lookup(request.session_id)
-            if address is None:
-                raise Refused(HTTPStatus.NOT_FOUND, "No such session.")  # noqa: TRY301
         except Refused as error:
             self._refuse(error.status, str(error))
             return
         self._timer.cancel()
-        self._splice(request, rest, address)
+        self._splice(*found)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
@@ -167,7 +167,7 @@ class _Visit(asyncio.Protocol):
     def _over(self) -> None:
         self._front.connections.discard(self)
 
-    def _splice(self, request: Forward, rest: bytes, address: Address) -> None:
+    def _splice(self, request: Forward, rest: bytes) -> None:
         near_type, far_type = (Pipe, Answer) if request.websocket else (OneRequest, PlainAnswer)
         self._near, far = pair(Traffic(), self._over, near=near_type, far=far_type)
         self._transport.set_protocol(self._near)
@@ -175,24 +175,36 @@ class _Visit(asyncio.Protocol):
         far.send(request.head)
         if rest:
             self._near.data_received(rest)
-        self._task = self._front.loop.create_task(self._connect(self._near, request, address))
+        self._task = self._front.loop.create_task(self._connect(self._near, request))
         self._front.tasks.add(self._task)
         self._task.add_done_callback(self._front.tasks.discard)
 
-    async def _connect(self, near: Pipe, request: Forward, address: Address) -> None:
-        peer = self._front.client[0] if self._front.client else None
-        if not await self._front.admits(request.session_id, request.headers, peer):
-            near.other.abort()  # it is not dialled
-            near.send(self._reply(HTTPStatus.NOT_FOUND, "No such session."))
-            near.finish()
-            return
+    async def _connect(self, near: Pipe, request: Forward) -> None:
         try:
+            address = await self._address(request)
             await connect(near.other, _dial(address), CONNECT_TIMEOUT)
+        except Refused as error:
+            refusal = error
         except TunnelError as error:
-            _log.info("a session at %s: %s", address, error)
+            _log.info("a session: %s", error)
             reason = "The session cannot be reached. Has it ended?"
-            near.send(self._reply(HTTPStatus.BAD_GATEWAY, reason))
-            near.finish()
+            refusal = Refused(HTTPStatus.BAD_GATEWAY, reason)
+        except BridgeError as error:
+            refusal = Refused(HTTPStatus(error.status), str(error))
+        else:
+            return
+        near.other.abort()
+        near.send(self._reply(refusal.status, str(refusal)))
+        near.finish()
+
+    async def _address(self, request: Forward) -> Address:
+        """Where the session is. Raises :class:`Refused` for what this visitor cannot have."""
+        front, session_id = self._front, request.session_id
+        peer = front.client[0] if front.client else None
+        address = front.table.lookup(session_id) or await front.coming(session_id)
+        if address is None or not await front.admits(session_id, request.headers, peer):
+            raise Refused(HTTPStatus.NOT_FOUND, "No such session.")
+        return address
 
     def _reply(self, status: HTTPStatus, reason: str) -> bytes:
         head_only = self._received.startswith(b"HEAD ")

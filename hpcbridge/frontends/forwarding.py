@@ -60,7 +60,10 @@ def is_forwarded(start: bytes) -> bool | None:
 
 
 def read_head(
-    received: bytes, origins: Collection[str], websocket_paths: Collection[str]
+    received: bytes,
+    origins: Collection[str],
+    websocket_paths: Collection[str],
+    names: Collection[str] | None = None,
 ) -> tuple[Forward, bytes] | None:
     """The request and the bytes after its head, or None while the head is not complete.
 
@@ -77,12 +80,22 @@ def read_head(
         raise Refused(HTTPStatus.BAD_REQUEST, f"Not a valid HTTP request: {error}.") from error
     if not isinstance(request, h11.Request):
         return None
-    return _forward(request, origins, websocket_paths), parser.trailing_data[0]
+    _check_page(request, origins, names)
+    return _forward(request, websocket_paths), parser.trailing_data[0]
 
 
-def _forward(
-    request: h11.Request, origins: Collection[str], websocket_paths: Collection[str]
-) -> Forward:
+def _check_page(
+    request: h11.Request, origins: Collection[str], names: Collection[str] | None
+) -> None:
+    origin, host = _values(request, b"origin"), _values(request, b"host")
+    if len(origin) > 1 or len(host) != 1:
+        raise Refused(HTTPStatus.BAD_REQUEST, "One Host and at most one Origin header, please.")
+    text = origin[0].decode("latin-1") if origin else None
+    if not origin_allowed(text, host[0].decode("latin-1"), origins, names):
+        raise Refused(HTTPStatus.FORBIDDEN, "This web page may not use the sessions here.")
+
+
+def _forward(request: h11.Request, websocket_paths: Collection[str]) -> Forward:
     if request.method not in (b"GET", b"HEAD"):
         raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "A session takes GET and HEAD only.")
     if _values(request, b"transfer-encoding") or _values(request, b"content-length") not in (
@@ -90,12 +103,6 @@ def _forward(
         [b"0"],
     ):
         raise Refused(HTTPStatus.BAD_REQUEST, "A request for a session has no body.")
-    origin, host = _values(request, b"origin"), _values(request, b"host")
-    if len(origin) > 1 or len(host) != 1:
-        raise Refused(HTTPStatus.BAD_REQUEST, "One Host and at most one Origin header, please.")
-    text = origin[0].decode("latin-1") if origin else None
-    if not origin_allowed(text, host[0].decode("latin-1"), origins):
-        raise Refused(HTTPStatus.FORBIDDEN, "This web page may not use the sessions here.")
     session_id, path = _arguments(request.target)
     websocket = _is_websocket(request)
     if websocket:
@@ -170,16 +177,34 @@ _PLAIN_REPLY = [
     b"connection: close",
 ]
 
+# Some headers speak for the whole origin (Set-Cookie, Clear-Site-Data, NEL), so this is a list too.
+_ANSWERED = frozenset(
+    b"accept-ranges access-control-allow-origin age allow cache-control content-disposition "
+    b"content-encoding content-language content-length content-range content-security-policy "
+    b"content-type cross-origin-embedder-policy cross-origin-opener-policy "
+    b"cross-origin-resource-policy date etag expires last-modified location pragma "
+    b"referrer-policy retry-after transfer-encoding vary x-frame-options".split()
+)
+_SWITCHED = frozenset(
+    b"connection date sec-websocket-accept sec-websocket-extensions sec-websocket-protocol "
+    b"upgrade".split()
+)
+# Browsers take a line feed alone for a line's end, and would see other lines than we do.
+_TORN = re.compile(rb"\0|\r(?!\n)|(?<!\r)\n|\r\n[ \t]")
+
 
 def status_of(reply_head: bytes) -> int | None:
-    """The status of a reply's head, None where it is not HTTP/1."""
-    match = re.match(rb"HTTP/1\.[01] ([1-5][0-9]{2})[ \r]", reply_head)
-    return int(match[1]) if match else None
+    """The status of a reply's head, None where it is not HTTP/1 as everybody reads it.
+
+    None for interim replies, too: what follows one is another head.
+    """
+    match = re.match(rb"HTTP/1\.[01] (101|[2-5][0-9]{2})[ \r]", reply_head)
+    return int(match[1]) if match and not _TORN.search(reply_head) else None
 
 
 def clean_reply(reply_head: bytes, *, websocket: bool) -> bytes:
-    """A session's reply head (with its empty line) as the visitor gets it: without cookies."""
-    dropped = {b"set-cookie"} if websocket else {b"set-cookie", b"connection", b"keep-alive"}
+    """A session's reply head (with its empty line) as the visitor gets it."""
+    passed = _SWITCHED if websocket else _ANSWERED
     status, *lines = reply_head.removesuffix(b"\r\n\r\n").split(b"\r\n")
-    kept = [line for line in lines if line.partition(b":")[0].strip().lower() not in dropped]
+    kept = [line for line in lines if line.partition(b":")[0].lower() in passed]
     return b"\r\n".join([status, *kept, *([] if websocket else _PLAIN_REPLY)]) + b"\r\n\r\n"

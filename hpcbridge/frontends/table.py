@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from hpcbridge.addresses import Address
 from hpcbridge.errors import RouteError
+from hpcbridge.events import Bell
 from hpcbridge.frontends.base import Publisher, Route, Routes
 
 _log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class RouteTable:
         self._untrue = False  # a front end may know something that is not in the table
         self._writer: asyncio.Task[None] | None = None
         self._closed = False
+        self._news = Bell()
 
     def __len__(self) -> int:
         return len(self._published)
@@ -38,6 +40,14 @@ class RouteTable:
         """Where a session's route leads; None unless it is published."""
         route = self._published.get(session_id)
         return route.address if route else None
+
+    async def awaited(self, session_id: str, seconds: float) -> Address | None:
+        """Where a route leads that is about to be published; None if it is not in that time."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while (address := self.lookup(session_id)) is None and loop.time() < deadline:
+            await self._news.heard(deadline - loop.time())
+        return address
 
     async def start(self, routes: Iterable[Route] = ()) -> None:
         """Replace what a crash left. Raises :class:`~hpcbridge.errors.RouteError`."""
@@ -125,6 +135,7 @@ class RouteTable:
         for session_id, route in self._changes.items():
             if route is None:
                 self._published.pop(session_id, None)
+        self._news.ring()
         for done in waiting:
             if not done.done():
                 done.set_exception(RouteError(str(error))) if error else done.set_result(None)

@@ -13,7 +13,7 @@ length (4 bytes, big-endian) and as many bytes of JSON. Python 3.8 and its libra
 """
 
 # os.path and not pathlib: a log is looked at often.
-# ruff: noqa: PTH102, PTH108, PTH112, PTH114, PTH117, PTH118, PTH120
+# ruff: noqa: PTH102, PTH108, PTH112, PTH114, PTH116, PTH117, PTH118, PTH120
 
 from __future__ import annotations
 
@@ -107,8 +107,11 @@ class Files:
         while not os.path.isdir(above):
             missing.append(above)
             above = os.path.dirname(above)
-        for parent in [*reversed(missing), path]:
+        for parent in reversed(missing):
             os.mkdir(parent, 0o700)
+        if above := open_to_others(path):
+            return {"error": f"others could replace what is in {above}"}
+        os.mkdir(path, 0o700)
         directory = self._open(name)
         try:
             for file, (mode, content) in files.items():
@@ -162,6 +165,18 @@ class Files:
 
     def _path(self, name: str) -> str:
         return os.path.join(self.root, checked(name))
+
+
+def open_to_others(path: str) -> str:
+    """The directory above ``path`` in which others could put theirs in its place; "" for none."""
+    while (above := os.path.dirname(path)) != path:
+        mode = os.stat(above).st_mode
+        if mode & stat.S_IWOTH:
+            mine = not os.path.lexists(path) or os.lstat(path).st_uid in (0, os.geteuid())
+            if not mine or not mode & stat.S_ISVTX:
+                return above
+        path = above
+    return ""
 
 
 def checked(name: str) -> str:

@@ -2,12 +2,13 @@
 
 import ipaddress
 import re
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from hpcbridge.fields import FilePath, Pattern, Seconds, Section
 
+SudoersPath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9_.+-]+)+$")]
 Mode = Literal["service", "sudo", "ssh-ca", "ssh-key"]
 
 ACCOUNT_PATTERN = r"[a-z][a-z0-9_-]{0,31}"
@@ -52,14 +53,11 @@ class IdentitySettings(Section):
         default_factory=list,
         description="sudo: the accounts, and %groups of accounts, that the printed rules allow.",
     )
-    commands_dir: str = Field(
-        "/usr/bin",
-        pattern=r"^(/[A-Za-z0-9_.+-]+)+$",
-        description="sudo: where the scheduler's commands are.",
+    commands_dir: SudoersPath = Field(
+        "/usr/bin", description="sudo: where the scheduler's commands are."
     )
-    helper: str = Field(
+    helper: SudoersPath = Field(
         "/usr/local/libexec/hpcbridge-files",
-        pattern=r"^(/[A-Za-z0-9_.+-]+)+$",
         description="sudo: where 'hpcbridge sudoers --helper' is installed.",
     )
     ca_key: FilePath | None = Field(

@@ -89,7 +89,7 @@ def _page(endpoint: str, applications: list[ApplicationCard], users: bool) -> tu
     try:
         modules = list(wslinkjs.modules())
     except wslinkjs.ClientMissingError as error:
-        missing = f"{error}; install hpcbridge with its extra 'demo' on the server"
+        missing = f"{error}; install hpcbridge with its extra 'page' on the server"
     templates = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
         autoescape=True,

@@ -16,7 +16,7 @@ from functools import cache
 from importlib import metadata
 
 DISTRIBUTION = "trame-client"
-"""Pinned in the extra `demo`: another version may be built from another wslink."""
+"""Pinned in the extra `page`: another version may be built from another wslink."""
 ENTRY = "wslink/src/SmartConnect/index.js"
 """The module that a page imports: its default export has `newInstance({config})`."""
 

@@ -112,7 +112,7 @@ class LocalScheduler:
             waiting = sum(job.state != JobState.ENDED for job in self._jobs.values())
             if waiting >= self._slots + self._queue:
                 raise NoCapacity(
-                    f"All {self._slots} slots and {self._queue} places in the queue are taken. "
+                    f"All slots ({self._slots}) and places in the queue ({self._queue}) are taken. "
                     "Try again when a session has ended."
                 )
             job = _Job(
@@ -352,7 +352,8 @@ class LocalScheduler:
                 del self._jobs[job.job_id]
                 for suffix in ("json", "exit"):
                     path = self._directory / f"{job.job_id}.{suffix}"
-                    await asyncio.to_thread(path.unlink, missing_ok=True)
+                    with contextlib.suppress(OSError):  # the next service forgets it
+                        await asyncio.to_thread(path.unlink, missing_ok=True)
 
 
 def _keeper_lives(job: _Job) -> bool:
@@ -381,7 +382,7 @@ def _info(job: _Job, waiting: list[int]) -> JobInfo:
     detail = job.detail
     if job.state == JobState.QUEUED:
         ahead = sum(each < job.job_id for each in waiting)
-        detail = f"waiting for a free slot, {ahead} ahead"
+        detail = "waiting for a free slot" + (f", {ahead} ahead" if ahead else "")
     return JobInfo(
         str(job.job_id),
         job.name,

@@ -2,22 +2,39 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import signal
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from hpcbridge.errors import ClusterError, ClusterUnreachable, OutcomeUnknown, UnexpectedReply
+from hpcbridge.identity.helper import open_to_others
 from hpcbridge.transports.base import Completed, Slice, StagedFile
 
 OUTPUT_LIMIT = 16 * 2**20
 """Bytes of output that a command may print."""
 
-# What a command inherits. Anything else of the service's environment stays here: sbatch would
-# hand it to the job, and with it whatever secrets the service was configured with.
-PASSED_ENVIRONMENT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "SLURM_CONF")
+KILL_WAIT = 2.0
+"""Seconds that a command may take to end when it is killed."""
+
+FILES_LIMIT = 20.0
+"""Seconds that the file system may take for what is asked of it."""
+FILES_AT_ONCE = 4
+
+T = TypeVar("T")
+
+# What a command inherits: that, and where the batch system's own configuration is. Anything else of
+# the service's environment stays here: sbatch would hand it to the job, and with it whatever
+# secrets the service was configured with.
+PASSED_ENVIRONMENT = (
+    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ"),
+    *("SLURM_CONF", "PBS_CONF_FILE", "SGE_ROOT", "SGE_CELL"),
+)
 
 
 def clean_environment() -> dict[str, str]:
@@ -31,6 +48,10 @@ class LocalTransport:
     """Implements :class:`~hpcbridge.transports.base.Transport` on this machine."""
 
     follow_interval = 0.005
+
+    def __init__(self) -> None:
+        # Threads of its own: those that wait for a dead file server are nobody else's.
+        self._threads = ThreadPoolExecutor(FILES_AT_ONCE, "files")
 
     async def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float) -> Completed:  # noqa: ASYNC109
         """See :meth:`hpcbridge.transports.base.Transport.run`."""
@@ -68,7 +89,7 @@ class LocalTransport:
     async def stage(self, directory: str, files: Mapping[str, StagedFile]) -> None:
         """See :meth:`hpcbridge.transports.base.Transport.stage`."""
         try:
-            await asyncio.to_thread(_stage, Path(directory), files)
+            await self._in_time(lambda: _stage(Path(directory), files))
         except OSError as error:
             raise ClusterError(
                 f"The session directory {directory} cannot be written: {error.strerror}. "
@@ -77,17 +98,26 @@ class LocalTransport:
 
     async def read(self, wanted: Sequence[Slice]) -> list[bytes | None]:
         """See :meth:`hpcbridge.transports.base.Transport.read`."""
-        return await asyncio.to_thread(lambda: [_read(each) for each in wanted])
+        return await self._in_time(lambda: [_read(each) for each in wanted])
 
     async def remove(self, directory: str) -> None:
         """See :meth:`hpcbridge.transports.base.Transport.remove`."""
         try:
-            await asyncio.to_thread(_remove, Path(directory))
+            await self._in_time(lambda: _remove(Path(directory)))
         except OSError as error:
             raise ClusterError(f"{directory} cannot be removed: {error.strerror}.") from error
 
+    async def _in_time(self, work: Callable[[], T]) -> T:
+        working = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        done, _ = await asyncio.wait({working}, timeout=FILES_LIMIT)
+        if done:
+            return working.result()
+        working.cancel()  # unless it has begun
+        raise ClusterUnreachable(f"The file system did not answer within {FILES_LIMIT:g} s.")
+
     async def close(self) -> None:
-        """Nothing to release."""
+        """See :meth:`hpcbridge.transports.base.Transport.close`."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 async def kill(process: asyncio.subprocess.Process) -> None:
@@ -102,7 +132,9 @@ async def kill(process: asyncio.subprocess.Process) -> None:
         return
     # Else wait() would wait for whoever else holds the streams, such as a daemon.
     process._transport.close()  # type: ignore[attr-defined]
-    await process.wait()
+    with contextlib.suppress(TimeoutError):  # one that waits for a dead disk cannot be killed
+        async with asyncio.timeout(KILL_WAIT):
+            await process.wait()
 
 
 async def _exchange(process: asyncio.subprocess.Process, stdin: bytes) -> tuple[bytes, bytes]:
@@ -134,6 +166,8 @@ def _stage(directory: Path, files: Mapping[str, StagedFile]) -> None:
     # Path.mkdir(parents=True) would make all but the last with the umask's mode.
     for parent in reversed(directory.parents):
         parent.mkdir(mode=0o700, exist_ok=True)
+    if above := open_to_others(os.fspath(directory)):
+        raise PermissionError(errno.EPERM, f"others could replace what is in {above}")
     directory.mkdir(mode=0o700)
     for name, file in files.items():
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW

@@ -8,7 +8,7 @@ from typing import Any
 import asyncssh
 
 from hpcbridge.errors import ClusterUnreachable
-from hpcbridge.ssh import CUE, SSHHost, on_cue
+from hpcbridge.ssh import CUE, SSHHost, on_cue, uncut
 from hpcbridge.transports.local import clean_environment, kill
 
 END_LIMIT = 2.0
@@ -25,9 +25,13 @@ OpenPipe = Callable[[Sequence[str]], Awaitable["Pipe"]]
 class Pipe:
     """One such command, by the streams of asyncio or of asyncssh, which are used alike."""
 
-    def __init__(self, process: Any, end: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, process: Any, end: Callable[[], Awaitable[None]], over: Callable[[], bool]
+    ) -> None:
         self._process = process
         self._end = end
+        #: Tells whether it is seen to have ended, or to have lost its connection.
+        self.over = over
         self._told = bytearray()
         self._listening = asyncio.create_task(self._listen(), name="standard error")
 
@@ -84,7 +88,7 @@ async def open_here(argv: Sequence[str]) -> Pipe:
         if process.returncode is None:
             await kill(process)
 
-    return Pipe(process, end)
+    return Pipe(process, end, lambda: process.returncode is not None)
 
 
 def opener_on(host: SSHHost) -> OpenPipe:
@@ -93,9 +97,8 @@ def opener_on(host: SSHHost) -> OpenPipe:
     async def open_there(argv: Sequence[str]) -> Pipe:
         connection = await host.connection()
         try:
-            process = await connection.create_process(
-                on_cue(argv), encoding=None, stdin=asyncssh.PIPE
-            )
+            opening = connection.create_process(on_cue(argv), encoding=None, stdin=asyncssh.PIPE)
+            process = await uncut(opening, lambda process: process.close())
         except asyncssh.ChannelOpenError as error:
             raise ClusterUnreachable(
                 f"{host.name} refused to run {argv[0]}: {error.reason}."
@@ -107,6 +110,6 @@ def opener_on(host: SSHHost) -> OpenPipe:
             process.close()
 
         process.stdin.write(CUE)
-        return Pipe(process, end)
+        return Pipe(process, end, process.is_closing)
 
     return open_there

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import asyncssh
 
 from hpcbridge.errors import ClusterError, ClusterUnreachable, OutcomeUnknown, UnexpectedReply
-from hpcbridge.ssh import CUE, SSHHost, on_cue
+from hpcbridge.ssh import CUE, SSHHost, on_cue, uncut
 from hpcbridge.transports.base import Completed, Slice, StagedFile
 
 OUTPUT_LIMIT = 16 * 2**20
@@ -37,9 +37,16 @@ READ_LIMIT = 10.0
 BLOCK = 16384
 
 # argv: directory. Standard input: a tar archive of the files. One line: the login shell reads it
-# first, and csh takes no newline between quotes.
+# first, and csh takes no newline between quotes. What lies in a directory that everybody can write
+# to must be root's or ours, and the directory sticky: others could put theirs in its place.
 STAGE_SCRIPT = (
-    'umask 077; mkdir -p -- "$(dirname -- "$1")" && mkdir -- "$1" && exec tar -xf - -C "$1"'
+    'umask 077; d=$1; p=${1%/*}; mkdir -p -- "$p" || exit 1; shift; '
+    'while [ -n "$p" ]; do set -- "$@" "$p"; p=${p%/*}; done; '
+    'o=$(find -H "$@" -prune -perm -2 | while IFS= read -r w; do r=${d#"$w"/}; n=$w/${r%%/*}; '
+    '[ -k "$w" ] && { [ "$n" = "$d" ] || '
+    '[ -n "$(find "$n" -prune "(" -user 0 -o -user "$(id -u)" ")")" ]; } || echo "$w"; done); '
+    'if [ -n "$o" ]; then echo "others could replace what is in $o" >&2; exit 1; fi; '
+    'mkdir -- "$d" && exec tar -xf - -C "$d"'
 )
 
 
@@ -68,11 +75,11 @@ class SSHTransport:
             return await self._run(argv, stdin, timeout)
 
     async def _run(self, argv: Sequence[str], stdin: bytes, timeout: float) -> Completed:  # noqa: ASYNC109
-        connection = await self._host.connection()
+        await self._host.connection()
         name = argv[0]
         try:
             async with asyncio.timeout(timeout):
-                process = await _begin(connection, argv, timeout)
+                process = await _begin(self._host, argv, timeout)
                 try:
                     with contextlib.suppress(BrokenPipeError):  # a quick one is over already
                         process.stdin.write(CUE + stdin)
@@ -124,6 +131,9 @@ class SSHTransport:
 
     async def read(self, wanted: Sequence[Slice]) -> list[bytes | None]:
         """See :meth:`hpcbridge.transports.base.Transport.read`."""
+        return await uncut(self._read_all(wanted))  # cut off, it would leave handles open
+
+    async def _read_all(self, wanted: Sequence[Slice]) -> list[bytes | None]:
         sftp = await self._client()
         results = await asyncio.gather(
             *(self._read(sftp, each) for each in wanted), return_exceptions=True
@@ -149,7 +159,8 @@ class SSHTransport:
                 self._files.clear()
                 try:
                     async with asyncio.timeout(READ_LIMIT):
-                        self._sftp = await connection.start_sftp_client()
+                        opening = connection.start_sftp_client()
+                        self._sftp = await uncut(opening, lambda sftp: sftp.exit())
                 except (asyncssh.Error, OSError, TimeoutError) as error:
                     what = str(error) or "no answer in time"
                     raise ClusterUnreachable(
@@ -198,7 +209,7 @@ class SSHTransport:
 
 
 async def _begin(
-    connection: asyncssh.SSHClientConnection, argv: Sequence[str], limit: float
+    host: SSHHost, argv: Sequence[str], limit: float
 ) -> asyncssh.SSHClientProcess[bytes]:
     """Start a command, as soon as sshd (MaxSessions) has room for another session.
 
@@ -207,8 +218,10 @@ async def _begin(
     loop, pause = asyncio.get_running_loop(), FULL_PAUSE
     until = loop.time() + limit - FULL_PAUSE_LIMIT
     while True:
+        connection = await host.connection()  # another one, if that was lost meanwhile
         try:
-            return await connection.create_process(on_cue(argv), encoding=None, stdin=asyncssh.PIPE)
+            opening = connection.create_process(on_cue(argv), encoding=None, stdin=asyncssh.PIPE)
+            return await uncut(opening, lambda process: process.close())
         except asyncssh.ChannelOpenError:
             if loop.time() + pause > until:
                 raise

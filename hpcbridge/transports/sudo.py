@@ -140,6 +140,8 @@ class SudoTransport:
         return name
 
     async def _connected(self) -> None:
+        if self._pipe is not None and self._pipe.over():  # while nobody asked it anything
+            await self._hang_up()
         if self._pipe is None:
             self._pipe = await self._open_pipe([*self._sudo, *self._helper])
             self._hello = await self._exchange({"do": "hello"})

@@ -38,7 +38,7 @@ def service(tmp_path: Path) -> Iterator[ServiceProcess]:
         },
         "applications": {
             "shut": application("Isosurfaces", "a", **about),
-            "open": application("Volume", "b", **about),
+            "open": application("Volume", "b", properties={"program": "/bin/ls"}, **about),
             "some": application("Flow", "a", "b", cluster_by_request=True, **about),
             "none": application("Slices", "a", "c", **about),
         },
@@ -88,3 +88,17 @@ def test_a_look_at_the_clusters_that_fails_leaves_the_page_usable(
     expect(page.locator("#card-shut .notices")).to_be_hidden()
     page.click("#launch-shut")
     expect(page.locator("#failure-text")).to_contain_text(DRAINED)
+    expect(page.locator("#facts")).to_be_hidden()  # there is no job to tell of
+
+
+def test_what_a_failed_application_said_stands_below_what_happened(
+    service: ServiceProcess, browser: Browser
+) -> None:
+    page = browser.new_page()
+    driver.press_launch(page, service.url, "open")
+    expect(page.locator("#failure-text")).to_have_text(
+        "The application ended before it was ready: exit status 2."
+    )
+    expect(page.locator("#failure-log-title")).to_have_text("The last lines of its output:")
+    expect(page.locator("#failure-log")).to_contain_text("unrecognized option")
+    expect(page.locator("#fact-job")).to_have_text("1")

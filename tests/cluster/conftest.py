@@ -1,10 +1,8 @@
 """The test cluster, brought up once, and the service in front of it."""
 
-import asyncio
 import contextlib
 import shutil
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,11 +100,3 @@ def start(tmp_path: Path) -> Iterator[Callable[..., ServiceProcess]]:
             return stack.enter_context(service)
 
         yield begin
-
-
-async def until(condition: Callable[[], Awaitable[bool]], what: str, timeout: float = 30) -> None:
-    """Wait for something, with a limit (seconds)."""
-    deadline = time.monotonic() + timeout
-    while not await condition():
-        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
-        await asyncio.sleep(0.05)

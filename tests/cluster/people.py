@@ -58,7 +58,7 @@ def settings(site: Testbed, folder: Path, **identity: Any) -> dict[str, Any]:
             "listener": {
                 "cluster": "lab",
                 "template": "listener.sh",
-                "wait": 40,
+                "wait": 90,
                 "properties": {"program": LISTENER.replace("\n", " ")},
             }
         },

@@ -64,7 +64,7 @@ def state(site: Testbed, job_id: str) -> str:
     return found[1] if found else ""
 
 
-def wait_for(site: Testbed, job_id: str, wanted: str, timeout: float = 30) -> None:
+def wait_for(site: Testbed, job_id: str, wanted: str, timeout: float = 90) -> None:
     """Wait until the controller says so; "" is that it has forgotten the job."""
     daemons.wait_until(
         lambda: state(site, job_id) == wanted,
@@ -246,7 +246,7 @@ async def test_accounting_tells_that_the_walltime_was_over(
     site: Testbed, jobs: dict[str, str], slurm: SlurmScheduler
 ) -> None:
     """The last test: Slurm looks at walltimes every half a minute."""
-    await asyncio.to_thread(wait_for, site, jobs["timed out"], "", 50)
+    await asyncio.to_thread(wait_for, site, jobs["timed out"], "")
     info: JobInfo | None = await slurm.describe_end(jobs["timed out"])
     assert info is not None
     assert info.reason == EndReason.TIMED_OUT

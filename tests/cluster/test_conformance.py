@@ -21,7 +21,6 @@ pytestmark = pytest.mark.timeout(240)
 class SlurmBench(Bench):
     """The test cluster as its user sees it from the head's SSH."""
 
-    patience = 40
     refused_directives = "#SBATCH --partition=no-such-partition"
 
     def __init__(self, site: Testbed) -> None:

@@ -1,6 +1,5 @@
 """The doctor on a real site: Slurm behind SSH."""
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from hpcbridge import configfile, doctor
 from hpcbridge.installation import job_name, mark
 from serviceprocess import ServiceProcess
 from testbed.handle import Testbed
+from tests.waiting import until
 
 Start = Callable[..., ServiceProcess]
 
@@ -77,11 +77,11 @@ async def test_a_job_of_a_lost_database_is_found_and_then_ended(
         done = site.run(site.head, "alice", [*submit, "--wrap=sleep 600"])
         assert done.returncode == 0, done.stderr
     service = start(configuration)
-    for _ in range(100):
+
+    def jobs() -> list[str]:
         listed = site.run(site.head, "alice", ["squeue", "--me", "--noheader", "--format=%j"])
-        if name not in listed.stdout and not directory.exists():
-            break
-        await asyncio.sleep(0.2)
-    assert listed.stdout.split() == [job_name("a" * 40, "ffffffff")]
-    assert not directory.exists()
+        return listed.stdout.split()
+
+    await until(lambda: name not in jobs() and not directory.exists(), "the job's end")
+    assert jobs() == [job_name("a" * 40, "ffffffff")]
     assert f"({name})" in service.log

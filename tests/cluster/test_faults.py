@@ -6,9 +6,9 @@ from typing import Any
 import aiohttp
 import httpx
 
-from cluster.conftest import until
 from serviceprocess import ServiceProcess
 from testbed.handle import Testbed
+from tests.waiting import until
 from wslinkclient import WslinkClient, colours
 
 Start = Callable[..., ServiceProcess]
@@ -37,7 +37,7 @@ async def test_a_session_outlives_the_loss_of_all_ssh_connections(
         assert await renders(session)
         assert site.drop_ssh("head") > 0
         site.drop_ssh(session["host"].removeprefix("hpcb-"))
-        await until(lambda: renders(session), "the session renders again", 20)
+        await until(lambda: renders(session), "the session renders again")
         found = (await client.get(f"/paraview/{session['id']}")).json()
         assert (found["state"], found["tunnel"]) == ("ready", "open")
 
@@ -57,6 +57,6 @@ async def test_a_node_that_cannot_be_reached_is_told_and_ends_nothing(
             return bool(found["tunnel"] == state)
 
         with site.unplugged(session["host"]):
-            await until(lambda: tunnel("reconnecting"), "the loss is noticed", 20)
-        await until(lambda: tunnel("open"), "the tunnel is up again, without a visitor", 40)
+            await until(lambda: tunnel("reconnecting"), "the loss is noticed")
+        await until(lambda: tunnel("open"), "the tunnel is up again, without a visitor")
         assert await renders(session)

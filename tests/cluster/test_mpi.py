@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster.conftest import until
 from serviceprocess import ServiceProcess
 from testbed import daemons, network
 from testbed.handle import Testbed
+from tests.waiting import until
 from wslinkclient import WslinkClient
 
 Start = Callable[..., ServiceProcess]

@@ -6,9 +6,9 @@ from typing import Any
 
 import aiohttp
 
-from cluster.conftest import until
 from serviceprocess import ServiceProcess
 from testbed.handle import Testbed
+from tests.waiting import until
 from wslinkclient import WslinkClient, colours
 
 Start = Callable[..., ServiceProcess]
@@ -78,7 +78,7 @@ async def test_a_job_that_someone_cancels_ends_its_session_with_that_reason(
         async def ended() -> bool:
             return bool((await client.get(f"/paraview/{session['id']}")).json()["state"] == "ended")
 
-        await until(ended, "the session has ended", 40)
+        await until(ended, "the session has ended")
         last = (await client.get(f"/paraview/{session['id']}")).json()
         assert last["reason"] == "cancelled"
         assert "cancelled" in last["error"]
@@ -132,12 +132,12 @@ async def test_a_controller_that_is_down_while_a_session_waits_ends_nothing(
             async def unknown() -> bool:
                 return "unknown_since" in (await client.get(where)).json()
 
-            await until(unknown, "the cluster does not answer", 40)
+            await until(unknown, "the cluster does not answer")
             assert await asked("state", "queued")
         finally:
             site.slurmctld_start()
         site.call("scancel", blocker)
-        await until(lambda: asked("state", "ready"), "ready after all", 60)
+        await until(lambda: asked("state", "ready"), "ready after all")
 
 
 async def test_a_service_that_was_killed_goes_on_with_its_sessions(

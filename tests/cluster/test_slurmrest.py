@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from cluster.conftest import until
 from hpcbridge.errors import ClusterError, ClusterUnreachable, JobRejected, OutcomeUnknown
-from hpcbridge.schedulers.base import EndReason, JobInfo, JobRequest, JobState
+from hpcbridge.schedulers.base import EndReason, Forecast, JobInfo, JobRequest, JobState
 from hpcbridge.schedulers.slurmrest.client import Client
 from hpcbridge.schedulers.slurmrest.scheduler import SlurmRestScheduler
 from hpcbridge.schedulers.slurmrest.settings import SlurmRestCluster
@@ -24,6 +23,7 @@ from hpcbridge.transports.local import LocalTransport
 from serviceprocess import ServiceProcess
 from testbed import config
 from testbed.handle import Testbed
+from tests.waiting import until
 from wslinkclient import WslinkClient, colours
 
 Start = Callable[..., ServiceProcess]
@@ -302,6 +302,61 @@ async def test_a_job_that_waits_knows_why_and_who_is_ahead(site: Testbed, adapte
     assert (outlook.queue, outlook.ahead, outlook.kind) == ("viz", 1, "partition")
     assert "2 GPUs" in outlook.waits_for
     assert (await scheduler.list_jobs()).jobs[second].state == JobState.QUEUED
+
+
+# -- forecasts
+
+SMALL = "#SBATCH --partition=viz --gres=gpu:1 --mem=100"
+
+
+async def told(scheduler: SlurmRestScheduler, request: JobRequest, expected: Forecast) -> None:
+    """Wait until this is the forecast; nodes are marked some time after what happens to them."""
+
+    async def same() -> bool:
+        return await scheduler.forecast(request) == expected
+
+    await until(same, str(expected))
+
+
+@pytest.mark.parametrize("which", [0, 2])
+async def test_a_job_is_promised_a_start_only_where_it_has_room_and_nobody_waits(
+    site: Testbed, adapter: Adapter, which: int
+) -> None:
+    version = spoken(site)[which]
+    scheduler, request = adapter(version=version), requested(site, SMALL, walltime=60)
+    if version == "v0.0.36":
+        assert await scheduler.forecast(request) == Forecast()
+        return
+    await told(scheduler, request, Forecast(0.0, 4))
+    running = await scheduler.submit(requested(site, SMALL.replace("gpu:1", "gpu:2"), walltime=600))
+    await seen(scheduler, running, JobState.RUNNING)
+    await told(scheduler, request, Forecast(0.0, 2))
+
+    every = ["sbatch", "--parsable", "--exclusive", "--nodes=4", "--time=1", "--wrap=sleep 1"]
+    assert site.run("head", "bob", every).returncode == 0
+    try:
+        await told(scheduler, request, Forecast())
+    finally:
+        site.cancel_all()  # the nodes are planned for a job that waits, and so not settled
+
+
+@pytest.mark.parametrize("which", [0, 2])
+async def test_a_partition_that_is_drained_or_whose_nodes_are_is_closed(
+    site: Testbed, adapter: Adapter, which: int
+) -> None:
+    version = spoken(site)[which]
+    scheduler = adapter(version=version)
+    viz, short = requested(site, SMALL), requested(site, "#SBATCH --partition=short", walltime=60)
+    node, reason = f"nodename={site.nodes[0]}", "all nodes of its partition short are down or"
+    closed = ["its partition viz is drained", f"{reason} drained"]
+    site.call("scontrol", "update", "partitionname=viz", "state=drain")
+    site.call("scontrol", "update", node, "state=drain", "reason=test")
+    try:
+        for request, why in zip((viz, short), closed, strict=True):
+            await told(scheduler, request, Forecast(closed="" if version == "v0.0.36" else why))
+    finally:
+        site.call("scontrol", "update", "partitionname=viz", "state=up")
+        site.call("scontrol", "update", node, "state=resume")
 
 
 # -- tokens

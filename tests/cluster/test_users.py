@@ -16,11 +16,11 @@ import pytest
 import tomli_w
 
 from cluster import people
-from cluster.conftest import until
 from cluster.test_secrets import CURIOUS
 from hpcbridge import doctor
 from serviceprocess import ServiceProcess
 from testbed.handle import Testbed
+from tests.waiting import until
 
 Start = Callable[..., ServiceProcess]
 Begin = Callable[..., ServiceProcess]

@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from cluster.conftest import until
 from serviceprocess import ServiceProcess
 from testbed.handle import Testbed
+from tests.waiting import until
 
 Start = Callable[..., ServiceProcess]
 ASYNC = {"Prefer": "respond-async"}
@@ -60,7 +60,7 @@ async def seen(
         last.update((await client.get(path)).json())
         return bool(condition(last))
 
-    await until(met, f"{what}; last: {last}", 45)
+    await until(met, f"{what}; last: {last}")
     return last
 
 

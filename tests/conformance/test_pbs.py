@@ -7,17 +7,20 @@ import pytest
 import pytest_asyncio
 
 from hpcbridge.conformance import Ability, Conformance
+from tests.pbs import site
 from tests.pbs.bench import PBSBench, opened
-from tests.pbs.site import FACTS
 
+FACTS = site.facts()
 CANNOT = {}
 if FACTS:
     CANNOT[Ability.FORGET] = "a real server can only be made to lose a job by its operator"
 if FACTS and not FACTS.history:
     CANNOT[Ability.HISTORY] = "job_history_enable is off on this server, as it is by default"
+if FACTS and not FACTS.roomy:
+    CANNOT[Ability.CROWD] = "a limit on waiting jobs (or its tester) keeps a thousand of them away"
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(site.LIMIT)
 class TestPBS(Conformance):
     cannot = CANNOT
 

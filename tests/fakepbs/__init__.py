@@ -11,7 +11,7 @@ from typing import Any
 from tests.fakescheduler import REAL as MACHINERY
 from tests.fakescheduler import FakeSlurm
 
-COMMANDS = ("qsub", "qstat", "qselect", "qdel")
+COMMANDS = ("qsub", "qstat", "qselect", "qdel", "qrls", "pbsnodes")
 FAKE = Path(__file__).with_name("fake.py")
 
 

@@ -1,6 +1,6 @@
-"""qsub, qstat, qselect and qdel of OpenPBS or Torque, as far as hpcbridge speaks with them.
+"""The commands of OpenPBS or Torque for users, as far as hpcbridge and its tests use them.
 
-One program under four names. What it prints is what tests/fixtures/pbs has recorded of the real
+One program under six names. What it prints is what tests/fixtures/pbs has recorded of the real
 ones; each message names its recording. Jobs are processes of this machine, and they and the faults
 are kept as ``machinery`` (tests/fakescheduler/fake.py) tells. Beside its keys, the state has::
 
@@ -25,7 +25,7 @@ from machinery import HOME, Locked
 
 SERVER = "pbslab"
 CPUS = 8
-QUEUES = {"workq", "short", "disabledq", "stoppedq", "aclq"}
+QUEUES = ("workq", "short", "disabledq", "stoppedq", "aclq")
 HELD = {"s": "job held, too many failed attempts to run"}  # qstat_held_toomany
 USAGE = "usage: qsub [-a date_time] [-A account_string] [-c interval]\n"  # err_name_colon, cut
 ACTIVE = ("PENDING", "RUNNING")
@@ -243,8 +243,13 @@ def visible(state):
 
 def qstat(state, arguments):
     torque = state["flavour"] == "torque"
-    options, operands = getopt.getopt(arguments, "ExfF:w")
+    options, operands = getopt.getopt(arguments, "BExfF:Qw")
     options = dict(options)
+    form = paragraphs if torque else section
+    if "-B" in options:
+        return 0, form("Server", servers(state)), ""
+    if "-Q" in options:
+        return 0, form("Queue", queues(state)), ""
     assert operands, "all jobs of all users would be asked for"
     assert torque or "-E" in options, "each id would cost a connection"
     wanted = [each if "." in each else f"{each}.{SERVER}" for each in operands]
@@ -278,9 +283,19 @@ def answer(state, options, jobs):
             variables = each["Variable_List"]
             bare = {k: Bare(v) for k, v in variables.items() if re.fullmatch(r"[+.]\d+|nan", v)}
             each["Variable_List"] = {**variables, **bare}
-        head = {"timestamp": int(time.time()), "pbs_version": "23.06.06", "pbs_server": SERVER}
-        return cjson({**head, "Jobs": told} if jobs else head) + "\n"
+        return section("Jobs", told)
     return "".join(text(job_id, job) for job_id, job in told.items())
+
+
+def section(name, members):
+    """A whole answer; one without members does not have their section."""
+    head = {"timestamp": int(time.time()), "pbs_version": "23.06.06", "pbs_server": SERVER}
+    return cjson({**head, name: members} if members else head) + "\n"
+
+
+def paragraphs(name, members):
+    """The same as Torque's users show it; there is no recording of a real one."""
+    return "".join(text(key, told, name) for key, told in members.items())
 
 
 def letter(state, job):
@@ -360,9 +375,9 @@ def cjson(value, depth=0):
     return "{\n" + ",\n".join(items) + "\n" + "\t" * depth + "}"
 
 
-def text(job_id, job):
+def text(job_id, job, head="Job Id"):
     """As qstat_text_hostile_w."""
-    lines = [f"Job Id: {job_id}"]
+    lines = [f"{head}: {job_id}"]
     for key, value in job.items():
         if isinstance(value, dict) and key == "Variable_List":
             lines.append(f"    {key} = {','.join(f'{k}={v}' for k, v in value.items())}")
@@ -394,6 +409,55 @@ def xml(state, jobs):
             inner += f"<{key}>{value}</{key}>"
         parts.append(f"<Job>{inner}</Job>")
     return f"<Data>{''.join(parts)}</Data>\n" if parts else ""
+
+
+# -- what is told of the server, its queues and its node
+
+
+def servers(state):
+    """As qstat_server_Bf_json."""
+    told = {"server_state": "Active", "server_host": SERVER, "scheduling": "True"}
+    told |= {"total_jobs": len(state["jobs"]), "default_queue": "workq"}
+    told |= {"default_chunk": {"ncpus": 1}}
+    if os.getuid() == 0:
+        told["acl_roots"] = f"root@{SERVER}"  # else a real one takes no jobs of root
+    told |= {"query_other_jobs": "True", "scheduler_iteration": 600, "pbs_version": "23.06.06"}
+    return {SERVER: {**told, "job_history_enable": str(state["history"])}}
+
+
+def queues(state):
+    """As qstat_queues_Qf_json."""
+    told = {}
+    for name in QUEUES:
+        letters = [letter(state, job) for job in state["jobs"].values() if job["queue"] == name]
+        words = {"Transit": "T", "Queued": "Q", "Held": "H", "Waiting": "W", "Running": "R"}
+        counts = [f"{word}:{letters.count(each)} " for word, each in words.items()]
+        told[name] = {"queue_type": "Execution", "state_count": "".join(counts)}
+        if name == "short":
+            told[name]["resources_max"] = {"ncpus": 2, "walltime": "00:10:00"}
+        if name == "aclq":
+            told[name] |= {"acl_user_enable": "True", "acl_users": "alice"}
+        told[name]["enabled"] = str(name != "disabledq")
+        told[name]["started"] = str(name != "stoppedq")
+    return told
+
+
+def pbsnodes(state, arguments):
+    """As pbsnodes_json."""
+    running = [each["ncpus"] for each in state["jobs"].values() if each["state"] == "RUNNING"]
+    used = CPUS if state["hold"] else sum(running)
+    told = {"Mom": state["node"], "ntype": "PBS", "state": "free" if used < CPUS else "job-busy"}
+    told |= {"resources_available": {"host": state["node"], "ncpus": CPUS, "vnode": state["node"]}}
+    return 0, section("nodes", {state["node"]: {**told, "resources_assigned": {"ncpus": used}}}), ""
+
+
+# -- qrls
+
+
+def qrls(state, arguments):
+    for job_id in arguments:
+        state["jobs"][job_id]["hold"] = ""
+    return 0, "", ""
 
 
 # -- qdel
@@ -432,6 +496,7 @@ DOWN = {  # down_qsub, down_qstat_E_json, down_qselect, down_qdel
         "Connection refused\nqselect: cannot connect to server pbslab (errno=15010)\n",
     ),
     "qdel": (162, "Connection refused\nCouldn't connect to cluster: pbslab\n"),
+    **dict.fromkeys(("qrls", "pbsnodes"), (1, "Connection refused\n")),  # not recorded
 }
 
 
@@ -445,17 +510,19 @@ NOWHERE = {  # badhost_qsub, badhost_qstat
 
 
 def true_answer(command, state, fault, arguments):
-    elsewhere = os.environ.get("PBS_SERVER", SERVER) != SERVER
-    if state["down"] or elsewhere:
+    # A job's whole id leads to its server, wherever else PBS_SERVER leads (get_server.c).
+    whole = any(each.endswith(f".{SERVER}") for each in arguments)
+    elsewhere = os.environ.get("PBS_SERVER", SERVER) != SERVER and not whole
+    closed = os.environ.get("PBS_BATCH_SERVICE_PORT", "15001") != "15001"
+    if state["down"] or elsewhere or closed:
         status, error = (NOWHERE if elsewhere else DOWN)[command]
         options = {"-F": "json"} if "json" in arguments else {}
         return status, answer(state, options, []) if command == "qstat" else "", error
     state["hide"] = fault.get("hide", [])
     advance(state)
     try:
-        return {"qsub": qsub, "qstat": qstat, "qselect": qselect, "qdel": qdel}[command](
-            state, arguments
-        )
+        commands = (qsub, qstat, qselect, qdel, qrls, pbsnodes)
+        return {each.__name__: each for each in commands}[command](state, arguments)
     except Refused as refused:
         return refused.args[0], "", refused.args[1]
     except getopt.GetoptError as error:

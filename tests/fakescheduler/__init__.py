@@ -32,6 +32,7 @@ class FakeSlurm:
         self._write("faults.json", {})
         empty: dict[str, Any] = {"jobs": {}, "seen": {}, "calls": {}, "cancelled": [], "names": []}
         settings = {"next": 1, "accepted": 0, "hold": False, "node": node, "accounting": True}
+        settings["estimate"] = "N/A"
         self._write("state.json", empty | settings)
 
     # -- what goes wrong
@@ -47,10 +48,10 @@ class FakeSlurm:
         """The same fault for every command."""
         self.spoil(**dict.fromkeys(COMMANDS, fault))
 
-    def hold(self, held: bool = True) -> None:
-        """Whether jobs wait instead of starting."""
+    def hold(self, held: bool = True, *, estimate: str = "N/A") -> None:
+        """Whether jobs wait instead of starting; ``estimate`` is when they are said to start."""
         with self.state() as state:
-            state["hold"] = held
+            state.update(hold=held, estimate=estimate)
 
     def end(self, job_id: str, word: str, status: str = "0:0") -> None:
         """The job ends like this, with all its processes."""
@@ -135,7 +136,7 @@ class FakeSlurm:
     def close(self) -> None:
         """End what is left of jobs and of commands that hang."""
         self.forget_everything()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while (left := self.processes()) and time.monotonic() < deadline:
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):

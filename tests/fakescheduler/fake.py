@@ -221,7 +221,7 @@ def outlook(state, fault, arguments):
     for job in shown(state, fault):
         if job["state"] == "PENDING":
             row = {"JobID": job["id"], "Partition": job["partition"], "Reason": job["reason"]}
-            row |= {"StartTime": "N/A", "NumNodes": "1", "tres-per-node": "gres:gpu:2"}
+            row |= {"StartTime": state["estimate"], "NumNodes": "1", "tres-per-node": "gres:gpu:2"}
             out += "".join(row.get(name, "N/A") + end for name, _, end in columns) + "\n"
     return 0, out, ""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 MODULES = [
     *("mpm_event", "authn_core", "authz_core", "dir", "headers", "rewrite"),
     *("proxy", "proxy_http", "proxy_wstunnel"),
+    *("slotmem_shm", "proxy_balancer", "lbmethod_byrequests"),
 ]
 _PROGRAMS = ("apache2", "httpd")
 _MODULE_DIRECTORIES = ("/usr/lib/apache2/modules", "/usr/lib64/httpd/modules")
@@ -74,9 +75,9 @@ class ApacheServer:
     def check(self, virtual_host: str) -> "subprocess.CompletedProcess[str]":
         """What ``apache2 -t`` says."""
         command = [_program(), "-t", "-f", str(self.write(virtual_host))]
-        return subprocess.run(command, capture_output=True, text=True, timeout=30)
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
-    def start(self, virtual_host: str, *, within: float = 20.0) -> None:
+    def start(self, virtual_host: str, *, within: float = 60.0) -> None:
         """Start, and return when the port accepts connections (at most ``within`` seconds)."""
         command = [_program(), "-f", str(self.write(virtual_host)), "-DFOREGROUND"]
         with (self.directory / "output.log").open("wb") as output:

@@ -43,6 +43,7 @@ class SessionApp:
         status = 404 if request.path == "/missing" else 200
         reply = web.json_response({"app": self.name, "path": request.path_qs}, status=status)
         reply.set_cookie("session_app", "was here")
+        reply.headers["Clear-Site-Data"] = '"cookies"'
         return reply
 
 

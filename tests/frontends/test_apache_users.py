@@ -6,9 +6,7 @@ The login is Basic here, by mod_auth_basic; the service behind it records what i
 import asyncio
 import base64
 import hashlib
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,14 +54,6 @@ class World:
     async def get(self, path: str, **headers: str) -> int:
         async with self.client.get(self.url + path, headers=headers) as reply:
             return reply.status
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="hpcb-"))
-    path.chmod(0o711)
-    yield path
-    shutil.rmtree(path)
 
 
 @pytest.fixture

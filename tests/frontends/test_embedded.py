@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +16,10 @@ import uvicorn
 import yarl
 
 from hpcbridge.addresses import Address, TCPAddress, UnixAddress
-from hpcbridge.frontends import embedded
+from hpcbridge.errors import StoreError
+from hpcbridge.frontends import timed
 from hpcbridge.frontends.embedded import front_protocol
+from tests.waiting import until
 
 from .session_app import SessionApp, session_app
 
@@ -60,8 +62,8 @@ class Site:
 
 
 async def api(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """Echoes the request's path and body."""
-    body, more = b"", True
+    """Echoes the request's path and body; at /early, before that has come."""
+    body, more = b"", scope["path"] != "/early"
     while more:
         message = await receive()
         body += message.get("body", b"")
@@ -72,12 +74,6 @@ async def api(scope: dict[str, Any], receive: Any, send: Any) -> None:
     headers = [(b"content-length", str(len(reply)).encode()), (b"x-from", b"api")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": reply.encode()})
-
-
-async def eventually(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture
@@ -111,7 +107,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         client = await enter(aiohttp.ClientSession())
         site = Site(listener.getsockname()[1], server, routes, client, apps)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        await eventually(lambda: server.started)
+        await until(lambda: server.started)
         yield site
         server.should_exit = True
         await serving
@@ -332,7 +328,7 @@ async def test_a_request_that_is_refused_gets_a_json_error(site: Site, case: str
     assert status(reply) == expected
     assert error(reply)
     assert not any(app.requests for app in site.apps.values())
-    await eventually(lambda: not site.server.server_state.connections)
+    await until(lambda: not site.server.server_state.connections)
 
 
 @pytest.mark.parametrize(
@@ -356,11 +352,32 @@ async def test_pages_of_this_host_and_of_listed_ones_are_welcome(
 async def test_a_visitor_who_never_finishes_the_head_is_dropped(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "HEAD_TIMEOUT", 0.05)
-    for start in (b"GET /pro", b"GET /proxy?sess", get(f"sessionId={TCP}")[:-2]):
+    """Neither at a session's address nor at the API's, nor where nothing is sent at all."""
+    monkeypatch.setattr(timed, "HEAD_TIMEOUT", 0.05)
+    slow = b"POST /paraview HTTP/1.1\r\nHost: h\r\n"
+    for start in (b"", b"GET /pro", b"GET /proxy?sess", get(f"sessionId={TCP}")[:-2], slow):
         with contextlib.suppress(ConnectionError):
             assert await site.raw(start) == b""
-    await eventually(lambda: not site.server.server_state.connections)
+    await until(lambda: not site.server.server_state.connections)
+
+
+async def test_a_request_that_trickles_does_not_hold_the_connection(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also behind one that was answered, and a body that nobody reads any more."""
+    monkeypatch.setattr(timed, "HEAD_TIMEOUT", 0.2)
+    whole = b"GET /paraview HTTP/1.1\r\nHost: h\r\n\r\n"
+    early = b"POST /early HTTP/1.1\r\nHost: h\r\nContent-Length: 999999999\r\n\r\n"
+    for start in (whole[:-2], whole + whole[:-2], early):
+        _, writer = await site.connect()
+        writer.write(start)
+
+        def dropped(writer: asyncio.StreamWriter = writer) -> bool:
+            writer.write(b"A: b\r\n")
+            return writer.is_closing()
+
+        await until(dropped)
+    await until(lambda: not site.server.server_state.connections)
 
 
 async def test_a_session_that_says_nonsense_is_a_bad_gateway(site: Site) -> None:
@@ -385,6 +402,102 @@ async def test_a_session_that_says_nonsense_is_a_bad_gateway(site: Site) -> None
     server.close()
 
 
+EVIL = b"Content-Type: text/html\r\nSet-Cookie: sso=theirs\r\n\r\n<script>act()</script>"
+TWO_HEADS = {
+    "an interim reply": b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n" + EVIL,
+    "a demand to go on": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n" + EVIL,
+    "line feeds alone": b"HTTP/1.1 200 OK\n" + EVIL.replace(b"\r\n", b"\n") + b"\r\n\r\n",
+    "a header behind a line feed": b"HTTP/1.1 200 OK\r\nX: y\nSet-Cookie: sso=theirs\r\n\r\n",
+    "a header behind a return": b"HTTP/1.1 200 OK\r\nX: y\rSet-Cookie: sso=theirs\r\n\r\n",
+    "a folded header": b"HTTP/1.1 200 OK\r\n Set-Cookie: sso=theirs\r\n\r\n",
+    "a NUL": b"HTTP/1.1 200 OK\r\nX: \0\r\n\r\n",
+}
+
+
+@contextlib.asynccontextmanager
+async def answering(site: Site, answer: bytes) -> AsyncIterator[None]:
+    """The session GONE is a program that answers every request so."""
+
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(say, "127.0.0.1", 0)
+    site.routes[GONE] = TCPAddress("127.0.0.1", server.sockets[0].getsockname()[1])
+    yield
+    server.close()
+
+
+@pytest.mark.parametrize("kind", TWO_HEADS)
+async def test_a_reply_that_browsers_would_read_otherwise_is_not_passed_on(
+    site: Site, kind: str
+) -> None:
+    """Else a session's page could leave its sandbox and be the portal's own."""
+    async with answering(site, TWO_HEADS[kind]):
+        for headers in ((), UPGRADE):
+            reply = await site.raw(get(f"sessionId={GONE}", *headers))
+            assert status(reply) == 502
+            assert b"theirs" not in reply
+            assert b"<script>" not in reply
+
+
+async def test_a_session_does_not_speak_for_the_portals_whole_origin(site: Site) -> None:
+    ours = b"Content-Type: text/plain\r\nETag: a1\r\nContent-Encoding: identity\r\n"
+    theirs = {
+        "Set-Cookie": "sso=theirs",
+        "Clear-Site-Data": '"*"',
+        "Strict-Transport-Security": "max-age=31536000",
+        "NEL": '{"report_to": "a", "max_age": 1}',
+        "Report-To": "{}",
+        "Service-Worker-Allowed": "/",
+        "Alt-Svc": 'h3=":443"',
+        "WWW-Authenticate": 'Basic realm="Your password, please"',
+    }
+    lines = "".join(f"{name}: {value}\r\n" for name, value in theirs.items()).encode()
+    async with answering(site, b"HTTP/1.1 200 OK\r\n" + lines + ours + b"\r\nhello"):
+        reply = await site.raw(get(f"sessionId={GONE}"))
+        assert status(reply) == 200
+        assert ours.strip() in reply
+        assert not any(name.encode() in reply for name in theirs)
+    switched = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+    async with answering(site, switched + lines + b"Connection: Upgrade\r\n\r\nhello"):
+        reply = await site.raw(get(f"sessionId={GONE}", *UPGRADE))
+        assert reply == switched + b"Connection: Upgrade\r\n\r\nhello"
+
+
+async def test_a_session_that_is_coming_is_waited_for(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, came = [], asyncio.Event()
+
+    async def coming(session_id: str) -> Address:
+        asked.append(session_id)
+        await came.wait()
+        return site.routes[TCP]
+
+    monkeypatch.setattr(site.server.config.http_protocol_class, "coming", staticmethod(coming))
+    visit = asyncio.create_task(site.raw(get(f"sessionId={UNKNOWN}&path=index.html")))
+    _, impatient = await site.connect()
+    impatient.write(get(f"sessionId={UNKNOWN}", *UPGRADE))
+    await until(lambda: len(asked) == 2)
+    impatient.close()
+    came.set()
+    assert status(await visit) == 200
+    assert asked == [UNKNOWN] * 2
+
+
+async def test_a_session_of_which_nothing_can_be_learned_is_not_said_to_be_gone(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def coming(session_id: str) -> Address:
+        raise StoreError("The database is away.")
+
+    monkeypatch.setattr(site.server.config.http_protocol_class, "coming", staticmethod(coming))
+    reply = await site.raw(get(f"sessionId={UNKNOWN}"))
+    assert (status(reply), error(reply)) == (503, "The database is away.")
+
+
 async def test_a_visitor_who_leaves_ends_the_sessions_connection(site: Site) -> None:
     async with site.client.ws_connect(f"{site.url}/proxy?sessionId={TCP}") as ws:
         await ws.receive_str()
@@ -394,8 +507,8 @@ async def test_a_visitor_who_leaves_ends_the_sessions_connection(site: Site) -> 
         assert response.connection is not None
         assert response.connection.transport is not None
         response.connection.transport.abort()
-        await eventually(connection.is_closing)
-    await eventually(lambda: not site.server.server_state.connections)
+        await until(connection.is_closing)
+    await until(lambda: not site.server.server_state.connections)
 
 
 async def test_a_stopping_server_ends_open_websockets(site: Site) -> None:
@@ -404,4 +517,4 @@ async def test_a_stopping_server_ends_open_websockets(site: Site) -> None:
         assert len(site.server.server_state.connections) == 1
         site.server.should_exit = True
         assert (await ws.receive()).type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR)
-        await eventually(lambda: not site.server.server_state.connections)
+        await until(lambda: not site.server.server_state.connections)

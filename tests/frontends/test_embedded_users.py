@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.waiting import until
 from usersite import audited, auth, bearer, named
 
 pytestmark = pytest.mark.servers
@@ -58,7 +59,7 @@ def launch(service: Any, user: str) -> str:
 
 
 def ask(service: Any, path: str, headers: dict[str, str]) -> Any:
-    return service.client.get(path.replace("&path=ws", "&path=page"), headers=headers)
+    return service.http.get(path.replace("&path=ws", "&path=page"), headers=headers)
 
 
 def test_only_its_owner_and_operators_get_to_a_session(start: Callable[..., Any]) -> None:
@@ -73,7 +74,7 @@ def test_only_its_owner_and_operators_get_to_a_session(start: Callable[..., Any]
     seen = ask(service, path, named("alice")).text.lower()
     assert "x-remote-user" not in seen
     assert "x-hpcbridge-secret" not in seen
-    assert service.end() == 0
+    assert service.stop() == 0
 
 
 async def handshake(service: Any, path: str, user: str) -> int:
@@ -83,7 +84,7 @@ async def handshake(service: Any, path: str, user: str) -> int:
     lines = [f"{key}: {value}" for key, value in (WEBSOCKET | named(user)).items()]
     head = "\r\n".join([f"GET {path} HTTP/1.1", f"Host: {place.netloc}", *lines, "", ""])
     writer.write(head.encode())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         answer = await reader.readline()
     writer.close()
     await writer.wait_closed()
@@ -91,7 +92,7 @@ async def handshake(service: Any, path: str, user: str) -> int:
 
 
 async def test_a_refused_websocket_never_reaches_the_session(
-    site: Any, start: Callable[..., Any], until: Callable[..., Any]
+    site: Any, start: Callable[..., Any]
 ) -> None:
     service = start("header")
     path = launch(service, "alice")
@@ -102,7 +103,7 @@ async def test_a_refused_websocket_never_reaches_the_session(
     assert site.logs().count("GET /ws") == 1
     refused = audited(site)[-1]
     assert (refused["what"], refused["result"], refused["user"]) == ("visit", "refused", "bob")
-    assert service.end() == 0
+    assert service.stop() == 0
 
 
 def test_where_tokens_are_accepted_a_session_is_reached_by_its_id_and_secret(
@@ -114,4 +115,4 @@ def test_where_tokens_are_accepted_a_session_is_reached_by_its_id_and_secret(
     assert ask(service, path, {}).status_code == 200
     assert ask(service, path, named("bob")).status_code == 404
     assert ask(service, path, bearer("hpcb_" + "0" * 12 + "_" + "0" * 64)).status_code == 404
-    assert service.end() == 0
+    assert service.stop() == 0

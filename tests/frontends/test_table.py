@@ -1,7 +1,6 @@
 """The route table with publishers that can be slow and can fail."""
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from hpcbridge.addresses import Address, TCPAddress, UnixAddress
 from hpcbridge.errors import RouteError
 from hpcbridge.frontends.base import Route, Routes
 from hpcbridge.frontends.table import RouteTable
+from tests.waiting import until
 
 
 def route(number: int, port: int = 0) -> Route:
@@ -44,12 +44,6 @@ class Front:
         self.closed = True
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0)
-
-
 async def test_a_route_is_there_when_add_returns_and_gone_when_remove_returns() -> None:
     front = Front()
     table = RouteTable([front])
@@ -59,6 +53,16 @@ async def test_a_route_is_there_when_add_returns_and_gone_when_remove_returns() 
     await table.remove(route(1).session_id)
     assert front.told[-1] == {}
     assert table.lookup(route(1).session_id) is None
+
+
+async def test_a_route_that_is_coming_is_awaited_and_one_that_does_not_come_is_given_up() -> None:
+    table = RouteTable([Front()])
+    awaited = asyncio.create_task(table.awaited(route(1).session_id, 60))
+    await table.add(route(2))
+    assert not awaited.done()
+    await table.add(route(1))
+    assert await awaited == route(1).address
+    assert await table.awaited(route(3).session_id, 0.01) is None
 
 
 async def test_a_route_is_not_looked_up_before_every_front_end_has_it() -> None:

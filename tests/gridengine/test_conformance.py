@@ -20,7 +20,6 @@ pytestmark = pytest.mark.timeout(180)  # a thousand calls of qsub
 class GridEngineBench(Bench):
     """The machine as its user sees it through SSH."""
 
-    patience = 40
     hosts = frozenset({"hpcb-ge"})
     refused_directives = "#$ -q no-such.q"
 

@@ -16,6 +16,7 @@ from hpcbridge.schedulers.base import JobRequest, JobState
 from hpcbridge.schedulers.gridengine import GridEngineCluster, GridEngineScheduler
 from serviceprocess import ServiceProcess
 from testbed.gridengine import GridEngine
+from tests.waiting import until
 
 SERVER = """#!/usr/bin/python3
 import os, socket, sys, time
@@ -134,7 +135,7 @@ def service(ge: GridEngine, tmp_path: Path) -> Iterator[ServiceProcess]:
                 "cluster": "grid",
                 "template": "command.sh",
                 "walltime": 600,
-                "wait": 40,
+                "wait": 60,
                 "properties": {"program": "/home/alice/server.py"},
             }
         },
@@ -156,5 +157,4 @@ async def test_a_session_runs_as_a_job_and_is_stopped(
         assert "hard_queue_list:            viz.q" in listed.stdout
         assert "parallel environment:  smp range: 1" in listed.stdout
         assert (await client.delete(f"/paraview/{session['id']}")).status_code == 200
-    while (await asyncio.to_thread(ge.run, "alice", ["qstat"])).stdout:
-        await asyncio.sleep(0.2)
+    await until(lambda: not ge.run("alice", ["qstat"]).stdout, "the job's end")

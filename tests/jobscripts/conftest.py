@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -15,18 +14,10 @@ from typing import Any, TypeVar
 import pytest
 
 from hpcbridge.jobscripts import LAUNCH_STUB, ScriptContext, TemplateSet, render
+from tests.waiting import wait_until
 
 T = TypeVar("T")
 SECRET = "S3cretKey0123456789"
-
-
-def until(probe: Callable[[], T], what: str, seconds: float = 20.0) -> T:
-    """Ask again until the answer is true; fail with a sentence when it never is."""
-    deadline = time.monotonic() + seconds
-    while not (answer := probe()):
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
-        time.sleep(0.01)
-    return answer
 
 
 class Job:
@@ -36,7 +27,8 @@ class Job:
         self.directory = directory
         (directory / "job.sh").write_text(script)
         self.process = subprocess.Popen(
-            ["bash", str(directory / "job.sh")],
+            # A shell cannot trap what whoever started the tests had ignored, as nohup does.
+            ["env", "--default-signal=INT,HUP", "bash", str(directory / "job.sh")],
             cwd="/",
             env=environment,
             start_new_session=True,
@@ -57,11 +49,13 @@ class Job:
         return dict(line.split("=", 1) for line in lines)
 
     def wait_for(self, text: str) -> None:
-        until(lambda: text in self.log or self.process.poll() is not None, f"{text!r} in the log")
+        wait_until(
+            lambda: text in self.log or self.process.poll() is not None, f"{text!r} in the log"
+        )
         assert text in self.log, self.log
 
-    def finish(self, seconds: float = 20.0) -> int:
-        return self.process.wait(seconds)
+    def finish(self) -> int:
+        return self.process.wait(60)
 
     def terminate(self) -> int:
         """TERM to the script alone, as a batch system may do."""

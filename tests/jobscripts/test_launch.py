@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from hpcbridge.jobscripts import LAUNCH_STUB
+from tests.waiting import wait_until
 
-from .conftest import SECRET, until
+from .conftest import SECRET
 
 APP = """\
 import json, os, sys
@@ -97,7 +98,7 @@ def test_prints_without_a_newline_reach_a_file_at_once(directory: Path) -> None:
             [sys.executable, "launch.py", "apps/app.py"], cwd=directory, stdout=log
         )
     try:
-        until(lambda: (directory / "log").read_text() == "ready at last", "the ready text")
+        wait_until(lambda: (directory / "log").read_text() == "ready at last", "the ready text")
     finally:
         process.kill()
         process.wait()

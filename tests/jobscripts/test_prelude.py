@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from hpcbridge.jobscripts import TemplateSet
+from tests.waiting import wait_until
 
-from .conftest import SECRET, Job, until
+from .conftest import SECRET, Job
 
 Made = Callable[..., TemplateSet]
 RunJob = Callable[..., Job]
@@ -53,7 +54,7 @@ def test_the_application_listens_on_the_port_that_the_job_tells(
     job.wait_for("listening")
     port = int(job.status["port"])
     assert 20000 <= port < 32768
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         assert connection.recv(5) == b"hello"
     assert job.process.stdout is not None
     assert job.terminate() == 143
@@ -146,7 +147,7 @@ def test_everything_that_was_started_ends_with_the_job(
     )
     job.wait_for("started")
     if how != "by itself":
-        until(lambda: f"sleep 1000.{mine} " in job.processes().values(), "the whole family")
+        wait_until(lambda: f"sleep 1000.{mine} " in job.processes().values(), "the whole family")
         job.process.send_signal(getattr(signal, f"SIG{how}"))
     assert job.finish() == {"TERM": 143, "INT": 130, "HUP": 129, "by itself": 5}[how]
     assert gone(job)
@@ -206,17 +207,17 @@ def test_a_port_that_something_uses_is_not_picked(run_job: RunJob, made: Made) -
     # RANDOM is predictable on purpose here: the same seed gives the same first choice.
     text = bash("hpcbridge_run sleep 1009").replace("\n", "\nRANDOM=42\n", 1)
     first = run_job("t.sh", made(text))
-    until(lambda: "port" in first.status, "the port")
+    wait_until(lambda: "port" in first.status, "the port")
     for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::")):
         port = int(first.status["port"])
         first.terminate()
         with socket.create_server((address, port), family=family):
             again = run_job("t.sh", made(text))
-            until(lambda job=again: "port" in job.status, "another port")
+            wait_until(lambda job=again: "port" in job.status, "another port")
             assert int(again.status["port"]) != port
             again.terminate()
         first = run_job("t.sh", made(text))
-        until(lambda job=first: job.status.keys() == {"port"}, "the first port again")
+        wait_until(lambda job=first: job.status.keys() == {"port"}, "the first port again")
 
 
 @pytest.mark.parametrize("status", [99, 100])

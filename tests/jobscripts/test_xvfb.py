@@ -93,7 +93,7 @@ def test_a_display_that_cannot_start_is_said_at_once(
     (broken / "Xvfb").chmod(0o755)
     text = script("hpcbridge_xvfb\nhpcbridge_run echo not reached")
     job = run_job("t.sh", made(text), env={"PATH": f"{broken}:{os.environ['PATH']}"})
-    assert job.finish(5) == 1
+    assert job.finish() == 1
     assert job.log == (
         "no such screen\nhpcbridge: Xvfb was not ready after 15 seconds; what it said is above\n"
     )
@@ -116,7 +116,7 @@ def test_a_term_while_the_display_starts_ends_the_job(
 def test_a_node_without_xvfb_is_named(run_job: RunJob, made: Made, tmp_path: Path) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
-    for name in ("mv", "grep", "sleep", "bash"):
+    for name in ("env", "mv", "grep", "sleep", "bash"):
         (tools / name).symlink_to(str(shutil.which(name)))
     job = run_job("t.sh", made(script("hpcbridge_xvfb")), env={"PATH": str(tools)})
     assert job.finish() == 1
@@ -135,7 +135,7 @@ def test_paraviews_python_renders_under_the_template(run_job: RunJob, tmp_path: 
     )
     properties = {"pvpython": "pvpython", "script": str(app)}
     job = run_job("xvfb.sh", properties=properties, parameters={})
-    assert job.finish(60) == 0, job.log
+    assert job.finish() == 0, job.log
     assert "rendered __main__ True ['--host', '127.0.0.1']" in job.log
     picture = (job.directory / "cone.png").read_bytes()
     assert picture.startswith(b"\x89PNG")

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 from hpcbridge.conformance import Bench, CountingTransport, Job
-from hpcbridge.conformance.bench import until
 from hpcbridge.errors import OutcomeUnknown
 from hpcbridge.schedulers.pbs import PBSScheduler, TorqueScheduler
 from hpcbridge.schedulers.pbs.commands import Commands
@@ -15,32 +14,50 @@ from hpcbridge.transports.base import Completed, Transport
 from hpcbridge.transports.local import LocalTransport
 from tests.fakepbs import FakePBS
 from tests.pbs import site
+from tests.waiting import until
 
-# What happens to all commands while a fault lasts.
-NO_SERVER = ["env", "PBS_SERVER=nosuch.invalid", "PBS_DEFAULT=nosuch.invalid"]
+# What happens to all commands while a fault lasts. No other PBS_SERVER would do: a job's whole id
+# leads to its own (get_server.c of OpenPBS), and so does PBS_SERVER_HOST_NAME of /etc/pbs.conf.
+NO_SERVER = ["env", "PBS_BATCH_SERVICE_PORT=1"]
 GARBAGE = ["echo", "<html>502 Bad Gateway</html>"]
+
+# Keeps 1,000 jobs from taking 2,000 privileged ports: without -f, qsub leaves a process behind for
+# a minute, over whose connection the next ones submit.
+SUBMIT_ALL = """
+qsub=$1 output=$2 script=$3; shift 3
+for name; do "$qsub" -h -j oe -o "$output" -N "$name" "$script" || exit; done
+"""
 
 
 class Faulty(CountingTransport):
     """The way to the commands, with faults that neither a fake nor a real server has to make."""
 
-    def __init__(self, inner: Transport) -> None:
+    def __init__(self, inner: Transport, interval: float = 0) -> None:
         super().__init__(inner)
+        self._interval = interval
         self.prefix: list[str] = []
         self.instead: list[str] = []
         self.loses_answers = False
-        #: Ids of the jobs that were accepted: no others are ever released or ended.
-        self.submitted: list[str] = []
+        #: Names of the jobs that were submitted: no others are ever released or ended.
+        self.names: set[str] = set()
+        self._next = 0.0
 
     async def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float) -> Completed:
         tools = argv[0] != "id"
+        if tools:
+            await self._wait()
+        if "-N" in argv and argv[0].endswith("qsub"):
+            self.names.add(argv[argv.index("-N") + 1])
         wanted = (self.instead or [*self.prefix, *argv]) if tools else argv
         done = await super().run(wanted, stdin=stdin, timeout=timeout)
-        if done.exit_status == 0 and any(word.split("/")[-1] == "qsub" for word in wanted):
-            self.submitted += done.out.split()[-1:]
         if self.loses_answers and tools:
             raise OutcomeUnknown(f"{argv[0]} did not answer in time.")
         return done
+
+    async def _wait(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._next = max(now, self._next + self._interval)
+        await asyncio.sleep(self._next - now)
 
 
 class PBSBench(Bench):
@@ -51,7 +68,7 @@ class PBSBench(Bench):
     refused_directives = "#PBS -q nosuchqueue"
 
     def connect(self) -> PBSScheduler:
-        return PBSScheduler(self.transport, timeout=20, commands=self.made)
+        return PBSScheduler(self.transport, timeout=60, commands=self.made)
 
     @property
     def made(self) -> Commands:
@@ -65,8 +82,10 @@ class PBSBench(Bench):
     def _while(self, **fault: object) -> Iterator[None]:
         before = {key: getattr(self.transport, key) for key in fault}
         vars(self.transport).update(fault)
-        yield
-        vars(self.transport).update(before)
+        try:
+            yield
+        finally:
+            vars(self.transport).update(before)
 
     @contextlib.asynccontextmanager
     async def outage(self) -> AsyncIterator[None]:
@@ -96,13 +115,15 @@ class FakeBench(PBSBench):
 
     def connect(self) -> PBSScheduler:
         adapter = TorqueScheduler if self.flavour == "torque" else PBSScheduler
-        return adapter(self.transport, timeout=20, commands=self.made)
+        return adapter(self.transport, timeout=60, commands=self.made)
 
     @contextlib.asynccontextmanager
     async def full(self) -> AsyncIterator[None]:
         self.fake.hold()
-        yield
-        self.fake.hold(False)
+        try:
+            yield
+        finally:
+            self.fake.hold(False)
 
     async def forget(self, job_id: str) -> None:
         self.fake.forget(job_id)
@@ -117,63 +138,66 @@ class FakeBench(PBSBench):
 class RealBench(PBSBench):
     """A site's PBS. Jobs are this account's own; those that are left are ended."""
 
-    patience = 90
+    patience = site.PATIENCE
 
     def __init__(self, facts: site.Facts) -> None:
         inner, self._login = site.connect()
-        self.transport = Faulty(inner)
+        self.transport = Faulty(inner, site.INTERVAL)
         self.hosts = facts.hosts
-        self.commands = site.GIVEN.get("commands")
-        queue = site.GIVEN.get("queue")
-        self.directives = f"#PBS -q {queue}" if queue else ""
+        self.commands = facts.commands
+        self.directives = facts.directives
         self.root = ""
 
     async def open(self) -> "RealBench":
         shared = site.GIVEN.get("directory") or await self.transport.home()
-        self.root = f"{shared}/hpcbridge-test-{secrets.token_hex(6)}"
+        self.root = f"{shared.rstrip('/')}/hpcbridge-test-{secrets.token_hex(6)}"
         return self
 
     @contextlib.asynccontextmanager
     async def full(self) -> AsyncIterator[None]:
         """Jobs are held by their owner, since a real cluster is not ours to fill."""
         before, self.directives = self.directives, f"{self.directives}\n#PBS -h"
-        count = len(self.transport.submitted)
-        yield
-        self.directives = before
-        for job_id in self.transport.submitted[count:]:
-            await self.transport.run([site.command("qrls"), job_id], timeout=20)
-
-    async def crowd(self, names: Sequence[str]) -> None:
-        job = await Job.staged(self, self.connect(), directives=f"{self.directives}\n#PBS -h")
-        qsub = [site.command("qsub"), "-f", "-o", f"{job.request.directory}/out"]
-        few = asyncio.Semaphore(8)
-
-        async def submit(name: str) -> None:
-            async with few:
-                done = await self.transport.run([*qsub, "-N", name, job.request.script], timeout=60)
+        try:
+            yield
+        finally:
+            self.directives = before
+        for job_id in await self._living():
+            done = await self.transport.run(self.made.argv("qrls", job_id), timeout=60)
             assert done.exit_status == 0, done.err
 
-        await asyncio.gather(*map(submit, names))
+    async def crowd(self, names: Sequence[str]) -> None:
+        self.transport.names.update(names)
+        job = await Job.staged(self, self.connect())
+        (qsub,) = self.made.argv("qsub")
+        words = [qsub, f"{job.request.directory}/out", job.request.script, *names]
+        done = await self.transport.run(["/bin/sh", "-c", SUBMIT_ALL, "crowd", *words], timeout=900)
+        assert done.exit_status == 0, f"qsub refused one of {len(names)} jobs: {done.err}"
 
     async def close(self) -> None:
-        adapter, ours = self.connect(), set(self.transport.submitted)
+        async def ended() -> bool:
+            return not await self._living()
 
-        async def clean() -> bool:
-            jobs = (await adapter.list_jobs()).jobs.values()
-            return not [each for each in jobs if each.job_id in ours and not each.reason]
+        try:
+            await self.connect().cancel(await self._living())
+            await until(ended, "the end of what the test left", self.patience)
+            await self.transport.remove(self.root)
+        finally:
+            await self.transport.close()
+            if self._login is not None:
+                await self._login.close()
 
-        await adapter.cancel(ours)
-        await until(clean, "the end of what the test left", self.patience)
-        await self.transport.remove(self.root)
-        await self.transport.close()
-        if self._login is not None:
-            await self._login.close()
+    async def _living(self) -> list[str]:
+        """The jobs of the test, by their names, that have not ended."""
+        jobs = (await self.connect().list_jobs()).jobs.values()
+        ours = [each for each in jobs if each.name in self.transport.names]
+        return [each.job_id for each in ours if not each.reason]
 
 
 @contextlib.asynccontextmanager
 async def opened(directory: Path) -> AsyncIterator[PBSBench]:
     """The PBS that HPCBRIDGE_TEST_PBS names, or else the fake one."""
-    bench = await RealBench(site.FACTS).open() if site.FACTS else FakeBench(directory)
+    facts = site.facts()
+    bench = await RealBench(facts).open() if facts else FakeBench(directory)
     try:
         yield bench
     finally:

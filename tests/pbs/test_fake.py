@@ -57,6 +57,27 @@ def test_a_jobs_attributes_have_the_names_of_the_recordings(fake: ModuleType) ->
     assert set(fake.attributes({"flavour": "pbs"}, job)) <= known
 
 
+@pytest.mark.parametrize(
+    ("name", "section", "tell"),
+    [
+        ("qstat_server_Bf_json", "Server", "servers"),
+        ("qstat_queues_Qf_json", "Queue", "queues"),
+        ("pbsnodes_json", "nodes", "pbsnodes"),
+    ],
+)
+def test_of_its_server_queues_and_node_it_tells_what_the_recordings_tell(
+    fake: ModuleType, name: str, section: str, tell: str
+) -> None:
+    state = {"jobs": {}, "history": True, "hold": False, "node": "pbslab"}
+    told = getattr(fake, tell)(state, *([[]] if tell == "pbsnodes" else []))
+    if tell == "pbsnodes":
+        told = json.loads(told[1])[section]
+    real = json.loads((DIRECTORY / f"{name}.json").read_text())[section]
+    assert set(told) <= set(real)
+    for key, attributes in told.items():
+        assert set(attributes) <= set(real[key]) | {"acl_roots"}  # for tests that root runs
+
+
 @pytest.mark.parametrize("command", ["qsub", "qstat_json", "qselect", "qdel"])
 def test_its_outage_is_that_of_the_recordings(fake: ModuleType, command: str) -> None:
     done = recorded(f"down_{command}")

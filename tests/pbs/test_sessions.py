@@ -4,7 +4,7 @@ import asyncio
 import json
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,7 @@ from hpcbridge import life as life_module
 from hpcbridge import watcher as watcher_module
 from hpcbridge.tunnels import Tunnels
 from tests.fakepbs import FakePBS
-
-Until = Callable[..., Any]
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -56,17 +55,17 @@ async def told(api: Any, session_id: str) -> dict[str, Any]:
     return dict((await api.client.get(f"/paraview/{session_id}")).json())
 
 
-async def reaches(api: Any, session_id: str, state: str, until: Until) -> dict[str, Any]:
+async def reaches(api: Any, session_id: str, state: str) -> dict[str, Any]:
     async def there() -> dict[str, Any] | None:
         known = await told(api, session_id)
         assert known["state"] in (state, "submitting", "queued", "starting", "ready"), known
         return known if known["state"] == state else None
 
-    return dict(await until(there, f"the state {state}", 40))
+    return dict(await until(there, f"the state {state}"))
 
 
 async def test_a_session_is_launched_used_and_stopped(
-    launcher: Any, site: Any, pbs: FakePBS, until: Until
+    launcher: Any, site: Any, pbs: FakePBS
 ) -> None:
     (pbs.root / "profile").write_text("echo 'Welcome!'; echo wslink: Starting factory\n")
     async with launcher() as api:
@@ -96,12 +95,10 @@ async def test_a_session_whose_job_crashes_is_told_with_its_output(
         assert "cannot open display: mist" in reply.json()["error"]
 
 
-async def test_a_server_that_restarts_ends_nothing(
-    launcher: Any, pbs: FakePBS, until: Until
-) -> None:
+async def test_a_server_that_restarts_ends_nothing(launcher: Any, pbs: FakePBS) -> None:
     async with launcher() as api:
         session_id = await launched(api, "cone")
-        await reaches(api, session_id, "ready", until)
+        await reaches(api, session_id, "ready")
         pbs.set(down=True)
         life = api.sessions.life(session_id)
         await until(lambda: life.watch.unknown_since, "a question without an answer")
@@ -114,68 +111,62 @@ async def test_a_server_that_restarts_ends_nothing(
 
 
 async def test_a_job_that_is_deleted_by_somebody_ends_its_session_as_cancelled(
-    launcher: Any, pbs: FakePBS, until: Until
+    launcher: Any, pbs: FakePBS
 ) -> None:
     async with launcher() as api:
         session_id = await launched(api, "cone")
-        await reaches(api, session_id, "ready", until)
+        await reaches(api, session_id, "ready")
         (job_id,) = pbs.jobs
         await api.sessions.life(session_id)._cluster.scheduler.cancel([job_id])
-        ended = await reaches(api, session_id, "ended", until)
+        ended = await reaches(api, session_id, "ended")
         assert ended["reason"] in ("cancelled", "failed")  # Torque does not tell who did it
 
 
 async def test_a_submission_whose_answer_is_lost_is_found_and_not_repeated(
-    launcher: Any, pbs: FakePBS, until: Until
+    launcher: Any, pbs: FakePBS
 ) -> None:
     pbs.spoil(qsub={"status": 190, "out": "", "err": "qsub: End of File\n"})
     async with launcher() as api:
         session_id = await launched(api, "cone")
-        await reaches(api, session_id, "ready", until)
+        await reaches(api, session_id, "ready")
         assert len(pbs.names) == 1
 
 
 async def test_an_id_that_was_told_for_a_job_that_never_was_ends_the_session(
-    launcher: Any, pbs: FakePBS, until: Until
+    launcher: Any, pbs: FakePBS
 ) -> None:
     pbs.set(limit=10)  # bytes of a script, beyond which the server loses it without a word
     async with launcher() as api:
         session_id = await launched(api, "cone")
-        ended = await reaches(api, session_id, "ended", until)
+        ended = await reaches(api, session_id, "ended")
         assert ended["reason"] == "failed"
         assert pbs.jobs == {}
 
 
-async def test_a_job_that_the_server_forgets_ends_its_session(
-    launcher: Any, pbs: FakePBS, until: Until
-) -> None:
+async def test_a_job_that_the_server_forgets_ends_its_session(launcher: Any, pbs: FakePBS) -> None:
     pbs.set(history=False)
     async with launcher() as api:
         session_id = await launched(api, "cone")
-        await reaches(api, session_id, "ready", until)
+        await reaches(api, session_id, "ready")
         pbs.forget(next(iter(pbs.jobs)))
-        ended = await reaches(api, session_id, "ended", until)
+        ended = await reaches(api, session_id, "ended")
         assert ended["state"] == "ended"
 
 
-async def test_one_listing_without_a_running_job_is_no_proof(
-    launcher: Any, pbs: FakePBS, until: Until
-) -> None:
+async def test_one_listing_without_a_running_job_is_no_proof(launcher: Any, pbs: FakePBS) -> None:
     async with launcher() as api:
         session_id = await launched(api, "cone")
-        await reaches(api, session_id, "ready", until)
+        await reaches(api, session_id, "ready")
         pbs.spoil(qselect={"times": 3, "hide": True})
         await until(lambda: pbs.state_of("seen").get("qselect/0", 0) >= 3, "three such listings")
         await asyncio.sleep(0.5)
         assert (await told(api, session_id))["state"] == "ready"
 
 
-async def test_garbage_and_half_answers_end_nothing(
-    launcher: Any, pbs: FakePBS, until: Until
-) -> None:
+async def test_garbage_and_half_answers_end_nothing(launcher: Any, pbs: FakePBS) -> None:
     async with launcher() as api:
         session_id = await launched(api, "cone")
-        await reaches(api, session_id, "ready", until)
+        await reaches(api, session_id, "ready")
         life = api.sessions.life(session_id)
         for fault in ({"cut": 5}, {"out": "\xff\xfe<html>"}, {"out": "", "status": 0}):
             pbs.spoil(qstat={"times": -1, **fault})

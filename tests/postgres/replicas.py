@@ -1,5 +1,6 @@
 """Two services as processes on one database and one (fake) Slurm."""
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -9,17 +10,18 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import httpx
 import tomli_w
 
 from testbed.postgresql import PostgreSQL
 from tests.fakescheduler import FakeSlurm
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,13 +41,43 @@ while True:
     connection.close()
 """
 
+# The same as a WebSocket.
+WEB_PROGRAM = f"""#!{sys.executable}
+import os, sys
+sys.path.insert(0, {str(ROOT)!r})
+from aiohttp import web
+from tests.frontends.session_app import SessionApp
+options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+app = SessionApp(os.path.basename(os.environ["HPCBRIDGE_DIRECTORY"])).application()
+ready = lambda *_: os.write(1, b"wslink: Starting factory")
+web.run_app(app, host=options["--host"], port=int(options["--port"]), print=ready)
+"""
 
-def until(probe: Callable[[], Any], what: str, seconds: float = 20) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (answer := probe()):
-        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
-        time.sleep(0.02)
-    return answer
+
+def greeting(session: dict[str, Any], **options: Any) -> bool:
+    """Whether the session's own application greets a WebSocket that comes by its address."""
+
+    async def visit() -> str:
+        async with (
+            aiohttp.ClientSession() as client,
+            client.ws_connect(session["sessionURL"], **options) as socket,
+        ):
+            return await socket.receive_str(timeout=60)
+
+    return digest(session["id"]) in asyncio.run(visit())
+
+
+def events(client: httpx.Client, session_id: str) -> Iterator[dict[str, Any]]:
+    """The server-sent events of a session, for as long as somebody wants them."""
+    with client.stream("GET", f"/paraview/{session_id}/events") as stream:
+        for line in stream.iter_lines():
+            if line.startswith("data: "):
+                yield json.loads(line.removeprefix("data: "))
+
+
+def digest(session_id: str) -> str:
+    """By which a session is known in its job's name."""
+    return hashlib.sha256(session_id.encode()).hexdigest()[:24]
 
 
 class Replica:
@@ -57,7 +89,7 @@ class Replica:
         self._config = folder / "hpcbridge.toml"
         self._config.write_text(tomli_w.dumps(config))
         self._environment = dict(os.environ, PATH=path, PYTHONPATH=str(ROOT))
-        self.client = httpx.Client(timeout=40)
+        self.client = httpx.Client(timeout=90)
 
     def start(self, *, wait: bool = True) -> "Replica":
         command = [sys.executable, "-m", "tests.postgres.service", "serve", str(self._config)]
@@ -71,7 +103,7 @@ class Replica:
             said = (self.folder / "out").read_text()
             return re.match(r"hpcbridge ready on (\S+/)\n", said)
 
-        self.client.base_url = httpx.URL(until(said, "its readiness", 90)[1])
+        self.client.base_url = httpx.URL(wait_until(said, "its readiness")[1])
         return self
 
     @property
@@ -86,7 +118,7 @@ class Replica:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(signal.SIGCONT)
             self.process.send_signal(number)
-        return self.process.wait(40)
+        return self.process.wait(60)
 
     def launch(self, application: str = "cone", **headers: str) -> dict[str, Any]:
         reply = self.client.post("/paraview", json={"application": application}, headers=headers)
@@ -105,8 +137,12 @@ class Replica:
         assert reply.status_code == 200, reply.text
         return dict(reply.json())
 
-    def becomes(self, session_id: str, state: str, seconds: float = 20) -> dict[str, Any]:
-        until(lambda: self.told(session_id)["state"] == state, f"the state {state}", seconds)
+    def events(self, session_id: str) -> Iterator[dict[str, Any]]:
+        """What is told of a session as it happens, until it has ended."""
+        return events(self.client, session_id)
+
+    def becomes(self, session_id: str, state: str) -> dict[str, Any]:
+        wait_until(lambda: self.told(session_id)["state"] == state, f"the state {state}")
         return self.told(session_id)
 
     def end_of(self, session_id: str) -> tuple[str, int] | None:
@@ -119,11 +155,10 @@ class Replica:
     def reaches(self, session_id: str) -> bool:
         """Whether the session's own application answers through this replica's tunnel."""
         end = self.end_of(session_id)
-        digest = hashlib.sha256(session_id.encode()).hexdigest()[:24]
         with contextlib.suppress(OSError):
             if end is not None:
                 with socket.create_connection(end, 5) as connection:
-                    return digest in connection.recv(100).decode()
+                    return digest(session_id) in connection.recv(100).decode()
         return False
 
     def stop(self, session_id: str) -> None:
@@ -175,6 +210,14 @@ class Site:
         self.replicas.append(made)
         return made
 
+    def behind_proxies(self) -> None:
+        """Sessions are WebSockets, reached through the services' own front ends."""
+        program = self.root / "web"
+        program.write_text(WEB_PROGRAM)
+        program.chmod(0o755)
+        self.config["applications"]["cone"] |= {"properties": {"program": str(program)}, "wait": 90}
+        self.config["server"] = {"port": 0, "trusted_proxies": ["127.0.0.1"]}
+
     def staying(self) -> dict[str, str]:
         """Properties of an application that stays connected for as long as its visitor does."""
         program = self.root / "staying"
@@ -198,7 +241,7 @@ class Site:
             leading = [each for each in leading if leads(each)]
             return leading[0] if len(leading) == 1 else None
 
-        return until(found, "a leader")  # type: ignore[no-any-return]
+        return wait_until(found, "a leader")  # type: ignore[no-any-return]
 
     @property
     def follower(self) -> Replica:

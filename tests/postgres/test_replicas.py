@@ -5,12 +5,14 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.postgres.replicas import Replica, Site, until
+from tests.postgres.replicas import Replica, Site, greeting
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -45,7 +47,17 @@ class Asking:
 def everywhere(site: Site, session: dict[str, Any]) -> None:
     """The session is ready and can be reached through every replica."""
     for each in site.replicas:
-        until(lambda each=each: each.reaches(session["id"]), "its application")
+        wait_until(lambda each=each: each.reaches(session["id"]), "its application")
+
+
+def connections(port: int) -> int:
+    """How many have sent something to a port of 127.0.0.1 that nobody has read yet."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    fields = [line.split() for line in lines]
+    return sum(
+        local == f"0100007F:{port:04X}" and not queues.endswith(":00000000")
+        for _, local, _, _, queues, *_ in fields
+    )
 
 
 def no_double(site: Site) -> None:
@@ -65,25 +77,42 @@ def test_a_session_launched_at_either_is_reached_through_both_and_stopped_at_the
         for each in (here, there):
             told = each.becomes(session["id"], "ended")
             assert told["reason"] == "stopped"
-        until(lambda: not two.slurm.living, "the job's end")
-        until(lambda: not list((two.root / "sessions").iterdir()), "its directory's removal")
-    until(lambda: two.ask("SELECT count(*) FROM doors") == ["0"], "no local end left")
+        wait_until(lambda: not two.slurm.living, "the job's end")
+        wait_until(lambda: not list((two.root / "sessions").iterdir()), "its directory's removal")
+    wait_until(lambda: two.ask("SELECT count(*) FROM doors") == ["0"], "no local end left")
     assert len(two.slurm.names) == 2
     no_double(two)
 
 
-def test_a_leader_that_is_killed_is_followed_within_ten_seconds_and_no_request_fails(
+def test_a_client_may_come_to_a_replica_before_that_has_heard_of_its_session(site: Site) -> None:
+    site.behind_proxies()
+    for _ in range(2):
+        site.replica().start()
+    leader, follower = site.leader, site.follower
+    follower.send(signal.SIGSTOP)
+    session = leader.launch()
+    there = follower.client.base_url
+    session["sessionURL"] = f"ws://{there.host}:{there.port}/proxy?sessionId={session['id']}"
+    with ThreadPoolExecutor() as pool:
+        visits = [pool.submit(greeting, session) for _ in range(3)]
+        told = pool.submit(lambda: [each["state"] for each in follower.events(session["id"])])
+        wait_until(lambda: connections(there.port or 0) >= 4, "what they ask for")
+        follower.send(signal.SIGCONT)
+        assert all(visit.result() for visit in visits)
+        leader.stop(session["id"])
+        assert set(told.result()) == {"ready", "ended"}
+    no_double(site)
+
+
+def test_a_leader_that_is_killed_is_followed_and_no_request_fails(
     two: Site,
 ) -> None:
     leader, follower = two.leader, two.follower
     session = leader.launch()
     everywhere(two, session)
     with Asking(follower, session["id"]) as asking:
-        began = time.monotonic()
         leader.end(signal.SIGKILL)
         second = follower.launch()
-        took = time.monotonic() - began
-    assert took < 10
     assert (asking.failed, asking.asked > 50) == (0, True)
     assert follower.reaches(session["id"])
     assert follower.reaches(second["id"])
@@ -97,12 +126,13 @@ def test_a_leader_that_ends_in_order_is_followed_at_once(two: Site) -> None:
     leader, follower = two.leader, two.follower
     session = leader.launch()
     end = leader.end_of(session["id"])
-    began = time.monotonic()
+    (holder,) = two.ask("SELECT holder FROM leadership")
     assert leader.end(signal.SIGTERM) == 0
+    held = "expires_at > extract(epoch FROM clock_timestamp())"
+    assert two.ask(f"SELECT holder FROM leadership WHERE {held}") != [holder]
     follower.launch()
-    assert time.monotonic() - began < 4
     leader.start()
-    until(lambda: leader.end_of(session["id"]) == end, "its old local end")
+    wait_until(lambda: leader.end_of(session["id"]) == end, "its old local end")
     everywhere(two, session)
     no_double(two)
 
@@ -116,10 +146,10 @@ def test_a_leader_that_stood_still_for_longer_than_its_lease_follows_and_doubles
     waiting = [leader.begin() for _ in range(3)]
     leader.send(signal.SIGSTOP)
     waiting += [follower.begin() for _ in range(3)]
-    until(lambda: len(two.slurm.names) == 7, "jobs by the new leader")
+    wait_until(lambda: len(two.slurm.names) == 7, "jobs by the new leader")
     assert "this replica leads" in follower.log
     leader.send(signal.SIGCONT)
-    until(lambda: "leads no more" in leader.log, "its stepping down")
+    wait_until(lambda: "leads no more" in leader.log, "its stepping down")
     assert two.leader is follower
     two.slurm.hold(False)
     for each in waiting:
@@ -136,12 +166,40 @@ def test_a_leader_that_stood_still_in_the_middle_of_a_submission_doubles_nothing
     leader, follower = two.leader, two.follower
     two.slurm.spoil(sbatch={"before": 1.0, "times": 1})
     waiting = leader.begin()
-    until(lambda: list((two.root / "sessions").glob("*")), "its directory")
+    wait_until(lambda: list((two.root / "sessions").glob("*")), "its directory")
     leader.send(signal.SIGSTOP)
-    assert follower.becomes(waiting, "ready", 30)["state"] == "ready"
+    assert follower.becomes(waiting, "ready")["state"] == "ready"
     leader.send(signal.SIGCONT)
-    leader.becomes(waiting, "ready", 30)
-    until(lambda: len(two.slurm.living) == 1, "one job", 30)
+    leader.becomes(waiting, "ready")
+    wait_until(lambda: len(two.slurm.living) == 1, "one job")
+    no_double(two)
+
+
+def test_what_a_waiting_job_may_expect_is_told_alike_at_each_replica(two: Site) -> None:
+    leader, follower = two.leader, two.follower
+    two.slurm.hold(estimate="2000000000")
+    leader.becomes(leader.begin(), "queued")
+    second = follower.begin()
+    expected = {
+        "queue": "viz",
+        "position": 2,
+        "waits_for": "2 GPUs",
+        "estimated_start": 2_000_000_000,
+    }
+
+    def known(told: dict[str, Any]) -> bool:
+        return expected.items() <= told.items() and "1 job is ahead" in told["message"]
+
+    assert any(known(told) for told in follower.events(second))
+    for each in two.replicas:
+        wait_until(lambda each=each: known(each.told(second)), "its place and estimate")
+    leader.end(signal.SIGKILL)
+    asked = two.slurm.calls("squeue")
+    while two.slurm.calls("squeue") < asked + 2:  # the new leader looks at the jobs themselves
+        assert known(follower.told(second))
+    two.slurm.hold(False)
+    assert not expected.keys() & follower.becomes(second, "ready").keys()
+    assert two.ask("SELECT count(*) FROM sessions WHERE outlook IS NOT NULL") == ["0"]
     no_double(two)
 
 
@@ -154,14 +212,14 @@ def test_while_the_database_is_away_sessions_go_on_and_nothing_ends(two: Site) -
         assert reply.status_code == 503
         assert int(reply.headers["Retry-After"]) > 0
         assert each.client.delete(f"/paraview/{session['id']}").status_code == 503
-    until(lambda: "leads no more" in two.replicas[0].log + two.replicas[1].log, "no leader")
+    wait_until(lambda: "leads no more" in two.replicas[0].log + two.replicas[1].log, "no leader")
     for each in two.replicas:
         assert each.told(session["id"])["state"] == "ready"
         assert each.reaches(session["id"])
     assert len(two.slurm.living) == 1
     two.postgresql.start()
-    until(lambda: len({each.begin() for each in two.replicas}) == 2, "launches")
-    until(lambda: len(two.slurm.living) == 3, "their jobs")
+    wait_until(lambda: len({each.begin() for each in two.replicas}) == 2, "launches")
+    wait_until(lambda: len(two.slurm.living) == 3, "their jobs")
     everywhere(two, session)
     no_double(two)
 
@@ -175,9 +233,7 @@ def test_a_leader_that_stands_still_in_the_middle_of_a_change_holds_nobody_up(tw
     )
     with two.postgresql.transaction(two.database, held):
         leader.end(signal.SIGKILL)
-        began = time.monotonic()
         follower.launch()
-    assert time.monotonic() - began < 10
     no_double(two)
 
 
@@ -216,7 +272,7 @@ def test_a_session_is_kept_for_a_client_that_waits_at_a_follower(site: Site) -> 
         site.slurm.hold(False)
         session = waiting.result()
     site.leader.becomes(session["id"], "ready")
-    until(lambda: site.leader.reaches(session["id"]), "its application")
+    wait_until(lambda: site.leader.reaches(session["id"]), "its application")
 
 
 def test_limits_hold_for_all_replicas_together(site: Site) -> None:
@@ -232,7 +288,7 @@ def test_limits_hold_for_all_replicas_together(site: Site) -> None:
         ]
         statuses = sorted(each.result().status_code for each in asked)
     assert statuses == [202] * 3 + [503] * 7
-    until(lambda: len(site.slurm.names) == 3, "three jobs")
+    wait_until(lambda: len(site.slurm.names) == 3, "three jobs")
 
 
 def test_a_session_with_a_visitor_at_a_follower_is_not_idle(site: Site) -> None:
@@ -240,11 +296,11 @@ def test_a_session_with_a_visitor_at_a_follower_is_not_idle(site: Site) -> None:
         site.replica(watched={"idle": 3.0, "properties": site.staying()}).start()
     leader, follower = site.leader, site.follower
     session = leader.launch("watched")
-    until(lambda: follower.end_of(session["id"]), "the follower's tunnel")
+    wait_until(lambda: follower.end_of(session["id"]), "the follower's tunnel")
     with socket.create_connection(follower.end_of(session["id"])):  # type: ignore[arg-type]
         time.sleep(18)  # longer than idle and all that is added to it
         assert leader.told(session["id"])["state"] == "ready"
-    assert leader.becomes(session["id"], "ended", 40)["reason"] == "idle"
+    assert leader.becomes(session["id"], "ended")["reason"] == "idle"
     assert follower.becomes(session["id"], "ended")["reason"] == "idle"
 
 
@@ -255,6 +311,6 @@ def test_a_session_directory_and_its_secret_are_removed_once_by_whoever_leads(tw
     follower.stop(session["id"])
     leader.becomes(session["id"], "ended")
     leader.end(signal.SIGKILL)
-    until(lambda: not two.slurm.living, "the job's end", 30)
-    until(lambda: not list((two.root / "sessions").iterdir()), "the directory's removal")
+    wait_until(lambda: not two.slurm.living, "the job's end")
+    wait_until(lambda: not list((two.root / "sessions").iterdir()), "the directory's removal")
     assert two.ask("SELECT state, secret, job_ended FROM sessions") == ["ended||t"]

@@ -214,8 +214,8 @@ async def test_changes_are_heard_by_the_others_and_again_after_a_lost_connection
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             f"WHERE datname = '{database}' AND pid != pg_backend_pid()",
         )
-        await until(lambda: missed[1] == 2, seconds=20)
-        await until(lambda: missed[0] == 2, seconds=20)
+        await until(lambda: missed[1] == 2)
+        await until(lambda: missed[0] == 2)
         other = await stores[0].launch(row(2, request="other"), [])
         await until(lambda: other.job_name in heard[1])
     finally:

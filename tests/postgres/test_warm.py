@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.postgres.replicas import Site, until
+from tests.postgres.replicas import Site
+from tests.waiting import wait_until
 from tests.warm.conftest import PROGRAM
 
 pytestmark = pytest.mark.timeout(300)
@@ -28,7 +29,7 @@ def pools(site: Site) -> Site:
 
 
 def filled(site: Site) -> set[str]:
-    until(lambda: len(site.ask(READY)) == 2, "two warm sessions")
+    wait_until(lambda: len(site.ask(READY)) == 2, "two warm sessions")
     return set(site.ask(READY))
 
 
@@ -53,8 +54,8 @@ def test_a_follower_hands_over_and_the_leader_knows(pools: Site) -> None:
     session = pools.follower.launch()
     assert session["id"] in waiting
     for each in pools.replicas:
-        until(lambda each=each: each.reaches(session["id"]), "its application")
-        assert each.told(session["id"])["warm"] is True
+        wait_until(lambda each=each: each.reaches(session["id"]), "its application")
+        wait_until(lambda each=each: each.told(session["id"]).get("warm"), "its hand-over")
     assert session["id"] not in filled(pools)
 
 
@@ -88,7 +89,7 @@ def test_a_new_leader_keeps_the_pool_as_it_is(pools: Site) -> None:
     waiting = filled(pools)
     leader, follower = pools.leader, pools.follower
     leader.end(signal.SIGKILL)
-    until(lambda: pools.leader is follower, "another leader", 30)
+    wait_until(lambda: pools.leader is follower, "another leader")
     session = follower.launch()
     assert session["id"] in waiting
     left = filled(pools)

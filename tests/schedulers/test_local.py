@@ -68,13 +68,14 @@ async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 
 async def until_state(
-    runner: LocalScheduler, job_id: str, state: JobState = JobState.ENDED, seconds: float = 10
+    runner: LocalScheduler, job_id: str, state: JobState = JobState.ENDED
 ) -> JobInfo:
-    deadline = time.monotonic() + seconds
-    while (job := (await runner.list_jobs()).jobs[job_id]).state != state:
-        assert time.monotonic() < deadline, f"still {job}"
-        await asyncio.sleep(0.01)
-    return job
+    async def there() -> JobInfo | None:
+        job = (await runner.list_jobs()).jobs[job_id]
+        return job if job.state == state else None
+
+    found: JobInfo = await until(there, f"job {job_id} {state}")
+    return found
 
 
 async def cancel_all(runner: LocalScheduler) -> None:
@@ -95,19 +96,22 @@ async def test_a_job_runs_in_its_directory_and_ends(bench: Bench) -> None:
     job = await until_state(runner, await runner.submit(request))
     assert (job.reason, job.exit_status) == (EndReason.FINISHED, 0)
     assert (Path(request.directory) / "scheduler.out").read_text() == f"{request.directory}\nerr\n"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await moved.wait()
 
 
 async def test_the_runner_has_its_slots_and_the_others_wait_in_order(bench: Bench) -> None:
     runner = bench.runner(slots=1)
     order = bench.root / "order"
-    ids = [await runner.submit(bench.request(f"echo {n} >> {order}; sleep 0.05")) for n in range(4)]
+    gate = bench.root / "gate"
+    script = f"while [ ! -e {gate} ]; do sleep 0.01; done; echo {{}} >> {order}"
+    ids = [await runner.submit(bench.request(script.format(n))) for n in range(4)]
     jobs = (await runner.list_jobs()).jobs
     assert [jobs[each].state for each in ids] == [JobState.RUNNING] + [JobState.QUEUED] * 3
     assert jobs[ids[0]].host == "localhost"
     assert jobs[ids[2]].host is None
     assert jobs[ids[3]].detail == "waiting for a free slot, 2 ahead"
+    gate.touch()
     await until_state(runner, ids[-1])
     assert order.read_text().split() == ["0", "1", "2", "3"]
 
@@ -154,7 +158,7 @@ async def test_a_full_queue_is_told_and_has_room_again_later(bench: Bench) -> No
     runner = bench.runner(slots=1, queue=1)
     first = await runner.submit(bench.request("sleep 60"))
     await runner.submit(bench.request("sleep 60"))
-    with pytest.raises(NoCapacity, match="All 1 slots and 1 places"):
+    with pytest.raises(NoCapacity, match=r"All slots \(1\) and places in the queue \(1\)"):
         await runner.submit(bench.request("true"))
     await runner.cancel([first])
     await until_state(runner, first)
@@ -225,10 +229,10 @@ async def test_a_link_in_place_of_the_output_is_not_followed(bench: Bench) -> No
 async def test_a_job_is_ended_when_its_time_is_over(bench: Bench) -> None:
     runner = bench.runner()
     began = time.monotonic()
-    job_id = await runner.submit(bench.request("sleep 60", walltime=1))
+    job_id = await runner.submit(bench.request("sleep 600", walltime=1))
     job = await until_state(runner, job_id)
     assert job.reason == EndReason.TIMED_OUT
-    assert 0.9 < time.monotonic() - began < 8
+    assert time.monotonic() - began > 0.9
 
 
 async def test_jobs_do_not_inherit_the_services_secrets_or_ignored_signals(
@@ -280,7 +284,10 @@ async def test_cancel_ends_a_process_whose_environment_cannot_be_read_just_then(
     assert (await until_state(runner, job_id)).reason == EndReason.CANCELLED
 
 
-async def test_a_script_can_clean_up_after_term(bench: Bench) -> None:
+async def test_a_script_can_clean_up_after_term(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "KILL_WAIT", 60)
     runner = bench.runner()
     request = bench.request("trap 'echo bye > bye; exit 0' TERM\ntouch up\nsleep 60 & wait")
     job_id = await runner.submit(request)
@@ -318,7 +325,7 @@ async def test_xvfb_run_leaves_no_server_behind(bench: Bench) -> None:
     runner = bench.runner()
     request = bench.request("xvfb-run -a bash -c 'touch up; sleep 60'")
     job_id = await runner.submit(request)
-    await until((Path(request.directory) / "up").exists, 20)
+    await until((Path(request.directory) / "up").exists)
     assert len(bench.alive()) > 3
     await runner.cancel([job_id])
     await until_state(runner, job_id)
@@ -544,6 +551,24 @@ async def test_ended_jobs_are_forgotten_after_a_while_but_ids_are_not_used_again
     await runner.close()
     assert int(await bench.runner().submit(bench.request("true"))) > int(two)
     await until_state(bench.runners[-1], "3")
+
+
+async def test_a_record_that_cannot_be_removed_does_not_stop_the_queue(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "REMEMBER", 0.0)
+    runner = bench.runner(slots=1)
+    one = await runner.submit(bench.request("true"))
+    await until_state(runner, one)
+    record = bench.root / "runner" / f"{one}.exit"
+    record.unlink()
+    record.mkdir()
+    gate = bench.root / "gate"
+    two = await runner.submit(bench.request(f"while [ ! -e {gate} ]; do sleep 0.01; done"))
+    three = await runner.submit(bench.request("true"))
+    gate.touch()
+    await until_state(runner, three)
+    assert two not in (await runner.list_jobs()).jobs
 
 
 async def test_a_broken_job_file_does_not_stop_the_runner(bench: Bench) -> None:

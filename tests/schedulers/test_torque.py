@@ -3,11 +3,12 @@
 import pytest
 
 from hpcbridge.errors import ClusterUnreachable, JobRejected, UnexpectedReply
-from hpcbridge.schedulers.base import EndReason, JobInfo, JobRequest, JobState
+from hpcbridge.schedulers.base import EndReason, Forecast, JobInfo, JobRequest, JobState
 from hpcbridge.schedulers.kinds import KINDS
 from hpcbridge.schedulers.pbs import TorqueCluster, TorqueScheduler
 from hpcbridge.schedulers.pbs.jobs import TORQUE_ENDS, job_info
 from hpcbridge.schedulers.pbs.readers import read_xml
+from hpcbridge.transports.base import Completed
 from tests.schedulers.pbs_recordings import printed
 from tests.schedulers.test_pbs import Script
 
@@ -178,3 +179,42 @@ async def test_a_server_that_is_down_says_nothing_about_jobs(
 def test_it_is_chosen_by_its_name() -> None:
     assert KINDS["torque"].settings is TorqueCluster
     assert TorqueCluster(scheduler="torque").scheduler == "torque"
+
+
+# -- what a job may expect
+
+SERVER = "Server: torque\n    server_state = Active\n    default_queue = batch\n\n"
+QUEUES = (
+    "Queue: batch\n    queue_type = Execution\n    total_jobs = 0\n"
+    "    state_count = Transit:0 Queued:0 Held:0 Waiting:0 Running:0 Exiting:0 Complete:0 \n"
+    "    enabled = True\n    started = True\n\n"
+    "Queue: viz\n    queue_type = Execution\n    enabled = True\n    started = False\n\n"
+    "Queue: old\n    queue_type = Execution\n    enabled = False\n    started = True\n\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("directive", "closed"),
+    [
+        ("", ""),
+        ("#PBS -q batch -l nodes=1:ppn=2", ""),
+        ("#PBS -q viz", "its queue viz is stopped"),
+        ("#PBS -q old", "its queue old is disabled"),
+        ("#PBS -q nosuch", ""),
+        ("#PBS -q 'viz", ""),
+    ],
+)
+async def test_only_whether_its_queue_is_closed_is_told(directive: str, closed: str) -> None:
+    scheduler, script = adapter(qstat=[printed(SERVER), printed(QUEUES)])
+    request = JobRequest("n", "/d", "/d/job.sh", text=f"#!/bin/sh\n{directive}\ntrue\n")
+    assert await scheduler.forecast(request) == Forecast(closed=closed)
+    assert script.asked[0] == ["qstat", "-B", "-f"]
+
+
+@pytest.mark.parametrize(
+    "answer", [printed(), printed("<html></html>"), printed(err="x", status=1)]
+)
+async def test_a_server_that_cannot_be_read_tells_nothing(answer: Completed) -> None:
+    scheduler, _ = adapter(qstat=[answer, printed(QUEUES)])
+    with pytest.raises(UnexpectedReply):
+        await scheduler.forecast(JobRequest("n", "/d", "/d/job.sh"))

@@ -29,7 +29,7 @@ def settings(peer: SSHPeer) -> SSHSettings:
         user=peer.user,
         known_hosts=peer.known_hosts,
         identity_files=[peer.client_key],
-        connect_timeout=2,
+        connect_timeout=30,
     )
 
 

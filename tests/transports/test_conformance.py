@@ -3,7 +3,6 @@
 import asyncio
 import os
 import stat
-import time
 from pathlib import Path
 
 import pytest
@@ -19,32 +18,30 @@ async def read_one(transport: Transport, path: Path, offset: int = 0, limit: int
 
 
 async def test_a_command_answers_with_its_streams_and_status(transport: Transport) -> None:
-    done = await transport.run(["sh", "-c", "cat; echo err >&2; exit 3"], stdin=b"in", timeout=5)
+    done = await transport.run(["sh", "-c", "cat; echo err >&2; exit 3"], stdin=b"in", timeout=60)
     assert (done.exit_status, done.stdout, done.stderr) == (3, b"in", b"err\n")
     assert done.argv[0] == "sh"
 
 
 async def test_arguments_are_not_interpreted(transport: Transport) -> None:
     words = ["$HOME", "`id`", "a b", "'", '"', "*", "\n", "", "-n", ";", "\\", "!x", "é", "\x1f"]
-    done = await transport.run(["printf", "%s|", *words], timeout=5)
+    done = await transport.run(["printf", "%s|", *words], timeout=60)
     assert done.out.split("|")[:-1] == words
 
 
 async def test_bytes_that_are_not_utf8_are_no_trouble(transport: Transport) -> None:
-    done = await transport.run(["printf", r"\377\376x"], timeout=5)
+    done = await transport.run(["printf", r"\377\376x"], timeout=60)
     assert done.stdout == b"\xff\xfex"
     assert done.out == "\ufffd\ufffdx"
 
 
 async def test_a_command_that_does_not_answer_has_an_unknown_outcome(transport: Transport) -> None:
-    began = time.monotonic()
     with pytest.raises(OutcomeUnknown, match=r"sleep.*did not answer within 0.3 s"):
-        await transport.run(["sleep", "60"], timeout=0.3)
-    assert time.monotonic() - began < 5
+        await transport.run(["sleep", "600"], timeout=0.3)
 
 
 async def test_a_command_that_does_not_read_its_input_is_no_trouble(transport: Transport) -> None:
-    done = await transport.run(["true"], stdin=b"x" * 1_000_000, timeout=10)
+    done = await transport.run(["true"], stdin=b"x" * 1_000_000, timeout=60)
     assert done.exit_status == 0
 
 
@@ -53,15 +50,15 @@ async def test_too_much_output_is_an_unexpected_reply(
 ) -> None:
     monkeypatch.setattr(local_module, "OUTPUT_LIMIT", 1000)
     monkeypatch.setattr(ssh_module, "OUTPUT_LIMIT", 1000)
-    done = await transport.run(["head", "-c", "1000", "/dev/zero"], timeout=10)
+    done = await transport.run(["head", "-c", "1000", "/dev/zero"], timeout=60)
     assert len(done.stdout) == 1000
     with pytest.raises(UnexpectedReply, match="more than 1000 bytes"):
-        await transport.run(["head", "-c", "100000", "/dev/zero"], timeout=10)
+        await transport.run(["head", "-c", "100000", "/dev/zero"], timeout=60)
 
 
 async def test_a_missing_command_cannot_be_taken_for_an_answer(transport: Transport) -> None:
     try:
-        done = await transport.run(["no-such-command"], timeout=5)
+        done = await transport.run(["no-such-command"], timeout=60)
     except ClusterUnreachable:
         return
     assert done.exit_status == 127
@@ -69,7 +66,7 @@ async def test_a_missing_command_cannot_be_taken_for_an_answer(transport: Transp
 
 async def test_many_commands_run_at_once(transport: Transport) -> None:
     done = await asyncio.gather(
-        *(transport.run(["echo", str(number)], timeout=20) for number in range(8))
+        *(transport.run(["echo", str(number)], timeout=60) for number in range(8))
     )
     assert [each.out.strip() for each in done] == [str(number) for number in range(8)]
 
@@ -128,6 +125,36 @@ async def test_what_is_there_already_is_not_staged_into(
     assert list(elsewhere.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("mode", "owner", "safe"),
+    [(0o777, 0, False), (0o1777, 12345, False), (0o1777, 0, True), (0o755, 12345, True)],
+)
+async def test_nothing_is_staged_where_others_could_put_theirs_in_its_place(
+    transport: Transport, tmp_path: Path, mode: int, owner: int, safe: bool
+) -> None:
+    """Somebody was first to make the account's directory in a scratch directory of all."""
+    scratch = tmp_path / "scra tch"
+    root = scratch / "alice" / "hpcbridge"
+    root.mkdir(parents=True)
+    scratch.chmod(mode)
+    os.chown(root.parent, owner, -1)
+    if safe:
+        await transport.stage(str(root / "s"), FILES)
+        assert (root / "s" / "secret").read_bytes() == b"s3cret"
+    else:
+        with pytest.raises(ClusterError, match=f"others could replace what is in {scratch}"):
+            await transport.stage(str(root / "s"), FILES)
+        assert list(root.iterdir()) == []
+
+
+async def test_a_directory_for_all_may_be_the_root_itself(
+    transport: Transport, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o1777)
+    await transport.stage(str(tmp_path / "s"), FILES)
+    assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == 0o700
+
+
 async def test_a_root_that_cannot_be_written_is_told(transport: Transport, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ClusterError, match="session_root") as caught:
@@ -183,7 +210,7 @@ async def test_what_is_no_plain_file_of_the_owner_is_not_there(
         other.write_bytes(b"other")
         os.chown(other, 12345, 12345)
         wanted.append(other)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         found = await transport.read([Slice(str(path), 0, 100) for path in wanted])
     assert found == [b"x"] + [None] * (len(wanted) - 1)
 

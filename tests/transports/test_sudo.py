@@ -13,12 +13,15 @@ import pytest
 
 from hpcbridge.errors import ClusterError, ClusterUnreachable, UnexpectedReply
 from hpcbridge.identity.sudoers import HELPER
+from hpcbridge.ssh import SSHHost
 from hpcbridge.transports import local as local_module
 from hpcbridge.transports import sudo as sudo_module
 from hpcbridge.transports.base import Slice, StagedFile
 from hpcbridge.transports.local import LocalTransport
-from hpcbridge.transports.pipes import open_here
+from hpcbridge.transports.pipes import open_here, opener_on
+from hpcbridge.transports.ssh import SSHTransport
 from hpcbridge.transports.sudo import SudoTransport
+from tests.sshpeer import SSHPeer
 from tests.waiting import until
 
 # What of sudo(8) is used. It notes how it was called, and may refuse.
@@ -124,14 +127,12 @@ async def test_what_sudo_started_may_not_be_killed_and_a_timeout_ends_all_the_sa
     pids: list[int] = []
     monkeypatch.setattr(local_module.os, "killpg", lambda pid, _: pids.append(pid) or forbidden())
     with pytest.raises(ClusterUnreachable, match="did not answer within"):
-        async with asyncio.timeout(5):
-            await sudo.run(["sleep", "60"], timeout=0.3)
+        await sudo.run(["sleep", "60"], timeout=0.3)
     monkeypatch.undo()
     with contextlib.suppress(ProcessLookupError):  # where it was seen to end meanwhile
         os.killpg(pids[0], 9)
-    async with asyncio.timeout(5):
-        while Path(f"/proc/{pids[0]}").exists():  # reaped, so that nothing is told of it later
-            await asyncio.sleep(0.01)
+    # Reaped, so that nothing is told of it later.
+    await until(lambda: not Path(f"/proc/{pids[0]}").exists(), "its end")
     await asyncio.sleep(0.05)
     gc.collect()  # or it would be told in the middle of another test
     await until(lambda: not Path(f"/proc/{pids[0]}").exists())
@@ -167,6 +168,19 @@ async def test_one_helper_serves_all_requests(
     assert (stand_in / "calls").read_text().count("\n") == 1
 
 
+async def test_nothing_is_staged_where_others_could_put_theirs_in_its_place(
+    sudo: SudoTransport, root: Path
+) -> None:
+    """Somebody was first to make the account's directory in a scratch directory of all."""
+    root.mkdir(parents=True)
+    root.parent.chmod(0o1777)
+    os.chown(root, 12345, -1)
+    with pytest.raises(ClusterError, match="others could replace what is in"):
+        await sudo.stage(str(root / "s"), FILES)
+    os.chown(root, os.getuid(), -1)
+    await sudo.stage(str(root / "s"), FILES)
+
+
 async def test_what_is_there_already_is_not_staged_into(sudo: SudoTransport, root: Path) -> None:
     await sudo.stage(str(root / "s"), FILES)
     with pytest.raises(ClusterError, match="session_root") as caught:
@@ -194,7 +208,7 @@ async def test_links_devices_and_what_is_no_file_are_not_read(
     (directory / "folder").mkdir()
     wanted = [directory / "link", root / "linked" / "secret", directory / "fifo"]
     wanted += [directory / "folder"]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         found = await sudo.read([Slice(str(path), 0, 100) for path in wanted])
     assert found == [None] * len(wanted)
 
@@ -242,6 +256,30 @@ async def test_a_helper_that_died_is_started_again(
     with pytest.raises(ClusterUnreachable, match="is over"):
         await read_one(sudo, root / "s" / "secret")
     assert await read_one(sudo, root / "s" / "secret") == b"s3cret"
+
+
+async def test_a_helper_that_died_while_nobody_asked_it_is_no_trouble_to_who_asks_next(
+    sudo: SudoTransport, root: Path
+) -> None:
+    await sudo.stage(str(root / "s"), FILES)
+    assert sudo._pipe is not None
+    sudo._pipe._process.kill()
+    await sudo._pipe._process.wait()
+    assert await read_one(sudo, root / "s" / "secret") == b"s3cret"
+
+
+async def test_so_is_one_that_has_lost_its_connection(
+    stand_in: Path, root: Path, host: SSHHost, peer: SSHPeer
+) -> None:
+    helper = [sys.executable, str(HELPER), "0", str(root)]
+    sudo = SudoTransport(
+        "alice", SSHTransport(host), opener_on(host), helper=helper, commands_dir="/bin"
+    )
+    await sudo.stage(str(root / "s"), FILES)
+    peer.drop()
+    await until(lambda: not host.connected)
+    assert await read_one(sudo, root / "s" / "secret") == b"s3cret"
+    await sudo.close()
 
 
 async def test_a_helper_that_hangs_is_told_in_time_and_replaced(

@@ -45,7 +45,7 @@ def warm_site(site: Any) -> Any:
     site.config["applications"]["warm"] = {
         "cluster": "here",
         "template": "command.sh",
-        "wait": 20,
+        "wait": 60,
         "walltime": 3600,
         "properties": {"program": site.program("takes", PROGRAM.replace("TAKES", "True"))},
         "parameters": {"level": {"type": "int", "default": 3}},
@@ -61,6 +61,6 @@ async def knows(session: dict[str, Any]) -> bool:
     """Whether the application of a session wants to hear the secret that its user was told."""
     host, _, port = session["sessionURL"].split("/")[2].rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    told = await asyncio.wait_for(reader.read(), 5)
+    told = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     return told.decode() == hashlib.sha256(session["secret"].encode()).hexdigest()

@@ -7,7 +7,7 @@ import pytest
 
 from hpcbridge import configfile, service
 from hpcbridge.readiness import printable
-from tests.conftest import until
+from tests.waiting import until
 from tests.wslinkclient import WslinkClient
 
 EXAMPLE = Path(__file__).parents[2] / "examples/warm/hpcbridge.toml"
@@ -29,7 +29,7 @@ async def test_the_demos_session_is_its_users_alone_after_the_hand_over(
             living = await sessions.store.living()
             return next((row for row in living if row.state == "ready"), None)
 
-        waiting = await until(ready, "a warm session", 60)
+        waiting = await until(ready, "a warm session")
         life = await sessions.launch("flow", {"application": "flow"})
         assert life.row.id == waiting.id
         secret = await sessions.ready(life)

@@ -10,7 +10,7 @@ from hpcbridge.errors import ConfigError
 from hpcbridge.sessions import Sessions
 from hpcbridge.store import SessionRow
 from hpcbridge.warm.shelf import Asked, Shelf
-from tests.conftest import until
+from tests.waiting import until
 from tests.warm.conftest import knows
 
 pytestmark = pytest.mark.servers
@@ -151,7 +151,7 @@ async def test_a_warm_session_is_one_session_before_and_after(
         await ready(api.sessions, but=(first["id"],))
         second = await launched(api)  # none can take its place now
         await looks(api, 4)
-        assert caplog.text.count("warm sessions of 'warm': All 2 sessions") == 1
+        assert caplog.text.count("warm sessions of 'warm': 2 of 2 sessions") == 1
         assert (await api.post(WARM)).status_code == 503
         assert {row.id for row in await api.sessions.store.living()} == {first["id"], second["id"]}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_service import until
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.servers
 
@@ -36,15 +36,15 @@ def test_a_pool_outlives_a_crash_and_is_not_doubled(
 ) -> None:
     warm_site.write()
     first = serve()
-    (waiting,) = until(lambda: pool(READY), "a warm session")
-    first.end(signal.SIGKILL)
+    (waiting,) = wait_until(lambda: pool(READY), "a warm session")
+    first.stop(signal.SIGKILL)
     second = serve()
     reply = second.post(WARM)
     assert reply.status_code == 200, reply.text
     assert reply.json()["id"] == waiting
-    (other,) = until(lambda: pool(READY), "another")
+    (other,) = wait_until(lambda: pool(READY), "another")
     assert set(pool("1")) == {waiting, other}
-    assert second.end() == 0
+    assert second.stop() == 0
     assert pool("state != 'ended'") == [waiting]
     assert len(warm_site.directories()) == 1
 
@@ -54,17 +54,17 @@ def test_a_pool_that_is_configured_otherwise_is_replaced_and_one_that_is_gone_is
 ) -> None:
     warm_site.write()
     service = serve()
-    (waiting,) = until(lambda: pool(READY), "a warm session")
-    service.end(signal.SIGKILL)
+    (waiting,) = wait_until(lambda: pool(READY), "a warm session")
+    service.stop(signal.SIGKILL)
     warm_site.config["applications"]["warm"]["walltime"] = 1800
     warm_site.write()
     service = serve()
-    until(lambda: pool(f"state = 'ended' AND id = '{waiting}'"), "its end")
-    (other,) = until(lambda: pool(READY), "another")
-    service.end(signal.SIGKILL)
+    wait_until(lambda: pool(f"state = 'ended' AND id = '{waiting}'"), "its end")
+    (other,) = wait_until(lambda: pool(READY), "another")
+    service.stop(signal.SIGKILL)
     del warm_site.config["applications"]["warm"]["warm"]
     warm_site.write()
     serve("--end-sessions")
-    until(lambda: not pool("state != 'ended'"), "the end of all")
-    until(lambda: not warm_site.directories(), "nothing left")
+    wait_until(lambda: not pool("state != 'ended'"), "the end of all")
+    wait_until(lambda: not warm_site.directories(), "nothing left")
     assert set(pool("1")) == {waiting, other}

@@ -7,8 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from hpcbridge.config import Settings
-from tests.conftest import until
 from tests.usersite import auth, named, refusal, visitor
+from tests.waiting import until
 
 WARM = {"application": "warm"}
 SLURM: dict[str, Any] = {"scheduler": "slurm"}
@@ -134,7 +134,7 @@ async def test_a_users_limit_holds_for_warm_sessions_too(shared: Any) -> None:
         await waiting(api, 1)
         refused = await launch(api, "alice")
         assert refused.status_code == 503
-        assert "one user may have 1" in refused.json()["error"]
+        assert "1 of 1 sessions that one user may have" in refused.json()["error"]
         assert len(await waiting(api, 1)) == 1
         assert (await launch(api, "bob")).status_code == 200
 

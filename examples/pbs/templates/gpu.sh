@@ -3,7 +3,7 @@
 # then qsub says "Unknown resource".
 #PBS -q {{ cluster.queue | directive }}
 #PBS -A {{ cluster.account | directive }}
-#PBS -l select=1:ncpus={{ cluster.cpus | directive }}:ngpus={{ app.gpus | directive }}
+#PBS -l select=1:ncpus={{ cluster.cpus | directive }}:mem={{ cluster.memory | directive }}:ngpus={{ app.gpus | directive }}
 #PBS -l place=pack
 
 {% include "prelude.sh" %}

@@ -3,6 +3,7 @@ import { Outlook } from './outlook.js';
 import { ahead, byId, clock, write } from './words.js';
 
 const STEPS = ['submitting', 'queued', 'starting', 'ready'];
+const UNKNOWN = '–';
 const LABELS = {
   submitting: 'Submitting',
   queued: 'Queued',
@@ -37,7 +38,8 @@ export class Stage {
     byId('session-title').textContent = title;
     byId('session').hidden = false;
     document.body.dataset.view = 'session';
-    for (const id of ['job', 'host', 'cluster', 'first', 'rate']) byId(`fact-${id}`).textContent = '–';
+    byId('facts').hidden = false;
+    for (const id of ['job', 'host', 'cluster', 'first', 'rate']) byId(`fact-${id}`).textContent = UNKNOWN;
     for (const step of byId('stepper').children) {
       step.dataset.status = 'todo';
       step.querySelector('.elapsed').textContent = '';
@@ -134,7 +136,7 @@ export class Stage {
     if (first) {
       const label = byId('fact-first');
       const after = performance.now() - this.asked;
-      if (label.textContent === '–') label.textContent = `${seconds(after)} after the click`;
+      if (label.textContent === UNKNOWN) label.textContent = `${seconds(after)} after the click`;
       this.show('live');
       byId('hint').hidden = false;
       byId('view').focus({ preventScroll: true });
@@ -142,14 +144,18 @@ export class Stage {
     byId('fact-rate').textContent = rate > 2 ? `${rate} pictures/s` : `${width} × ${height} pixels`;
   }
 
-  /** The first line of `text` is for people; what follows are the last lines of the job's output. */
+  /** The first line of `text` is for people; then come, below a title, the job's last lines. */
   fail(title, text, state = 'error') {
     this.blank();
     const [first, ...log] = text.trim().split('\n');
+    const heading = log.length === 1 || log[0]?.endsWith(':') ? log.shift() : '';
     byId('failure-title').textContent = title;
     byId('failure-text').textContent = first;
+    byId('failure-log-title').textContent = heading;
+    byId('failure-log-title').hidden = !heading;
     byId('failure-log').textContent = log.join('\n').trimEnd();
     byId('failure-log').hidden = !byId('failure-log').textContent;
+    byId('facts').hidden = byId('fact-job').textContent === UNKNOWN;
     this.show(state);
     byId('again').focus({ preventScroll: true });
   }

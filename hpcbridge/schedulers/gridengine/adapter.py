@@ -9,8 +9,9 @@ from pydantic import Field
 from hpcbridge.clustersettings import RemoteCluster
 from hpcbridge.errors import JobRejected, OutcomeUnknown
 from hpcbridge.fields import Seconds
-from hpcbridge.schedulers.base import JobInfo, JobRequest, Kind, Listing, Outlook
+from hpcbridge.schedulers.base import Forecast, JobInfo, JobRequest, Kind, Listing, Outlook
 from hpcbridge.schedulers.gridengine import accounting, commands, queue
+from hpcbridge.schedulers.gridengine import forecast as estimates
 from hpcbridge.transports.base import Completed, Transport
 
 
@@ -62,13 +63,15 @@ class GridEngineScheduler:
         # Why jobs are in error does not change, and is another question: asked once for each.
         self._errors: dict[str, str] = {}
 
-    async def _run(self, argv: Sequence[str], *, patience: float = 1) -> Completed:
+    async def _run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", patience: float = 1
+    ) -> Completed:
         place, timeout = self._settings, self._settings.command_timeout * patience
         command = [f"{place.bin}/{argv[0]}" if place.bin else argv[0], *argv[1:]]
         given = {"SGE_ROOT": place.root, "SGE_CELL": place.cell}
         environment = [f"{name}={value}" for name, value in given.items() if value]
         prefix = ["env", *environment] if environment else []
-        return await self._transport.run([*prefix, *command], timeout=timeout)
+        return await self._transport.run([*prefix, *command], stdin=stdin, timeout=timeout)
 
     async def submit(self, request: JobRequest) -> str:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.submit`."""
@@ -111,6 +114,25 @@ class GridEngineScheduler:
             job_id: dataclasses.replace(place, waits_for=reasons.get(job_id, ""))
             for job_id, place in places.items()
         }
+
+    async def forecast(self, request: JobRequest) -> Forecast:
+        """See :meth:`hpcbridge.schedulers.base.Forecaster.forecast`.
+
+        Grid Engine estimates no start: a job starts at once where a queue could take it now and
+        nobody waits, and else nothing is said of its start.
+        """
+        needs, now = estimates.needs(request.text), await self._dry_run(request, now=True)
+        if not now and self._settings.verify and not await self._dry_run(request, now=False):
+            raise JobRejected("Grid Engine would refuse the job: no queue could ever take it.")
+        queues = estimates.parse_queues(await self._run(estimates.QUEUES))
+        if not now:
+            return Forecast(room=0, closed=estimates.closed(needs, queues))
+        ahead = queue.count_waiting(await self._run(queue.WAITING), needs.queues)
+        return estimates.forecast(needs, queues, ahead)
+
+    async def _dry_run(self, request: JobRequest, *, now: bool) -> bool:
+        argv = estimates.dry_run_argv(request, now=now)
+        return estimates.parse_dry_run(await self._run(argv, stdin=request.text.encode()))
 
     async def find(self, name: str) -> str | None:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.find`."""

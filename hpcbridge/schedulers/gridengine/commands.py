@@ -33,18 +33,24 @@ ENDING = re.compile(r"has registered the job|has deleted job|is already in delet
 def qsub_argv(request: JobRequest, *, verify: bool) -> list[str]:
     """The command line that submits ``request``; what it says counts more than the directives.
 
-    The script's first line is read here: with posix_compliant, the default of queues, Grid Engine
-    ignores it and runs every script with the queue's shell. ``verify`` has jobs refused that no
-    queue of the cluster could ever take. ``-o`` is relative to ``-wd``: in an absolute path Grid
-    Engine would look for a host's name.
+    ``verify`` has jobs refused that no queue of the cluster could ever take.
     """
-    argv = ["qsub", "-terse", "-N", request.name, "-wd", request.directory]
-    argv += ["-o", "scheduler.out", "-j", "y", "-b", "n", "-r", "n", "-S", shell_of(request.text)]
-    if verify:
-        argv += ["-w", "e"]
+    refuse = ["-w", "e"] if verify else []
+    return ["qsub", "-terse", *qsub_options(request), *refuse, request.script]
+
+
+def qsub_options(request: JobRequest) -> list[str]:
+    """What every job is submitted with.
+
+    The script's first line is read here: with posix_compliant, the default of queues, Grid Engine
+    ignores it and runs every script with the queue's shell. ``-o`` is relative to ``-wd``: in an
+    absolute path Grid Engine would look for a host's name.
+    """
+    options = ["-N", request.name, "-wd", request.directory, "-o", "scheduler.out", "-j", "y"]
+    options += ["-b", "n", "-r", "n", "-S", shell_of(request.text)]
     if request.walltime is not None:
-        argv += ["-l", f"h_rt={request.walltime}"]
-    return [*argv, request.script]
+        options += ["-l", f"h_rt={request.walltime}"]
+    return options
 
 
 def shell_of(script: str) -> str:
@@ -64,11 +70,15 @@ def parse_qsub(done: Completed) -> str:
     if ANSWER_LOST.search(done.err):
         raise OutcomeUnknown(f"Grid Engine's answer to qsub was lost: {said_of_master(done)}")
     raise_if_not_asked("qsub", done)
+    if said := refusal(done):
+        raise JobRejected(f"Grid Engine refused the job: {said}")
+    raise OutcomeUnknown(f"qsub ended with status {done.exit_status} and said nothing.")
+
+
+def refusal(done: Completed) -> str:
+    """What qsub says against a job."""
     lines = [line.removeprefix("Unable to run job: ") for line in done.err.splitlines()]
-    said = " ".join(line.strip() for line in lines if line not in ("", "Exiting."))
-    if not said:
-        raise OutcomeUnknown(f"qsub ended with status {done.exit_status} and said nothing.")
-    raise JobRejected(f"Grid Engine refused the job: {said[:500]}")
+    return " ".join(line.strip() for line in lines if line not in ("", "Exiting."))[:500]
 
 
 def qdel_argv(job_ids: Iterable[str]) -> list[str]:

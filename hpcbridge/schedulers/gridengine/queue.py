@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from xml.etree import ElementTree
 
 from hpcbridge.errors import UnexpectedReply
@@ -52,13 +52,14 @@ def parse_listing(done: Completed) -> Listing:
 
 
 def _jobs(done: Completed) -> Iterable[ElementTree.Element]:
-    root = _xml(done)
+    root = read_xml(done)
     if root.tag != "job_info" or [child.tag for child in root] != ["queue_info", "job_info"]:
         raise UnexpectedReply(f"qstat printed no listing, but <{root.tag}>.")
     return root.iter("job_list")
 
 
-def _xml(done: Completed) -> ElementTree.Element:
+def read_xml(done: Completed) -> ElementTree.Element:
+    """The document that a command printed with -xml."""
     # qstat declares no entities. Whoever does wants this parser to work for ever.
     if "<!" in done.out:
         raise UnexpectedReply("qstat printed XML with declarations, which it never does.")
@@ -69,15 +70,15 @@ def _xml(done: Completed) -> ElementTree.Element:
 
 
 def _job(element: ElementTree.Element) -> JobInfo:
-    number, letters = _text(element, "JB_job_number"), _text(element, "state")
+    number, letters = text_of(element, "JB_job_number"), text_of(element, "state")
     if not JOB_ID.fullmatch(number) or not letters:
         raise UnexpectedReply(f"qstat printed a job that cannot be read: {number!r} {letters!r}.")
-    tasks = _text(element, "tasks")  # of a job array, which shares one number
+    tasks = text_of(element, "tasks")  # of a job array, which shares one number
     state = _state(frozenset(letters))
-    host = _text(element, "queue_name").partition("@")[2]
+    host = text_of(element, "queue_name").partition("@")[2]
     return JobInfo(
         f"{number}.{tasks}" if tasks else number,
-        _text(element, "JB_name"),
+        text_of(element, "JB_name"),
         state,
         (host or None) if state == JobState.RUNNING else None,
         _detail(letters),
@@ -123,9 +124,9 @@ def parse_errors(done: Completed) -> Mapping[str, str]:
     """Of each job that is in error, why."""
     found = {}
     for job in _details(done).iter("element"):
-        number = _text(job, "JB_job_number")
+        number = text_of(job, "JB_job_number")
         messages = [
-            _text(each, "QIM_message") for each in job.iter() if each.tag == "ulong_sublist"
+            text_of(each, "QIM_message") for each in job.iter() if each.tag == "ulong_sublist"
         ]
         if number and any(messages):
             said = next(filter(None, messages))
@@ -142,12 +143,12 @@ def parse_reasons(done: Completed) -> Mapping[str, str]:
     root = _details(done)
     found: dict[str, list[str]] = {}
     for element in root.iter("element"):
-        message = _text(element, "MES_message")
+        message = text_of(element, "MES_message")
         for number in element.iter("ULNG_value"):
             if message:
                 found.setdefault(number.text or "", []).append(message)
     everybody = [
-        _text(element, "MES_message")
+        text_of(element, "MES_message")
         for part in root.iter("SME_global_message_list")
         for element in part.iter("element")
     ]
@@ -158,7 +159,7 @@ def parse_reasons(done: Completed) -> Mapping[str, str]:
 
 def _details(done: Completed) -> ElementTree.Element:
     raise_if_failed("qstat", done)
-    root = _xml(done)
+    root = read_xml(done)
     if root.tag not in ("detailed_job_info", "unknown_jobs"):
         raise UnexpectedReply(f"qstat printed no jobs, but <{root.tag}>.")
     return root
@@ -174,25 +175,38 @@ def _words(messages: Iterable[str]) -> str:
 
 
 def parse_waiting(done: Completed, job_ids: Collection[str]) -> Mapping[str, Outlook]:
-    """Where these jobs stand among all that wait, which qstat sorts as the scheduler does.
-
-    A job asks for some queues, or takes any: those before it count that could take its place.
-    """
-    raise_if_failed("qstat", done)
+    """Where these jobs stand among all that wait, which qstat sorts as the scheduler does."""
     before = Counter[frozenset[str]]()
     found = {}
-    for element in _jobs(done):
-        info = _job(element)
-        wanted = frozenset(each.text or "" for each in element.findall("hard_req_queue"))
-        if info.job_id in job_ids:
-            rivals = (queues for queues in before if not (queues and wanted) or queues & wanted)
-            ahead = sum(before[queues] for queues in rivals)
-            found[info.job_id] = Outlook(queue=",".join(sorted(wanted)), ahead=ahead)
-        if not set("hE") & set(_text(element, "state")):  # these are passed over
-            before[wanted] += 1
+    for job_id, wanted, passed_over in _waiting(done):
+        if job_id in job_ids:
+            ahead = _rivals(before, wanted)
+            found[job_id] = Outlook(queue=",".join(sorted(wanted)), ahead=ahead)
+        before[wanted] += not passed_over
     return found
 
 
-def _text(element: ElementTree.Element, name: str) -> str:
+def count_waiting(done: Completed, wanted: frozenset[str]) -> int:
+    """How many jobs wait that could take the place of one that asks for these queues."""
+    queues = (queues for _, queues, passed_over in _waiting(done) if not passed_over)
+    return _rivals(Counter(queues), wanted)
+
+
+def _waiting(done: Completed) -> Iterator[tuple[str, frozenset[str], bool]]:
+    """Ids, the queues that are asked for, and whether the job is held or in error."""
+    raise_if_failed("qstat", done)
+    for element in _jobs(done):
+        wanted = frozenset(each.text or "" for each in element.findall("hard_req_queue"))
+        held = bool(set("hE") & set(text_of(element, "state")))
+        yield _job(element).job_id, wanted, held
+
+
+def _rivals(jobs: Counter[frozenset[str]], wanted: frozenset[str]) -> int:
+    """A job asks for some queues, or takes any: those count that could take its place."""
+    return sum(n for queues, n in jobs.items() if not (queues and wanted) or queues & wanted)
+
+
+def text_of(element: ElementTree.Element, name: str) -> str:
+    """The text of a child, "" where there is none."""
     child = element.find(name)
     return "" if child is None or child.text is None else child.text.strip()

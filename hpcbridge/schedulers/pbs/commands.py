@@ -171,6 +171,16 @@ def _complaints(error: str) -> list[str]:
     return [line for line in lines if not OVER.search(line)]
 
 
+def parse_told(command: str, done: Completed, read: Callable[[str], Jobs | None]) -> Jobs:
+    """What a command told of the server, of queues or of nodes."""
+    if done.exit_status != 127 or command == "qstat":  # jobs run without pbsnodes: no outage
+        _raise_if_not_asked(command, done)
+    told = read(done.out) if done.exit_status == 0 else None
+    if told is None:
+        raise UnexpectedReply(f"{command} told nothing ({done.exit_status}): {_message(done)}")
+    return told
+
+
 def _raise_if_not_asked(command: str, done: Completed) -> None:
     if done.exit_status == 127:
         raise ClusterUnreachable(
@@ -186,6 +196,6 @@ def _raise_if_not_asked(command: str, done: Completed) -> None:
 
 
 def _message(done: Completed) -> str:
-    """What a command had to say, without its usage."""
+    """What a command had to say at last: a login shell may have complained at length before."""
     said = (done.err.strip() or done.out.strip()).partition("\nusage:")[0]
-    return " ".join(said.split())[:300]
+    return " ".join(said.split())[-300:]

@@ -1,6 +1,7 @@
 """Reads what qstat(1B) printed: JSON, text, and Torque's XML. Every value becomes text.
 
-Each reader returns the attributes of all jobs by their ids, or None for what is not a whole answer.
+Each reader returns the attributes of all jobs by their ids, or of queues, nodes and the server by
+their names, or None for what is not a whole answer.
 """
 
 import json
@@ -23,19 +24,30 @@ def read_json(text: str) -> Jobs | None:
     Releases up to 23.06.06 print other people's variables such as ``+5`` bare, so that it is no
     JSON; later ones guess types (``0012`` is 12) and may tell a key twice.
     """
+    answer = _answer(text)
+    jobs = _attributes(answer.get("Jobs", {})) if answer else None
+    return jobs if jobs is not None and all(map(JOB_ID.fullmatch, jobs)) else None
+
+
+def read_section(text: str, name: str) -> Jobs | None:
+    """A part that the answer has to have: ``Server``, ``Queue``, or the ``nodes`` of pbsnodes."""
+    answer = _answer(text)
+    return _attributes(answer.get(name)) if answer else None
+
+
+def _answer(text: str) -> dict[str, Any] | None:
     start = _START.search(text)
     try:
         answer = json.loads(text[start.start() :], strict=False) if start else None
     except (ValueError, RecursionError):
         return None
-    if not isinstance(answer, dict) or "pbs_version" not in answer:
+    return answer if isinstance(answer, dict) and "pbs_version" in answer else None
+
+
+def _attributes(section: object) -> Jobs | None:
+    if not isinstance(section, dict) or not all(isinstance(v, dict) for v in section.values()):
         return None
-    jobs = answer.get("Jobs", {})
-    if not isinstance(jobs, dict):
-        return None
-    if not all(JOB_ID.fullmatch(key) and isinstance(job, dict) for key, job in jobs.items()):
-        return None
-    return {key: _flat(job) for key, job in jobs.items()}
+    return {key: _flat(each) for key, each in section.items()}
 
 
 def _flat(job: Mapping[str, Any]) -> dict[str, str]:
@@ -104,6 +116,16 @@ def read_xml(text: str) -> Jobs | None:
                 return None
             jobs[job_id] = _flat_element(job)
     return jobs if text.rstrip().endswith("</Data>") else None
+
+
+def read_blocks(text: str, head: str) -> Jobs | None:
+    """What Torque's ``qstat -Q -f`` and ``qstat -B -f`` print: attributes below ``Queue: NAME``."""
+    parts = re.split(rf"^{head}: (\S+)$", text, flags=re.MULTILINE)[1:]
+    found = {}
+    for name, block in zip(parts[::2], parts[1::2], strict=True):
+        pairs = [line.strip().partition(" = ")[::2] for line in block.split("\n")]
+        found[name] = dict(reversed(pairs))
+    return found or None
 
 
 def _flat_element(job: Element) -> dict[str, str]:

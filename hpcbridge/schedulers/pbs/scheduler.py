@@ -1,10 +1,12 @@
-"""PBS by its commands; :class:`TorqueScheduler` is the same with other options and formats."""
+"""PBS by its commands."""
 
+import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from hpcbridge.errors import UnexpectedReply
-from hpcbridge.schedulers.base import JobInfo, JobRequest, JobState, Kind, Listing, Outlook, Site
+from hpcbridge.schedulers.base import Forecast, JobInfo, JobRequest, JobState, Listing, Outlook
+from hpcbridge.schedulers.pbs import forecast as estimates
 from hpcbridge.schedulers.pbs.commands import (
     ACCOUNT,
     NAME,
@@ -14,12 +16,12 @@ from hpcbridge.schedulers.pbs.commands import (
     parse_qselect,
     parse_qstat,
     parse_qsub,
+    parse_told,
     portions,
     qsub_options,
 )
-from hpcbridge.schedulers.pbs.jobs import PBS_ENDS, TORQUE_ENDS, job_info, outlook, sequence
-from hpcbridge.schedulers.pbs.readers import Jobs, read_json, read_text, read_xml
-from hpcbridge.schedulers.pbs.settings import PBSCluster, TorqueCluster
+from hpcbridge.schedulers.pbs.jobs import PBS_ENDS, job_info, outlook, sequence
+from hpcbridge.schedulers.pbs.readers import Jobs, read_json, read_section, read_text
 from hpcbridge.transports.base import Completed, Transport
 
 WAITING = frozenset("QHW")
@@ -111,6 +113,28 @@ class PBSScheduler:
             outlooks[job_id] = outlook(job, ahead, utc=not self._view)
         return outlooks
 
+    async def forecast(self, request: JobRequest) -> Forecast:
+        """See :meth:`hpcbridge.schedulers.base.Forecaster.forecast`.
+
+        PBS estimates nothing for users: a job starts at once where there is room and nobody waits,
+        and else nothing is said of its start.
+        """
+        server = await self._tell("Server", "qstat", "-B")
+        queues = await self._tell("Queue", "qstat", "-Q")
+        found = estimates.by_queue(request, next(iter(server.values()), {}), queues)
+        if isinstance(found, Forecast):
+            return found
+        nodes = await self._tell("nodes", "pbsnodes", "-a")
+        return await asyncio.to_thread(estimates.by_nodes, found, nodes)
+
+    async def _tell(self, section: str, command: str, option: str) -> Jobs:
+        form = ("-F", "json") if command == "pbsnodes" else ("-f", "-F", "json")
+        done = await self._run(self._commands.argv(command, option, *form))
+        # Of thousands of nodes it takes half a second.
+        return await asyncio.to_thread(
+            parse_told, command, done, lambda text: read_section(text, section)
+        )
+
     async def find(self, name: str) -> str | None:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.find`."""
         if not NAME.fullmatch(name):
@@ -173,31 +197,3 @@ class PBSScheduler:
 
     async def _run(self, argv: Sequence[str], *, patience: float = 1) -> Completed:
         return await self._transport.run(argv, timeout=self._timeout * patience)
-
-
-class TorqueScheduler(PBSScheduler):
-    """The same for Torque: ``-x`` means XML there, and ended jobs stay in state C for a while."""
-
-    ends = TORQUE_ENDS
-    submit_options = ()  # -f means something else there, and the letter d of -k is unknown
-    formats = ((("-x", "-f"), read_xml),)
-    history = ()
-
-
-def _kind(settings: type, scheduler: type[PBSScheduler]) -> Kind:
-    def make(site: Site) -> PBSScheduler:  # type: ignore[type-arg]
-        wanted = site.settings
-        return scheduler(
-            site.transport,
-            timeout=wanted.command_timeout,
-            commands=Commands(wanted.commands, wanted.server),
-            node_domain=wanted.node_domain,
-            account=site.account,
-            accounts=site.accounts,
-        )
-
-    return Kind(settings, make, ("qsub", "qselect", "qstat", "qdel"), lists_others=True)
-
-
-PBS = _kind(PBSCluster, PBSScheduler)
-TORQUE = _kind(TorqueCluster, TorqueScheduler)

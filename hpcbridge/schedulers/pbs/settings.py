@@ -11,8 +11,8 @@ class _PBSFamily(RemoteCluster):
     commands: str | None = Field(
         None,
         pattern=r"^/",
-        description="Directory of qsub, qstat, qselect and qdel on the cluster, such as "
-        "/opt/pbs/bin; they are looked for in the PATH by default.",
+        description="Directory of qsub, qstat, qselect, qdel and pbsnodes on the cluster, such "
+        "as /opt/pbs/bin; they are looked for in the PATH by default.",
     )
     server: str | None = Field(
         None,

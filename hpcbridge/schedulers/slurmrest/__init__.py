@@ -2,8 +2,8 @@
 
 ``settings`` what a site configures, ``tokens`` what it proves itself with, ``client`` one request
 and its reply, ``versions`` which of the interface's versions is spoken, ``directives`` and
-``description`` a job script made into a request, ``replies`` what came back as values, and
-``scheduler`` the adapter.
+``description`` a job script made into a request, ``replies`` what came back as values,
+``resources``, ``needs`` and ``forecast`` when a job would start, and ``scheduler`` the adapter.
 """
 
 from hpcbridge.schedulers.base import Kind

@@ -143,9 +143,13 @@ def _number(field: str, short: str = "") -> Option:
     return Option(_whole(field), _whole(field), short)
 
 
+def _nothing(_: str) -> Fields:
+    return {}
+
+
 def _dropped(short: str = "", takes: Takes = Takes.VALUE) -> Option:
     """What hpcbridge sets itself, or what only concerns the command sbatch."""
-    return Option(lambda _: {}, lambda _: {}, short, takes)
+    return Option(_nothing, _nothing, short, takes)
 
 
 _NOTHING = Takes.NOTHING
@@ -213,6 +217,9 @@ OPTIONS = {
     "verbose": _dropped("v", _NOTHING),
 }
 """By their long names. What is missing cannot be said to slurmrestd, or makes no sense here."""
+
+DROPPED = {name for name, option in OPTIONS.items() if option.words is _nothing}
+"""Those of which no request says anything."""
 
 VARIABLES = {
     "cpus-per-gpu": "SLURM_CPUS_PER_GPU",

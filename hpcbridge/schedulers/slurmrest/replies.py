@@ -33,7 +33,8 @@ _NUMBERS = {
 }
 
 
-def _number(value: Any) -> Any:
+def number(value: Any) -> Any:
+    """A number in any of its shapes; None for one that is not set, or infinite."""
     if isinstance(value, dict):
         return value.get("number") if value.get("set") and not value.get("infinite") else None
     return value
@@ -47,25 +48,27 @@ def _exit_status(value: Any) -> Any:
     """The script's exit status, or the negated number of the signal that ended it."""
     if isinstance(value, dict):
         signal = value.get("signal")
-        killed = _number(signal.get("id")) if isinstance(signal, dict) else None
-        return -killed if killed else _number(value.get("return_code"))
+        killed = number(signal.get("id")) if isinstance(signal, dict) else None
+        return -killed if killed else number(value.get("return_code"))
     if isinstance(value, int) and 0 <= value <= 0xFFFF:
         # With the flag for a core dump, which os.waitstatus_to_exitcode knows as well.
         return os.waitstatus_to_exitcode(value)
     return value
 
 
-Number = Annotated[int | None, BeforeValidator(_number)]
+Number = Annotated[int | None, BeforeValidator(number)]
 Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
 States = Annotated[tuple[str, ...], BeforeValidator(_words)]
 ExitStatus = Annotated[int | None, BeforeValidator(_exit_status)]
 
 
-class _Answer(BaseModel):
+class Part(BaseModel):
+    """A part of an answer, of which only what is named is read."""
+
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class Problem(_Answer):
+class Problem(Part):
     """One of the ``errors`` of an answer; its number is that of slurm_errno.h, or -1."""
 
     text: Text = Field("", validation_alias="error")
@@ -86,7 +89,7 @@ class Problem(_Answer):
         return short(self.description or self.text)
 
 
-class Job(_Answer):
+class Job(Part):
     """One job of a listing."""
 
     job_id: int
@@ -98,6 +101,7 @@ class Job(_Answer):
     sentence: Text = Field("", validation_alias="state_description")
     host: Text = Field("", validation_alias="batch_host")
     partition: Text = ""
+    cpus: Number = None
     priority: Number = None
     start: Number = Field(None, validation_alias="start_time")
     nodes: Number = Field(None, validation_alias="node_count")
@@ -111,12 +115,12 @@ class Job(_Answer):
         return self.sentence or self.reason
 
 
-class _Past(_Answer):
+class _Past(Part):
     current: States
     reason: Text = ""
 
 
-class PastJob(_Answer):
+class PastJob(Part):
     """One job of the accounting."""
 
     job_id: int
@@ -125,14 +129,14 @@ class PastJob(_Answer):
     exit_status: ExitStatus = Field(None, validation_alias="exit_code")
 
 
-class Ping(_Answer):
+class Ping(Part):
     """One controller: ``ping`` until v0.0.38, ``pinged`` from then on."""
 
     hostname: Text = ""
     word: Text = Field("", validation_alias=AliasChoices("pinged", "ping"))
 
 
-class Answer(_Answer):
+class Answer(Part):
     """What all answers have."""
 
     errors: tuple[Problem, ...] = ()

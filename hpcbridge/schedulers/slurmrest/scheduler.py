@@ -13,7 +13,8 @@ from hpcbridge.errors import (
     OutcomeUnknown,
     UnexpectedReply,
 )
-from hpcbridge.schedulers.base import JobInfo, JobRequest, Listing, Outlook, Site
+from hpcbridge.schedulers.base import Forecast, JobInfo, JobRequest, Listing, Outlook, Site
+from hpcbridge.schedulers.slurmrest import forecast as forecasts
 from hpcbridge.schedulers.slurmrest.client import Client
 from hpcbridge.schedulers.slurmrest.description import submission
 from hpcbridge.schedulers.slurmrest.jobs import info, outlooks, past
@@ -92,6 +93,10 @@ class SlurmRestScheduler:
             return {}
         mine, others = await self._sorted_jobs()
         return outlooks([*mine, *others], job_ids, everyone=bool(others))
+
+    async def forecast(self, request: JobRequest) -> Forecast:
+        """See :meth:`hpcbridge.schedulers.base.Forecaster.forecast`."""
+        return await forecasts.ask(self._client, request, self._sorted_jobs)
 
     async def find(self, name: str) -> str | None:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.find`."""
