@@ -478,20 +478,25 @@ async def test_who_waits_is_told_its_place_and_the_estimate(
         path = f"/paraview/{late}"
         told: dict[str, Any] = {}
 
-        async def placed() -> bool:
+        async def look() -> dict[str, Any]:
+            told.clear()
             told.update((await api.client.get(path)).json())
-            return "position" in told
+            return told
+
+        async def placed() -> bool:
+            return "position" in await look()
+
+        async def ended() -> bool:
+            return (await look())["state"] == "ended"
 
         await until(placed, "its place in the queue")
         assert (told["state"], told["position"], told["waits_for"]) == ("queued", 1, "a free slot")
         assert told["message"].startswith("Waiting for a free slot; it is the next;")
         assert 500 < told["estimated_start"] - time.time() < 601
         assert "queue" not in told  # the local runner has one, without a name
-        async with api.client.stream("GET", f"{path}/events") as stream:
-            first = await anext(line async for line in stream.aiter_lines() if line)
-        assert json.loads(first.removeprefix("data: "))["position"] == 1
         await api.client.delete(path)
-        assert "position" not in (await api.client.get(path)).json()
+        await until(ended, "its end")
+        assert "position" not in told
 
 
 async def test_a_job_that_waits_too_long_is_told_and_leaves_the_queue(
