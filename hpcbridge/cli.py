@@ -12,7 +12,8 @@ import typer
 
 import hpcbridge
 from hpcbridge import configfile, doctor, parameters, service, tokencommands
-from hpcbridge.config import ApplicationSettings, Settings
+from hpcbridge.applicationsettings import ApplicationSettings
+from hpcbridge.config import Settings
 from hpcbridge.errors import BridgeError, ConfigError
 from hpcbridge.frontends import apache
 from hpcbridge.identity import sudoers

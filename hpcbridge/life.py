@@ -24,8 +24,8 @@ from typing import Any
 
 from hpcbridge import endings, waiting
 from hpcbridge.addresses import Address
+from hpcbridge.applicationsettings import ApplicationSettings
 from hpcbridge.clusters import Cluster
-from hpcbridge.config import ApplicationSettings
 from hpcbridge.errors import (
     BridgeError,
     ClusterError,

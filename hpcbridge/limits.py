@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hpcbridge.config import ApplicationSettings
+from hpcbridge.applicationsettings import ApplicationSettings
 from hpcbridge.schedulers.base import EndReason
 from hpcbridge.splice import Traffic
 from hpcbridge.store import SessionRow, Visitors

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from hpcbridge.config import ParameterSettings
+from hpcbridge.applicationsettings import ParameterSettings
 from hpcbridge.errors import BadParameter
 from hpcbridge.fields import Primitive
 

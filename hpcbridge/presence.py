@@ -8,8 +8,8 @@ import asyncio
 import logging
 import math
 
+from hpcbridge.applicationsettings import ApplicationSettings
 from hpcbridge.clusters import Cluster
-from hpcbridge.config import ApplicationSettings
 from hpcbridge.door import Door
 from hpcbridge.errors import BridgeError, NotReadyInTime, SessionFailed
 from hpcbridge.events import Bell

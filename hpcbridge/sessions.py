@@ -10,11 +10,12 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from hpcbridge.addresses import Address
+from hpcbridge.applicationsettings import ApplicationSettings
 from hpcbridge.auth.identity import ANYBODY, Identity
 from hpcbridge.auth.tokens import Tokens
 from hpcbridge.choice import Choice, Place
 from hpcbridge.clusters import Cluster
-from hpcbridge.config import ApplicationSettings, Settings
+from hpcbridge.config import Settings
 from hpcbridge.crew import Crew
 from hpcbridge.errors import (
     KeyReused,

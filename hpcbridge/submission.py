@@ -9,8 +9,8 @@ the patrol (:mod:`hpcbridge.orphans`) ends it too, since no session has its name
 import contextlib
 import time
 
+from hpcbridge.applicationsettings import ApplicationSettings
 from hpcbridge.clusters import Cluster
-from hpcbridge.config import ApplicationSettings
 from hpcbridge.errors import (
     BridgeError,
     ClusterError,

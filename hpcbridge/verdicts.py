@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpcbridge import endings
-from hpcbridge.config import ApplicationSettings
+from hpcbridge.applicationsettings import ApplicationSettings
 from hpcbridge.errors import BridgeError, NotReadyInTime, SessionFailed
 from hpcbridge.schedulers.base import EndReason, JobInfo
 from hpcbridge.store import SessionRow, State

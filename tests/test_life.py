@@ -17,8 +17,8 @@ from hpcbridge import outlooks as outlooks_module
 from hpcbridge import presence as presence_module
 from hpcbridge import tunnels as tunnels_module
 from hpcbridge import watcher as watcher_module
+from hpcbridge.applicationsettings import ApplicationSettings
 from hpcbridge.clusters import Cluster
-from hpcbridge.config import ApplicationSettings
 from hpcbridge.errors import (
     BridgeError,
     ClusterError,

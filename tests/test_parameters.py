@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hpcbridge.config import ParameterSettings
+from hpcbridge.applicationsettings import ParameterSettings
 from hpcbridge.errors import BadParameter
 from hpcbridge.parameters import check_parameters
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from hpcbridge import clusters
-from hpcbridge.config import ApplicationSettings, Settings
+from hpcbridge.applicationsettings import ApplicationSettings
+from hpcbridge.config import Settings
 from hpcbridge.fields import Primitive
 from hpcbridge.jobscripts.check import check
 from hpcbridge.jobscripts.render import ScriptContext, TemplateSet, render

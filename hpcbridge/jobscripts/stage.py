@@ -4,9 +4,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hpcbridge.applicationsettings import ApplicationSettings
 from hpcbridge.clusters import Cluster
 from hpcbridge.clustersettings import ClusterSettings, RemoteCluster
-from hpcbridge.config import ApplicationSettings
 from hpcbridge.fields import Primitive
 from hpcbridge.jobscripts.render import LAUNCH_STUB, ScriptContext, TemplateSet, render
 from hpcbridge.store import SessionRow

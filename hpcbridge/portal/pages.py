@@ -13,8 +13,8 @@ from fastapi.responses import HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from hpcbridge.applicationsettings import ApplicationSettings, ParameterSettings
 from hpcbridge.clustersettings import ClusterSettings
-from hpcbridge.config import ApplicationSettings, ParameterSettings
 from hpcbridge.portal import wslinkjs
 
 _HERE = Path(__file__).parent

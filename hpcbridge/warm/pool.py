@@ -5,7 +5,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hpcbridge.config import ApplicationSettings, Settings
+from hpcbridge.applicationsettings import ApplicationSettings
+from hpcbridge.config import Settings
 from hpcbridge.errors import BadParameter, ConfigError
 from hpcbridge.fields import Primitive
 from hpcbridge.parameters import check_parameters
