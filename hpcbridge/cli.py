@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="ParaViewWeb's launcher API on a batch system: sessions run as Slurm jobs and are reached "
+    help="ParaViewWeb's launcher API on a batch system: sessions run as batch jobs and are reached "
     "through SSH tunnels.",
 )
 config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
@@ -60,9 +61,19 @@ def main() -> None:
 @contextlib.contextmanager
 def _plain_errors() -> Iterator[None]:
     try:
-        yield
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
     except BridgeError as error:
         print(f"hpcbridge: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            what = error.filename or "cannot write the output"
+            print(f"hpcbridge: {what}: {error.strerror or error}.", file=sys.stderr)
+        # What Python still holds would fail again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from error
 
 

@@ -1,5 +1,6 @@
 """The command line: everything has a help text, and every mistake a sentence."""
 
+import os
 import re
 import subprocess
 import sys
@@ -311,3 +312,31 @@ def test_what_apache_could_misread_is_refused(
 def test_an_ipv6_address_is_written_as_in_a_url(run: Run, site: Any) -> None:
     path = site.write(server={"host": "::1", "port": 8080}, frontend={"map_file": "/srv/map"})
     assert "http://[::1]:8080" in success(run("frontend", "apache", path))
+
+
+@pytest.mark.parametrize("buffered", ["", "1"])
+def test_a_full_disk_behind_the_output_is_told_in_a_sentence(buffered: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "hpcbridge", "--version"],
+            env={**os.environ, "PYTHONUNBUFFERED": buffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "hpcbridge: cannot write the output: No space left on device.\n"
+
+
+def test_a_reader_who_has_read_enough_ends_the_command_without_a_word() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "hpcbridge", "--help"],
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, b"")

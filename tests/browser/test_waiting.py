@@ -106,4 +106,5 @@ def test_a_session_that_ends_soon_says_so_and_tells_its_end(
     said = page.get_by_role("status").filter(has_text="This session ends in 1 min.")
     expect(said).to_have_count(1)
     expect(page.locator("#failure-title")).to_have_text("The job ran out of time")
+    expect(page.locator("#connection")).to_have_text("Ended")
     expect(ending).to_be_hidden()

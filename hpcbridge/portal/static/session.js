@@ -19,6 +19,8 @@ const ENDED = {
   idle: 'The session was idle for too long',
   rejected: 'The job was refused',
 };
+// Ends that were told beforehand, and are nobody's failure.
+const FORESEEN = ['stopped', 'finished', 'timed_out', 'idle'];
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -174,7 +176,8 @@ export class Session {
   ended({ reason, error, message }) {
     this.forget();
     const title = ENDED[reason] ?? 'The session has ended';
-    this.fail(title, error ?? message ?? '', error ? 'error' : 'ended');
+    const failed = error && !FORESEEN.includes(reason);
+    this.fail(title, error ?? message ?? '', failed ? 'error' : 'ended');
   }
 
   fail(title, text, state) {
