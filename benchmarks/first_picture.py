@@ -21,7 +21,7 @@ HOW = (
     "from the press of the page's button to the first drawn picture of the VTK application "
     "`hpcbridge.apps.flow` in headless Chromium. Cold: a service that was just started, its first "
     "launch, a new browser profile, no SSH connection. Warm: the next launch from the same page. "
-    "noticed: the page asks every 200 ms."
+    "noticed: until the page heard of it, by the session's events."
 )
 FLOW = Path(driver.__file__).parents[2] / "hpcbridge/apps/flow.py"
 
