@@ -182,8 +182,7 @@ class Life(Presence):
 
     def _deadline(self, application: ApplicationSettings) -> float:
         """When the launch has taken too long, in monotonic seconds."""
-        waited = time.time() - (self.row.submitting_at or time.time())
-        return time.monotonic() + application.wait - waited
+        return self._ages.since(self.row.submitting_at or time.time()) + application.wait
 
     async def _until_ready(self, application: ApplicationSettings) -> None:
         """queued -> starting -> ready."""
@@ -307,7 +306,9 @@ class Life(Presence):
     async def _step(self, state: State, message: str, **changes: Any) -> None:
         """Write a transition down. Every one of them is written here or in :meth:`_end`."""
         known = {"message": message, "outlook": None}
-        changes |= {f"{state}_at": time.time(), "state": state, **known}
+        now = time.time()
+        self._ages.since(now)
+        changes |= {f"{state}_at": now, "state": state, **known}
         await self._written(lambda: self._means.store.update(self.row, **changes))
         self._told |= known
         log.info("session %s: %s", self.row.job_name, state)

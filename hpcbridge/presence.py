@@ -8,6 +8,7 @@ import asyncio
 import logging
 import math
 
+from hpcbridge.ages import Ages
 from hpcbridge.applicationsettings import ApplicationSettings
 from hpcbridge.clusters import Cluster
 from hpcbridge.door import Door
@@ -58,6 +59,7 @@ class Presence:
         self._means = means
         self._cluster = cluster
         self._application = application
+        self._ages = Ages(row.submitting_at, row.starting_at, row.ready_at, row.taken_at)
         self.door = Door(row, means, cluster, address)
         #: Who is connected to it at other replicas, where there may be others.
         self.visitors = Visitors(0, math.inf) if means.store.shared else None
@@ -96,7 +98,8 @@ class Presence:
         """What will end this ready session, the first one first."""
         if self._application is None or self.row.state != State.READY:
             return []
-        return limits_of(self._application, self.row, self.door.traffic, self.visitors)
+        known = self._ages, self.door.traffic, self.visitors
+        return limits_of(self._application, self.row, *known)
 
     @property
     def unknown_since(self) -> float | None:

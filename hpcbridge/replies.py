@@ -157,7 +157,7 @@ def described(
     if row.state == State.READY:
         reply.tunnel = life.tunnel_state if life else None
         for first in life.limits[:1] if life else []:
-            reply.ends = EndReply(at=first.when, reason=first.reason, message=first.message)
+            reply.ends = EndReply(at=first.at, reason=first.reason, message=first.message)
         reply.sessionURL = _session_url(row, life, request, server)
     if row.state == State.ENDED and row.reason not in (EndReason.STOPPED, EndReason.FINISHED):
         reply.error = row.message

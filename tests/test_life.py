@@ -419,6 +419,24 @@ async def test_a_job_that_waits_too_long_is_cancelled(world: World) -> None:
     )
 
 
+@pytest.mark.parametrize(("by", "wait"), [(7200, 300.0), (-7200, 1.5)])
+async def test_a_launch_may_take_as_long_as_before_when_the_clock_is_set(
+    world: World, monkeypatch: pytest.MonkeyPatch, by: int, wait: float
+) -> None:
+    world.wait, real, submit = wait, time.time, world.scheduler.submit
+
+    async def meanwhile(request: JobRequest) -> str:
+        monkeypatch.setattr(time, "time", lambda: real() + by)
+        return await submit(request)
+
+    monkeypatch.setattr(world.scheduler, "submit", meanwhile)
+    if by > 0:
+        await world.ready()
+    else:
+        await world.queued()
+        await ended(world, EndReason.NEVER_READY, "still in the queue", error=NotReadyInTime)
+
+
 async def test_an_application_that_does_not_listen_ends_the_session(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,6 +85,24 @@ async def test_the_walltime_is_told_and_left_to_the_scheduler(launcher: Launchin
         assert described["ends"]["at"] - described["times"]["starting"] == pytest.approx(3600)
 
 
+@pytest.mark.usefixtures("short_looks")
+@pytest.mark.parametrize("by", [7200, -7200])
+async def test_no_session_ends_early_or_late_because_the_clock_is_set(
+    launcher: Launching, monkeypatch: pytest.MonkeyPatch, by: int
+) -> None:
+    limits = {"longest": 600, "idle": 300, "walltime": 3600}
+    async with launcher(applications={"cone": limits, "tuned": {"longest": 1}}) as api:
+        session = (await api.post({"application": "cone"})).json()
+        short = (await api.post({"application": "tuned"})).json()
+        real = time.time
+        monkeypatch.setattr(time, "time", lambda: real() + by)
+        assert (await until(lambda: ended(api, short), "its end"))["reason"] == "timed_out"
+        await asyncio.sleep(1)  # twenty looks
+        described = (await api.client.get(f"/paraview/{session['id']}")).json()
+        assert described["state"] == "ready"
+        assert 200 < described["ends"]["at"] - time.time() <= 300
+
+
 async def test_an_application_has_a_limit_of_its_own(launcher: Launching) -> None:
     async with launcher(applications={"cone": {"sessions": 1}}) as api:
         first = (await api.post({"application": "cone"})).json()
