@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from hpcbridge.errors import StoreError
 
 _MIGRATING = 0x68706362_0001
 """Key of the advisory lock under which one replica changes PostgreSQL's schema."""
+
+SCARCE = 1 << 16
+"""Free bytes below which a file system counts as full: SQLite's smallest files need half of it."""
 
 _POSTGRESQL: dict[str, Any] = {
     "pool_pre_ping": True,
@@ -83,9 +87,21 @@ async def open_engine(url: str | URL) -> AsyncEngine:
         if not is_from_database(error):
             raise
         raise StoreError(
-            f"The database {_shown(engine.url)} cannot be opened: {cause(error)}."
+            f"The database {_shown(engine.url)} cannot be opened: {cause(error)}. Nothing was "
+            f"changed.{_hint(engine)}"
         ) from error
     return engine
+
+
+def _hint(engine: AsyncEngine) -> str:
+    """What SQLite does not say: a full file system is an "I/O error" to it."""
+    if engine.dialect.name != "sqlite" or engine.url.database is None:
+        return ""
+    with contextlib.suppress(OSError):
+        place = Path(engine.url.database).parent
+        if shutil.disk_usage(place).free < SCARCE:
+            return f" The file system of {place} is full: make room there."
+    return ""
 
 
 def _shown(url: URL) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import re
+import shutil
 import sqlite3
 import stat
 import tempfile
@@ -141,6 +142,18 @@ async def test_a_damaged_database_is_told(url: str, path: Path) -> None:
     content[100:] = os.urandom(len(content) - 100)
     path.write_bytes(content)
     assert "cannot be opened" in await refused(url)
+
+
+async def test_a_full_file_system_is_told_as_the_cause(
+    url: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.mkdir()
+    assert "is full" not in await refused(url)
+    usage = shutil.disk_usage(path)._replace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    assert (await refused(url)).endswith(
+        f"The file system of {path.parent} is full: make room there."
+    )
 
 
 async def test_a_directory_that_is_not_there_is_told(tmp_path: Path) -> None:
@@ -394,6 +407,29 @@ async def test_a_database_locked_by_another_program_is_told_and_usable_afterward
     other.close()
     await store.update(mine, state=State.QUEUED)
     assert mine.state is State.QUEUED
+
+
+async def test_a_full_disk_is_told_loses_nothing_and_is_forgotten_when_there_is_room(
+    store: Store, path: Path
+) -> None:
+    mine = row()
+    await store.add(mine)
+    async with store.engine.begin() as connection:
+        pages = (await connection.exec_driver_sql("PRAGMA page_count")).scalar_one()
+        await connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+    large = row("b" * 40, job_name="hpcb-large", message="x" * 99_999)
+    with pytest.raises(StoreError, match="database or disk is full") as caught:
+        await store.add(large)
+    assert SECRET not in str(caught.value)
+    assert (await store.get(mine.id)) is not None
+    before = dump(path)
+    with pytest.raises(StoreError, match="full"):
+        await store.update(mine, message="x" * 99_999)
+    assert mine.message == ""
+    assert dump(path) == before
+    async with store.engine.begin() as connection:
+        await connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
+    assert await store.update(mine, message="x" * 99_999)
 
 
 async def test_a_cancelled_write_holds_nobody_up(store: Store) -> None:
