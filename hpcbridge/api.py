@@ -30,7 +30,7 @@ from hpcbridge.errors import (
     StoreError,
     TooManyFailures,
 )
-from hpcbridge.events import Bell, stream
+from hpcbridge.events import Audience, Bell, stream
 from hpcbridge.http import Forwarded, Guard, error_reply, unless_gone
 from hpcbridge.portal import pages
 from hpcbridge.posted import read_posted
@@ -111,7 +111,7 @@ def create_app(settings: Settings, sessions: Sessions, access: Access | None = N
 
 
 def _router(settings: Settings, sessions: Sessions, access: Access) -> APIRouter:
-    server = settings.server
+    server, audience = settings.server, Audience()
     router = APIRouter(tags=["launcher"], responses=ERRORS)
 
     def may(scope: Scope) -> Any:
@@ -196,7 +196,7 @@ def _router(settings: Settings, sessions: Sessions, access: Access) -> APIRouter
     async def progress(session_id: str, request: Request, who: Reading) -> StreamingResponse:
         """Server-sent events: where the session stands, each time that changes, until it ends."""
         await sessions.get(session_id, who)  # 404 before the stream begins
-
+        audience.admit(session_id)
         asked = time.monotonic()
 
         async def describe() -> dict[str, Any]:
@@ -210,8 +210,9 @@ def _router(settings: Settings, sessions: Sessions, access: Access) -> APIRouter
             life = sessions.life(session_id)
             return life.news if life else None
 
+        events = stream(describe, bell, lambda: sessions.leaving)
         return StreamingResponse(
-            stream(describe, bell, lambda: sessions.leaving),
+            audience.of(session_id, events),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
         )

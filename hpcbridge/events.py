@@ -7,15 +7,44 @@ comment now and then, so that proxies keep the connection open.
 import asyncio
 import contextlib
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from hpcbridge.errors import RequestError
+from hpcbridge.errors import NoCapacity, RequestError
 
 HEARTBEAT = 15.0
 """Seconds after which a comment is sent when there is no news."""
 LOOK = 1.0
 """Seconds after which a look is taken without a ring: not all that is told rings the bell."""
+
+STREAMS = 32
+"""Clients that may listen to one session: each costs a connection, of which all users have need."""
+
+
+class Audience:
+    """Who listens to which session."""
+
+    def __init__(self) -> None:
+        self._listening: Counter[str] = Counter()
+
+    def admit(self, session_id: str) -> None:
+        """Raises :class:`~hpcbridge.errors.NoCapacity` where enough listen to it."""
+        if self._listening[session_id] >= STREAMS:
+            raise NoCapacity(
+                f"{STREAMS} clients listen to this session's events, which is the most. "
+                "Ask by GET meanwhile."
+            )
+
+    async def of(self, session_id: str, events: AsyncIterator[str]) -> AsyncIterator[str]:
+        """The same events, told to one listener more."""
+        self._listening[session_id] += 1
+        try:
+            async for each in events:
+                yield each
+        finally:
+            self._listening[session_id] -= 1
+            self._listening += Counter()  # without those that nobody listens to
 
 
 class Bell:

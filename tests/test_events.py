@@ -2,10 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
 import pytest
+
+from hpcbridge.events import STREAMS
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.servers
 
@@ -70,6 +74,32 @@ def test_events_hold_no_secret_and_an_unknown_session_has_none(client: httpx.Cli
     unknown = client.get("/paraview/nosuch/events")
     assert unknown.status_code == 404
     assert set(unknown.json()) == {"error"}
+
+
+def test_who_opens_stream_after_stream_is_refused_until_one_is_closed(
+    site: Any, serve: Any
+) -> None:
+    site.write()
+    service = serve("--end-sessions")
+    limits = httpx.Limits(max_connections=STREAMS + 2)
+    with (
+        httpx.Client(base_url=service.url, timeout=90, limits=limits) as client,
+        ExitStack() as listening,
+    ):
+
+        def listens(events: str) -> httpx.Response:
+            return listening.enter_context(client.stream("GET", events))
+
+        events = [f"/paraview/{begun(client, 'cone')}/events" for _ in range(2)]
+        opened = [listens(events[0]) for _ in range(STREAMS)]
+        assert {each.status_code for each in opened} == {200}
+        refused = client.get(events[0])
+        assert refused.status_code == 503
+        assert "retry-after" in refused.headers
+        assert f"{STREAMS} clients listen" in refused.json()["error"]
+        assert listens(events[1]).status_code == 200
+        opened[0].close()
+        wait_until(lambda: listens(events[0]).status_code == 200, "room for another")
 
 
 def test_an_open_stream_does_not_hold_the_service_back(site: Any, serve: Any) -> None:
