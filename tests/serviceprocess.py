@@ -21,6 +21,9 @@ class ServiceProcess:
     ``url`` is where it listens, without a slash at its end.
     """
 
+    program = ("-m", "hpcbridge")
+    """Python's arguments for the command ``hpcbridge``."""
+
     def __init__(
         self, folder: Path, config: dict[str, Any] | Path, *arguments: str, **environment: str
     ) -> None:
@@ -43,7 +46,7 @@ class ServiceProcess:
 
     def start(self) -> None:
         """Return when it accepts requests; what it says goes to ``service.log``."""
-        command = [sys.executable, "-m", "hpcbridge", "serve", str(self.config), *self._arguments]
+        command = [sys.executable, *self.program, "serve", str(self.config), *self._arguments]
         with (self.folder / "service.log").open("a") as log:
             self.process = subprocess.Popen(
                 command,
