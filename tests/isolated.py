@@ -1,6 +1,6 @@
 """Run test files at once, each on what looks like a machine of its own (Linux, root).
 
-``python -m tests.isolated [--at-once 3] MARKERS`` starts pytest for each file that has tests with
+``python -m tests.isolated [--at-once 4] MARKERS`` starts pytest for each file that has tests with
 these markers, in network, process and mount namespaces of its own and with an empty ``/tmp``
 (unshare(1)). So every file can have a test cluster, and none sees the processes of another.
 """
@@ -22,6 +22,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PLACE = ROOT / ".isolated"
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+LONG = (
+    "tests/postgres/test_replicas.py",
+    "tests/browser/test_waiting.py",
+    "tests/test_whole_histories.py",
+)
+"""Files that take more than a minute though they have few tests."""
 LIMIT = 1200
 """Seconds that one file may take."""
 
@@ -43,7 +49,7 @@ Counts = collections.Counter[str]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("markers", help="which tests, as for pytest -m")
-    parser.add_argument("--at-once", type=int, default=3, help="files at the same time (3)")
+    parser.add_argument("--at-once", type=int, default=4, help="files at the same time (4)")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         print("These tests make namespaces and a cluster in them: run them as root.")
@@ -69,16 +75,15 @@ def main() -> int:
 
 
 def _files(markers: str) -> list[str]:
-    """The files with such tests, those with most tests first."""
+    """The files with such tests: the long ones first, and then those with most tests."""
     done = subprocess.run(
         [*PYTEST, "--collect-only", "-m", markers], cwd=ROOT, capture_output=True, text=True
     )
     if done.returncode != 0:
         sys.exit(done.stdout + done.stderr)
     ids = [line for line in done.stdout.splitlines() if "::" in line]
-    return [
-        file for file, _ in collections.Counter(i.partition("::")[0] for i in ids).most_common()
-    ]
+    counts = collections.Counter(each.partition("::")[0] for each in ids)
+    return sorted(counts, key=lambda file: (file not in LONG, -counts[file]))
 
 
 def _run(file: str, markers: str) -> tuple[str, Counts, float]:
