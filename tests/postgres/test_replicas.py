@@ -313,4 +313,5 @@ def test_a_session_directory_and_its_secret_are_removed_once_by_whoever_leads(tw
     leader.end(signal.SIGKILL)
     wait_until(lambda: not two.slurm.living, "the job's end")
     wait_until(lambda: not list((two.root / "sessions").iterdir()), "the directory's removal")
-    assert two.ask("SELECT state, secret, job_ended FROM sessions") == ["ended||t"]
+    row = "SELECT state, secret, job_ended FROM sessions"
+    wait_until(lambda: two.ask(row) == ["ended||t"], "its record")
