@@ -64,7 +64,8 @@ def _plain_errors() -> Iterator[None]:
         try:
             yield
         finally:
-            sys.stdout.flush()
+            if sys.stdout is not None:  # as it is where it was closed
+                sys.stdout.flush()
     except BridgeError as error:
         print(f"hpcbridge: {error}", file=sys.stderr)
         raise SystemExit(1) from error

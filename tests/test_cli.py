@@ -329,6 +329,13 @@ def test_a_full_disk_behind_the_output_is_told_in_a_sentence(buffered: str) -> N
     assert done.stderr == "hpcbridge: cannot write the output: No space left on device.\n"
 
 
+def test_a_command_whose_output_is_closed_says_nothing() -> None:
+    command = [sys.executable, "-m", "hpcbridge", "--help"]
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+    done = subprocess.run(closed, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_a_reader_who_has_read_enough_ends_the_command_without_a_word() -> None:
     reading, writing = os.pipe()
     os.close(reading)
