@@ -26,6 +26,8 @@ MARGIN = 1.5
 """Seconds before the end of its lease at which a leader that could not renew it stops."""
 TRY = 0.5
 """Seconds between two attempts to take it."""
+STUCK = 4.0
+"""Seconds after which a replica that stands still in the middle of a transaction loses it."""
 FREED = "leadership"
 """What is told to the other replicas when a leader steps down."""
 
@@ -42,6 +44,15 @@ _RENEW = text(
 )
 _RELEASE = text("UPDATE leadership SET expires_at = 0 WHERE holder = :me AND term = :term")
 _NOTIFY = text("SELECT pg_notify(:channel, :payload)")
+# One that stands still between two messages of one statement counts as active to PostgreSQL, whose
+# own idle_in_transaction_session_timeout therefore lets it keep its locks for ever.
+_END_STUCK = text(
+    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+    "WHERE application_name = 'hpcbridge' AND usename = current_user "
+    "AND datname = current_database() AND state <> 'idle' AND wait_event = 'ClientRead' "
+    "AND state_change < clock_timestamp() - make_interval(secs => :stuck)"
+)
+_IMPATIENT = text("SELECT set_config('lock_timeout', '1000', true)")
 
 
 class Leadership:
@@ -100,7 +111,9 @@ class Leadership:
 
     async def _take(self) -> int | None:
         try:
+            await self._end_stuck()
             async with self._store.writing() as session:
+                await session.execute(_IMPATIENT)
                 asked = {"me": self._store.token, "lease": LEASE}
                 taken = (await session.execute(_TAKE, asked)).scalar()
         except StoreError as error:
@@ -127,7 +140,15 @@ class Leadership:
                 return
             until, pause = asked + LEASE - MARGIN, RENEW
 
+    async def _end_stuck(self) -> None:
+        """Free what is locked by a replica that stands still, or that the network has cut off."""
+        async with self._store.writing() as session:
+            ended = (await session.execute(_END_STUCK, {"stuck": STUCK})).scalar()
+        if ended:
+            log.warning("ended %d transactions of a replica that stands still", ended)
+
     async def _renew(self, term: int) -> bool:
+        await self._end_stuck()
         async with self._store.writing() as session:
             asked = {"me": self._store.token, "term": term, "lease": LEASE}
             return (await session.execute(_RENEW, asked)).scalar() is not None

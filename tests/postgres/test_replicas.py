@@ -1,5 +1,6 @@
 """Two services on one PostgreSQL: either serves all sessions, and one goes on without the other."""
 
+import asyncio
 import signal
 import socket
 import threading
@@ -8,9 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
+from hpcbridge import store
 from tests.postgres.replicas import Replica, Site, greeting
 from tests.waiting import wait_until
 
@@ -157,6 +160,30 @@ def test_a_leader_that_stood_still_for_longer_than_its_lease_follows_and_doubles
         leader.becomes(each, "ready")
     everywhere(two, session)
     assert len(two.slurm.names) == len(two.slurm.living) == 7
+    no_double(two)
+
+
+@pytest.mark.parametrize(
+    "locked",
+    ["SELECT term FROM leadership FOR UPDATE", f"SELECT pg_advisory_xact_lock({store._LAUNCHING})"],
+)
+async def test_a_replica_that_stands_still_in_the_middle_of_a_statement_holds_nobody_up(
+    two: Site, url: str, locked: str
+) -> None:
+    """To PostgreSQL such a one is active, and not idle in a transaction."""
+    await asyncio.to_thread(two.leader.launch)
+    stuck = await asyncpg.connect(
+        url.replace("+asyncpg", ""), server_settings={"application_name": "hpcbridge"}
+    )
+    await stuck.execute("BEGIN")
+    await stuck.execute(locked)
+    stuck._transport.pause_reading()
+    # Parse "SELECT 1" and Flush; neither Bind, Execute nor Sync follow.
+    stuck._transport.write(b"P\0\0\0\x10\0SELECT 1\0\0\0H\0\0\0\4")
+    for each in two.replicas:
+        assert (await asyncio.to_thread(each.launch))["id"]
+    assert "of a replica that stands still" in two.replicas[0].log + two.replicas[1].log
+    stuck.terminate()
     no_double(two)
 
 
