@@ -109,6 +109,8 @@ class LocalTransport:
 
     async def _in_time(self, work: Callable[[], T]) -> T:
         working = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        # Where nobody waits any more, asyncio would log the error with a traceback.
+        working.add_done_callback(lambda done: done.cancelled() or done.exception())
         done, _ = await asyncio.wait({working}, timeout=FILES_LIMIT)
         if done:
             return working.result()

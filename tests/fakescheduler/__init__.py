@@ -137,12 +137,21 @@ class FakeSlurm:
         """End what is left of jobs and of commands that hang."""
         self.forget_everything()
         deadline = time.monotonic() + 60
-        while (left := self.processes()) and time.monotonic() < deadline:
+        while (left := self.processes() + self._commands()) and time.monotonic() < deadline:
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.02)
         shutil.rmtree(self.root, ignore_errors=True)
+
+    def _commands(self) -> list[int]:
+        """Commands at work, which a service that was killed has left behind, maybe."""
+        mark, found = f"{self.bin}/".encode(), []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if entry.name.isdigit() and mark in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+        return found
 
     def _kill(self, job: dict[str, Any]) -> None:
         if job["keeper"] is not None:
