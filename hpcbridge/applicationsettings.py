@@ -83,6 +83,12 @@ class ApplicationSettings(Section):
         None, ge=1, description="Sessions of this application that may wait or run at once."
     )
     per_user: int | None = Field(None, ge=1, description="The same for one user; needs [auth].")
+    waiting: int | None = Field(
+        None, ge=1, description="Sessions of this application whose jobs may wait for their start."
+    )
+    waiting_per_user: int | None = Field(
+        None, ge=1, description="The same for one user; needs [auth]."
+    )
     walltime: int | None = Field(
         None, ge=1, description="Seconds that the job may run; templates see it as job.walltime."
     )

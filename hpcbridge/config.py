@@ -167,6 +167,12 @@ class LimitSettings(Section):
     per_user: int | None = Field(
         None, ge=1, description="Sessions of one user that may wait or run at once; needs [auth]."
     )
+    waiting: int | None = Field(
+        None, ge=1, description="Sessions whose jobs may wait for their start at once, in all."
+    )
+    waiting_per_user: int | None = Field(
+        None, ge=1, description="The same for one user; needs [auth]."
+    )
 
 
 if TYPE_CHECKING:
@@ -242,8 +248,9 @@ class Settings(BaseSettings):
         if not self.auth.on:
             limited = {f"applications.{key}": each for key, each in self.applications.items()}
             for key, each in ({"limits": self.limits} | limited).items():
-                if each.per_user is not None:
-                    raise ValueError(f"{key}.per_user needs users: set auth.accept")
+                for limit in ("per_user", "waiting_per_user"):
+                    if getattr(each, limit) is not None:
+                        raise ValueError(f"{key}.{limit} needs users: set auth.accept")
             for name, cluster in self.clusters.items():
                 if isinstance(cluster, RemoteCluster) and cluster.identity.personal:
                     raise ValueError(

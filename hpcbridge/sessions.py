@@ -7,12 +7,12 @@ import logging
 import secrets
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from hpcbridge.addresses import Address
-from hpcbridge.applicationsettings import ApplicationSettings
 from hpcbridge.auth.identity import ANYBODY, Identity
 from hpcbridge.auth.tokens import Tokens
+from hpcbridge.caps import caps
 from hpcbridge.choice import Choice, Place
 from hpcbridge.clusters import Cluster
 from hpcbridge.config import Settings
@@ -50,8 +50,6 @@ END_LIMIT = 30.0
 COMING = 5.0
 """Seconds that a visitor waits for the tunnel of a session that is ready."""
 
-_Limit: TypeAlias = tuple[int | None, str, dict[str, Any]]
-"""How many there may be, what of, and the columns that tell which."""
 _LEAVING = "The service is stopping. Launch again when it is back."
 
 
@@ -101,10 +99,11 @@ class Sessions:
         request = _digest(client if key is None else "", *what)
         if key is not None:  # one user's key opens no other's session
             key = _digest(key) if user is None else _digest(user, key)
-        caps = self._caps(application, wanted, user)
+        limits = caps(self._settings.limits, application, wanted, user)
         pool = self.pools.pool(application, parameters, user)
         if pool is not None and not self.leaving:
-            own = [cap for cap in caps if "user" in cap.columns]  # all others stay as full
+            # All others stay as full, and it does not wait.
+            own = [cap for cap in limits if "user" in cap.columns and not cap.waiting]
             wish = Asked(request, key, user, asked, own)
             if life := await self.pools.hand_over(pool, wish):
                 return life
@@ -118,19 +117,20 @@ class Sessions:
         if self._leaving.is_set():
             raise NoCapacity(_LEAVING)
         if place.shut:  # but what was begun before can be joined
-            caps = [Cap(0, place.shut, {})]
-        return await self._whole(self._begin(row, caps))
+            limits = [Cap(0, place.shut, {})]
+        return await self._whole(self._begin(row, limits))
 
     async def _warm(self, pool: Pool) -> tuple[SessionRow, Sequence[Cap]]:
         """A further session of a pool, and how many there may be."""
         place = await self.choice.place(pool.application, None, pool.user)
         row = self._intent(pool.application, place, dict(pool.parameters))
         row.pool, row.claimed = pool.name, True  # the pool wants it
-        caps = self._caps(pool.application, pool.settings, None)
-        return row, [Cap(0, place.shut, {})] if place.shut else caps
+        if place.shut:
+            return row, [Cap(0, place.shut, {})]
+        return row, caps(self._settings.limits, pool.application, pool.settings, None)
 
-    async def _begin(self, row: SessionRow, caps: Sequence[Cap]) -> Life:
-        found = await self._means.store.launch(row, caps)
+    async def _begin(self, row: SessionRow, limits: Sequence[Cap]) -> Life:
+        found = await self._means.store.launch(row, limits)
         if found is not row and found.request != row.request:
             raise KeyReused("This Idempotency-Key was used for another request. Make a new one.")
         life = self.crew.life(found.id)
@@ -139,36 +139,6 @@ class Sessions:
         life = self.crew.begin(found)
         life.interest.elsewhere(0)
         return life
-
-    def _caps(
-        self, application: str, wanted: ApplicationSettings, user: str | None
-    ) -> Sequence[Cap]:
-        """How many sessions there may be of each kind to which a further one would belong."""
-        limits, alike = self._settings.limits, {"application": application}
-        all_of: tuple[_Limit, ...] = (
-            (limits.sessions, "sessions that this service allows", {}),
-            (wanted.sessions, f"sessions that are allowed of '{application}'", alike),
-        )
-        own_of: tuple[_Limit, ...] = (
-            (limits.per_user, "sessions", {"user": user}),
-            (wanted.per_user, f"sessions of '{application}'", {"user": user} | alike),
-        )
-        caps = [
-            Cap(limit, f"{{}} of {limit} {what} are taken. Try again when one has ended.", columns)
-            for limit, what, columns in all_of
-            if limit is not None
-        ]
-        caps += [
-            Cap(
-                limit,
-                f"{user} has {{}} of {limit} {what} that one user may have. "
-                "Stop one of them, or try again when one has ended.",
-                columns,
-            )
-            for limit, what, columns in own_of
-            if limit is not None and user is not None
-        ]
-        return caps
 
     def _intent(
         self, application: str, place: Place, parameters: dict[str, Primitive]

@@ -51,12 +51,14 @@ _LAUNCHING = 0x68706362_0002
 class Cap:
     """How many sessions there may be with certain columns; ``told`` is said to one too many.
 
-    ``{}`` in ``told`` becomes their number.
+    ``{}`` in ``told`` becomes their number. With ``waiting`` only those count whose job has not
+    started.
     """
 
     limit: int
     told: str
     columns: Mapping[str, Any]
+    waiting: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,8 @@ class Store:
         """Raises :class:`~hpcbridge.errors.NoCapacity` where one more would be too many."""
         for cap in caps:
             same = [getattr(SessionRow, name) == value for name, value in cap.columns.items()]
+            if cap.waiting:
+                same.append(col(SessionRow.state).in_((State.SUBMITTING, State.QUEUED)))
             query = select(sql.count()).select_from(SessionRow).where(_going_on(), *same)
             there = (await session.execute(query)).scalar_one()
             if there >= cap.limit:

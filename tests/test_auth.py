@@ -238,12 +238,11 @@ def test_a_configuration_that_would_believe_everybody_is_refused(
         site.settings(**sections)
 
 
-@pytest.mark.parametrize(
-    "sections", [{"limits": {"per_user": 1}}, {"applications": {"cone": {"per_user": 1}}}]
-)
-def test_a_limit_of_each_user_needs_users(site: Any, sections: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"per_user needs users: set auth\.accept"):
-        site.settings(**sections)
+@pytest.mark.parametrize("limit", ["per_user", "waiting_per_user"])
+def test_a_limit_of_each_user_needs_users(site: Any, limit: str) -> None:
+    for sections in ({"limits": {limit: 1}}, {"applications": {"cone": {limit: 1}}}):
+        with pytest.raises(ConfigError, match=rf"\.{limit} needs users: set auth\.accept"):
+            site.settings(**sections)
 
 
 # -- too many failures

@@ -114,3 +114,36 @@ async def test_an_application_has_a_limit_of_its_own(launcher: Launching) -> Non
         await api.client.delete(f"/paraview/{first['id']}")
         await until(lambda: ended(api, first), "its end")
         assert (await api.post({"application": "cone"})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("sections", "said", "tuned"),
+    [
+        ({"limits": {"waiting": 1}}, "1 of 1 places for sessions that wait are taken", 503),
+        (
+            {"applications": {"cone": {"waiting": 1}}},
+            "1 of 1 places for sessions of 'cone' that wait are taken",
+            202,
+        ),
+    ],
+)
+async def test_those_that_wait_for_their_start_have_a_limit_of_their_own(
+    launcher: Launching, sections: dict[str, Any], said: str, tuned: int
+) -> None:
+    no_wait = {"Prefer": "respond-async"}
+    async with launcher(clusters={"here": {"slots": 1}}, **sections) as api:
+        first = (await api.post({"application": "cone"})).json()
+        second = (await api.post({"application": "cone"}, headers=no_wait)).json()
+        third = await api.post({"application": "cone"}, headers=no_wait)
+        assert third.status_code == 503
+        assert third.json()["error"] == f"{said}. Try again when a job has started."
+        assert int(third.headers["Retry-After"]) > 0
+        assert (await api.post({"application": "tuned"}, headers=no_wait)).status_code == tuned
+        await api.client.delete(f"/paraview/{first['id']}")
+
+        async def started() -> bool:
+            described = (await api.client.get(f"/paraview/{second['id']}")).json()
+            return bool(described["state"] in ("starting", "ready"))
+
+        await until(started, "the start of the second")
+        assert (await api.post({"application": "cone"}, headers=no_wait)).status_code == 202

@@ -171,3 +171,25 @@ async def test_a_user_has_so_many_sessions_and_takes_none_from_others(
             return bool((await begin(api, "alice")).status_code == 202)
 
         await until(again, "the place of the session that was stopped")
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        (
+            {"limits": {"waiting_per_user": 1}},
+            "alice has 1 of 1 waiting sessions that one user may",
+        ),
+        (
+            {"applications": {"cone": {"waiting_per_user": 1}}},
+            "alice has 1 of 1 waiting sessions of 'cone' that one user may",
+        ),
+    ],
+)
+async def test_a_user_fills_no_queue(shared: Launch, sections: dict[str, Any], said: str) -> None:
+    async with shared(clusters={"here": {"slots": 1}}, **sections) as api:
+        async with visitor(api, named("alice")) as alice:
+            assert (await alice.post("/paraview", json=CONE)).status_code == 200
+        await begun(api, "alice")
+        assert said in refusal(await begin(api, "alice"), 503)
+        await begun(api, "bob")

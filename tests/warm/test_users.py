@@ -139,6 +139,20 @@ async def test_a_users_limit_holds_for_warm_sessions_too(shared: Any) -> None:
         assert (await launch(api, "bob")).status_code == 200
 
 
+async def test_a_user_with_sessions_that_wait_gets_one_that_is_ready(shared: Any) -> None:
+    """What is handed over does not wait."""
+    async with shared(clusters={"here": {"slots": 1}}, limits={"waiting_per_user": 1}) as api:
+        await waiting(api, 1)
+        cone = {"application": "cone"}
+        async with visitor(api, named("alice")) as alice:
+            for status in (202, 503):
+                reply = await alice.post(
+                    "/paraview", json=cone, headers={"Prefer": "respond-async"}
+                )
+                assert reply.status_code == status, reply.text
+        assert (await launch(api, "alice")).status_code == 200
+
+
 async def test_named_users_have_sessions_of_their_own_and_others_none(
     shared: Any, warm_site: Any
 ) -> None:
