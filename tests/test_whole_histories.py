@@ -35,7 +35,7 @@ from tests.fakepbs import FakePBS
 from tests.fakescheduler import FakeSlurm
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]
 
 # It answers whoever asks with the name of its job.
 NAMED = f"""#!{sys.executable} -SE

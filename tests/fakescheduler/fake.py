@@ -101,6 +101,7 @@ def start_waiting(state):
 def keep(job):
     """A process that runs the job's script, and writes down how it ended."""
     reading, writing = os.pipe()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # until it knows what to do then
     if os.fork() == 0:
         os.setsid()
         keeper = os.fork()
@@ -115,6 +116,7 @@ def keep(job):
             watch_over(job)
         finally:
             os._exit(0)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     os.close(writing)
     pid = int(os.read(reading, 20))
     os.close(reading)
@@ -125,6 +127,7 @@ def keep(job):
 def watch_over(job):
     script = os.fork()
     if script == 0:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         os.setsid()
         os.chdir(job["directory"])
         output = os.open(job["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -133,7 +136,15 @@ def watch_over(job):
         os.environ.update(SLURM_JOB_ID=job["id"], FAKE_JOB=job["cookie"])
         os.execv("/bin/bash", ["/bin/bash", job["script"]])
 
-    def end(*_):
+    def cancelled(*_):
+        if script not in processes(job["cookie"]):  # it does not bear the job's mark yet
+            try:
+                os.kill(script, signal.SIGTERM)
+            except ProcessLookupError:
+                pass
+        end()
+
+    def end():
         for number in (signal.SIGTERM, signal.SIGKILL):
             for pid in processes(job["cookie"]):
                 try:
@@ -144,8 +155,10 @@ def watch_over(job):
             while processes(job["cookie"]) and time.monotonic() < deadline:
                 time.sleep(0.02)
 
-    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGTERM, cancelled)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     status = os.waitpid(script, 0)[1]
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     end()  # whatever the script left behind
     code = os.waitstatus_to_exitcode(status)
     with Locked() as state:
