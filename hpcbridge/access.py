@@ -3,8 +3,8 @@
 import contextlib
 import os
 import pwd
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeAlias
 
 from starlette.requests import Request
 
@@ -32,6 +32,7 @@ from hpcbridge.store import SessionRow
 READS = frozenset({"GET", "HEAD"})
 VISITS = frozenset({Scope.LAUNCH, Scope.READ})
 """One of these a token needs on the way to a session."""
+Recognise: TypeAlias = Callable[[Asking], Awaitable[Identity | None]]
 
 
 class Access:
@@ -61,9 +62,20 @@ class Access:
         :class:`~hpcbridge.errors.AccountsUnknown` or :class:`~hpcbridge.errors.StoreError` while
         it cannot be told.
         """
+        return await self._let_in(request, scope, self._gate.identify)
+
+    async def still(self, request: Request, scope: Scope) -> None:
+        """Raises what :meth:`who` raises for somebody who was let in before and may not now.
+
+        Whoever it cannot be told of for a moment goes on.
+        """
+        with contextlib.suppress(AccountsUnknown, StoreError):
+            await self._let_in(request, scope, self._gate.still)
+
+    async def _let_in(self, request: Request, scope: Scope, recognise: Recognise) -> Identity:
         asking, identity = _asking(request), None
         try:
-            identity = await self._gate.identify(asking)
+            identity = await recognise(asking)
             self._check(request, identity, scope)
         except (NotAuthenticated, UserRefused, ScopeMissing, OriginRefused) as error:
             self._refused(f"{request.method} {scope}", asking, identity, error)
@@ -94,31 +106,28 @@ class Access:
                 "Its admins can allow them in server.cors_origins."
             )
 
-    async def still(self, request: Request, scope: Scope) -> None:
-        """Raises what :meth:`who` raises for somebody who was let in before and may not now.
-
-        Whoever it cannot be told of for a moment goes on.
-        """
-        with contextlib.suppress(AccountsUnknown, StoreError):
-            await self.who(request, scope)
-
-    async def admits(self, session_id: str, headers: Headers, peer: str | None) -> bool:
+    async def admits(
+        self, session_id: str, headers: Headers, peer: str | None, *, again: bool = False
+    ) -> bool:
         """Whether a visitor of the built-in front end may go on to a session.
 
         Browsers send no token with a WebSocket; where tokens are accepted, whoever says nothing
-        needs the session's id and secret alone.
+        needs the session's id and secret alone. It is asked ``again`` of one who is there: whoever
+        it cannot be told of for a moment stays.
         """
         if not self.on:
             return True
         asking, identity = Asking(headers, peer, await self._behind.client(headers, peer)), None
         try:
-            identity = await self._gate.identify(asking)
+            identity = await (self._gate.still if again else self._gate.identify)(asking)
             if identity is None:
                 return self._accepts_tokens
             if not identity.scopes & VISITS:
                 raise ScopeMissing(f"This token is for neither of: {', '.join(sorted(VISITS))}.")
             await self._sessions.get(session_id, identity)
         except BridgeError as error:
+            if again and isinstance(error, AccountsUnknown | StoreError):
+                return True
             self._refused("visit", asking, identity, error)
             return False
         return True

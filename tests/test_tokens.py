@@ -15,7 +15,7 @@ import pytest
 from sqlmodel import col, update
 
 from hpcbridge import api as api_module
-from hpcbridge import cli, sessions
+from hpcbridge import cli, events, sessions
 from hpcbridge.access import Access
 from hpcbridge.auth import tokens as tokens_module
 from hpcbridge.auth.identity import Scope
@@ -144,7 +144,7 @@ async def test_an_open_stream_of_events_ends_with_its_token(
     site: Any, launcher: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api_module, "ASK_AGAIN", 0.0)
-    async with launcher(auth=auth(site, "token")) as api:
+    async with launcher(auth=auth(site, "token", failures=3)) as api:
         async with visitor(api, bearer(await made(api))) as alice:
             session = (await alice.post("/paraview", json=CONE)).json()["id"]
         tokens, token = Tokens(api.sessions.store), await made(api, "alice", Scope.READ)
@@ -155,12 +155,47 @@ async def test_an_open_stream_of_events_ends_with_its_token(
         async with visitor(api, bearer(token)) as alice, asyncio.TaskGroup() as tasks:
             stream = tasks.create_task(alice.get(f"/paraview/{session}/events"))
             await until(used, "the stream's first look at the token")
+            guesses = [await status(api, bearer("hpcb_nonsense"), "127.0.0.1") for _ in range(4)]
+            assert guesses == [401] * 3 + [429]
+            await asyncio.sleep(2 * events.LOOK)
+            assert not stream.done(), "others' guesses ended it"
             await tokens.revoke(token[5:17])
-        events = stream.result()
-        assert events.status_code == 200
-        assert '"state": "ready"' in events.text
-        assert '"state": "ended"' not in events.text
+        told = stream.result()
+        assert told.status_code == 200
+        assert '"state": "ready"' in told.text
+        assert '"state": "ended"' not in told.text
     assert audited(site)[-1]["why"] == "revoked"
+
+
+async def test_who_is_at_a_session_stays_as_long_as_its_token_and_no_longer(
+    site: Any, launcher: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither others' guesses cut it off, nor a database that is away; nor do own ones help."""
+    async with launcher(auth=auth(site, "token", failures=3)) as api:
+        token, tokens = await made(api), Tokens(api.sessions.store)
+        async with visitor(api, bearer(token) | NO_WAIT) as alice:
+            session = (await alice.post("/paraview", json=CONE)).json()["id"]
+        access = Access(api.settings, api.sessions)
+
+        async def admitted(said: str, **again: bool) -> bool:
+            header = [(b"authorization", f"Bearer {said}".encode())]
+            return await access.admits(session, header, "192.0.2.7", **again)
+
+        assert await admitted(token)
+        assert [await admitted("hpcb_nonsense") for _ in range(4)] == [False] * 4
+        assert not await admitted(token)
+        assert await admitted(token, again=True)
+
+        async def away(*_: object) -> None:
+            raise StoreError("The database is away.")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Tokens, "check", away)
+            assert await admitted(token, again=True)
+            assert not await admitted(token)
+        await tokens.revoke(token[5:17])
+        assert not await admitted(token, again=True)
+    assert (audited(site)[-1]["what"], audited(site)[-1]["why"]) == ("visit", "revoked")
 
 
 async def test_two_credentials_at_once_are_nobodys(site: Any, launcher: Launch) -> None:

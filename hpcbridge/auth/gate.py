@@ -68,8 +68,15 @@ class Gate:
                 self._failures.add(key)
             raise
 
-    async def _recognise(self, asking: Asking, keys: list[str]) -> Identity | None:
-        """``keys`` gets what else a failure counts for."""
+    async def still(self, asking: Asking) -> Identity | None:
+        """Who asks, of one who was let in with the same words before.
+
+        As :meth:`identify`, but nothing counts as a guess, and others' guesses are in nobody's way.
+        """
+        return await self._recognise(asking, None) if self._on else ANYBODY
+
+    async def _recognise(self, asking: Asking, keys: list[str] | None) -> Identity | None:
+        """``keys`` gets what else a failure counts for; None where none does."""
         user = self._front_end.user(asking.headers, asking.peer) if self._front_end else None
         bearer = asking.bearer if self._tokens else None
         if user is not None:
@@ -80,9 +87,9 @@ class Gate:
         if self._tokens is None or bearer is None:
             return None
         # Before the database is asked. Right ones wait as well, but only from this address.
-        if wait := self._failures.wait(keys[0]):
+        if keys and (wait := self._failures.wait(keys[0])):
             raise TooManyFailures(wait)
-        if token_id := id_of(bearer):
+        if keys and (token_id := id_of(bearer)):
             keys.append(f"token {token_id}")
         row = await self._tokens.check(bearer)
         await self.users.check(row.user)

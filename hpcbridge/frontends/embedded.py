@@ -8,14 +8,15 @@ requests go on to uvicorn as they came.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from http import HTTPStatus
-from typing import Protocol
+from typing import Any, Protocol
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from hpcbridge.addresses import Address, TCPAddress
+from hpcbridge.auth.headers import Headers
 from hpcbridge.errors import BridgeError, TunnelError
 from hpcbridge.frontends import timed
 from hpcbridge.frontends.ends import Answer, OneRequest, PlainAnswer
@@ -27,24 +28,32 @@ _log = logging.getLogger(__name__)
 
 #: Seconds that a session's address gets to accept a connection.
 CONNECT_TIMEOUT = 5.0
+#: Seconds after which it is asked again whether a visitor may have the session.
+ASK_AGAIN = 30.0
 #: Seconds that a visitor gets to read an error.
 _LAST_WORDS = 2.0
-
-
-#: Whether a visitor with these headers and this address may go on to the session.
-Admits = Callable[[str, Sequence[tuple[bytes, bytes]], str | None], Awaitable[bool]]
 
 
 #: Where a session leads that is not in the table, as far as somebody else knows.
 Coming = Callable[[str], Awaitable[Address | None]]
 
 
-async def _everybody(*_: object) -> bool:
+async def _everybody(*_: object, **__: object) -> bool:
     return True
 
 
 async def _nowhere(_: str) -> None:
     return None
+
+
+class Admits(Protocol):
+    """Whether a visitor may go on to a session; ``again`` where the visitor is there already."""
+
+    def __call__(
+        self, session_id: str, headers: Headers, peer: str | None, *, again: bool = False
+    ) -> Awaitable[bool]:
+        """``peer`` is the visitor's address, None for one that came by a unix socket."""
+        ...
 
 
 class Lookup(Protocol):
@@ -69,7 +78,7 @@ def front_protocol(
     ``allowed_origins`` are web pages on other hosts that may use the sessions, ``own_names`` the
     names of this host as in :func:`~hpcbridge.frontends.origin.origin_allowed`, ``websocket_paths``
     the paths that a WebSocket may ask the application for, the first being the default. ``admits``
-    is asked for each visitor; None stands for the address of one that came by a unix socket.
+    is asked for each visitor, and of a WebSocket every :data:`ASK_AGAIN` seconds again.
     ``coming`` is asked for sessions that the table lacks, and may take its time.
     """
     values = {
@@ -166,6 +175,7 @@ class _Visit(asyncio.Protocol):
 
     def _over(self) -> None:
         self._front.connections.discard(self)
+        self._timer.cancel()
 
     def _splice(self, request: Forward, rest: bytes) -> None:
         near_type, far_type = (Pipe, Answer) if request.websocket else (OneRequest, PlainAnswer)
@@ -175,7 +185,10 @@ class _Visit(asyncio.Protocol):
         far.send(request.head)
         if rest:
             self._near.data_received(rest)
-        self._task = self._front.loop.create_task(self._connect(self._near, request))
+        self._run(self._connect(self._near, request))
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        self._task = self._front.loop.create_task(work)
         self._front.tasks.add(self._task)
         self._task.add_done_callback(self._front.tasks.discard)
 
@@ -192,6 +205,8 @@ class _Visit(asyncio.Protocol):
         except BridgeError as error:
             refusal = Refused(HTTPStatus(error.status), str(error))
         else:
+            if request.websocket:
+                self._ask_later(request)
             return
         near.other.abort()
         near.send(self._reply(refusal.status, str(refusal)))
@@ -200,11 +215,26 @@ class _Visit(asyncio.Protocol):
     async def _address(self, request: Forward) -> Address:
         """Where the session is. Raises :class:`Refused` for what this visitor cannot have."""
         front, session_id = self._front, request.session_id
-        peer = front.client[0] if front.client else None
         address = front.table.lookup(session_id) or await front.coming(session_id)
-        if address is None or not await front.admits(session_id, request.headers, peer):
+        if address is None or not await self._admitted(request):
             raise Refused(HTTPStatus.NOT_FOUND, "No such session.")
         return address
+
+    def _admitted(self, request: Forward, *, again: bool = False) -> Awaitable[bool]:
+        peer = self._front.client[0] if self._front.client else None
+        return self._front.admits(request.session_id, request.headers, peer, again=again)
+
+    def _ask_later(self, request: Forward) -> None:
+        if self in self._front.connections:  # is still there
+            later = self._front.loop.call_later
+            self._timer = later(ASK_AGAIN, lambda: self._run(self._ask_again(request)))
+
+    async def _ask_again(self, request: Forward) -> None:
+        if await self._admitted(request, again=True):
+            self._ask_later(request)
+        else:
+            _log.info("a visitor may not have the session any more")
+            self.shutdown()
 
     def _reply(self, status: HTTPStatus, reason: str) -> bytes:
         head_only = self._received.startswith(b"HEAD ")

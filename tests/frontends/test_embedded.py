@@ -17,7 +17,7 @@ import yarl
 
 from hpcbridge.addresses import Address, TCPAddress, UnixAddress
 from hpcbridge.errors import StoreError
-from hpcbridge.frontends import timed
+from hpcbridge.frontends import embedded, timed
 from hpcbridge.frontends.embedded import front_protocol
 from tests.waiting import until
 
@@ -509,6 +509,57 @@ async def test_a_visitor_who_leaves_ends_the_sessions_connection(site: Site) -> 
         response.connection.transport.abort()
         await until(connection.is_closing)
     await until(lambda: not site.server.server_state.connections)
+
+
+async def test_a_visitor_who_may_not_any_more_is_cut_off(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, asked = [True], []
+
+    async def admits(session_id: str, headers: Any, peer: str | None, *, again: bool) -> bool:
+        asked.append((session_id, dict(headers)[b"x-user"], peer, again))
+        return answers[-1]
+
+    monkeypatch.setattr(embedded, "ASK_AGAIN", 0.02)
+    monkeypatch.setattr(site.server.config.http_protocol_class, "admits", staticmethod(admits))
+    url, headers = f"{site.url}/proxy?sessionId={TCP}", {"X-User": "alice"}
+    async with site.client.ws_connect(url, headers=headers) as ws:
+        await ws.receive_str()
+        await until(lambda: len(asked) > 3)
+        await ws.send_bytes(b"still there")
+        assert await ws.receive_bytes() == b"still there"
+        answers.append(False)
+        assert (await ws.receive()).type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR)
+    assert asked[:2] == [(TCP, b"alice", "127.0.0.1", again) for again in (False, True)]
+    connection = site.apps[TCP].last.transport
+    await until(lambda: connection is None or connection.is_closing())
+    await until(lambda: not site.server.server_state.connections)
+
+
+async def test_of_a_visitor_who_has_left_nothing_is_asked(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answer = [], asyncio.Event()
+
+    async def admits(*_: Any, again: bool) -> bool:
+        asked.append(again)
+        if again:
+            await answer.wait()
+        return True
+
+    monkeypatch.setattr(embedded, "ASK_AGAIN", 0.02)
+    monkeypatch.setattr(site.server.config.http_protocol_class, "admits", staticmethod(admits))
+    async with site.client.ws_connect(f"{site.url}/proxy?sessionId={TCP}") as ws:
+        await ws.receive_str()
+        await until(lambda: len(asked) == 2)
+    await until(lambda: not site.server.server_state.connections)
+    answer.set()
+    monkeypatch.setattr(embedded, "ASK_AGAIN", 0.3)
+    async with site.client.ws_connect(f"{site.url}/proxy?sessionId={TCP}") as ws:
+        await ws.receive_str()
+    await until(lambda: not site.server.server_state.connections)
+    await asyncio.sleep(0.5)
+    assert asked == [False, True, False]
 
 
 async def test_a_stopping_server_ends_open_websockets(site: Site) -> None:
