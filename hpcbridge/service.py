@@ -134,6 +134,7 @@ async def running(
 def _publishers(settings: Settings) -> list[Publisher]:
     if settings.frontend.map_file is None:
         return []
+    _not_others("frontend.map_file", settings.frontend.map_file)
     return [TextMap(settings.frontend.map_file, group=settings.frontend.group)]
 
 
@@ -169,10 +170,22 @@ def _socket_directory(settings: Settings, group: int | None) -> None:
         directory.chmod(0o700 if group is None else 0o2710)
         for stale in directory.glob("*.sock"):
             stale.unlink()
+        _not_others("frontend.socket_dir", directory / "x.sock")
     except OSError as error:
         raise ConfigError(
             f"frontend.socket_dir: {directory} cannot be prepared: {error.strerror}."
         ) from error
+
+
+def _not_others(setting: str, path: Path) -> None:
+    above = ""
+    with contextlib.suppress(OSError):  # which is told when the path is used
+        above = open_to_others(os.fspath(path.absolute()))
+    if above:
+        raise ConfigError(
+            f"{setting}: others could replace what is in {above}. Close it to them (chmod o-w), "
+            "give it to this account, or name another directory."
+        )
 
 
 @contextlib.contextmanager
@@ -186,11 +199,7 @@ def _locked(state_dir: Path) -> Iterator[None]:
             f"server.state_dir: {state_dir} cannot be written: {error.strerror}."
         ) from error
     try:
-        if above := open_to_others(os.fspath(state_dir.absolute() / "lock")):
-            raise ConfigError(
-                f"server.state_dir: others could replace what is in {above}. Close it to them "
-                "(chmod o-w), give it to this account, or name another directory."
-            )
+        _not_others("server.state_dir", state_dir / "lock")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

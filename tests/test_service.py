@@ -148,6 +148,22 @@ def test_a_state_directory_that_others_could_replace_is_told(
     assert f"others could replace what is in {scratch}" in said
 
 
+def test_sockets_and_maps_that_others_could_replace_are_told(
+    site: Any, refusal: Callable[..., str]
+) -> None:
+    scratch = Path(tempfile.mkdtemp())
+    scratch.chmod(0o777)
+    try:
+        for name, section in (
+            ("socket_dir", {"local_end": "unix", "socket_dir": str(scratch / "s")}),
+            ("map_file", {"map_file": str(scratch / "map")}),
+        ):
+            said = refusal(frontend=section)
+            assert f"frontend.{name}: others could replace what is in {scratch}" in said
+    finally:
+        shutil.rmtree(scratch)
+
+
 def test_a_map_that_cannot_be_written_is_told(refusal: Callable[..., str]) -> None:
     said = refusal(frontend={"map_file": "missing/map"})
     assert "Cannot write the session map" in said

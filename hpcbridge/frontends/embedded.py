@@ -215,7 +215,12 @@ class _Visit(asyncio.Protocol):
     async def _address(self, request: Forward) -> Address:
         """Where the session is. Raises :class:`Refused` for what this visitor cannot have."""
         front, session_id = self._front, request.session_id
-        address = front.table.lookup(session_id) or await front.coming(session_id)
+        try:
+            address = front.table.lookup(session_id) or await front.coming(session_id)
+        except BridgeError:
+            if await self._admitted(request):
+                raise
+            address = None  # strangers do not learn that there is one
         if address is None or not await self._admitted(request):
             raise Refused(HTTPStatus.NOT_FOUND, "No such session.")
         return address

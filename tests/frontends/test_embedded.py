@@ -497,6 +497,13 @@ async def test_a_session_of_which_nothing_can_be_learned_is_not_said_to_be_gone(
     reply = await site.raw(get(f"sessionId={UNKNOWN}"))
     assert (status(reply), error(reply)) == (503, "The database is away.")
 
+    async def refuses(*_: Any, again: bool) -> bool:
+        return False
+
+    monkeypatch.setattr(site.server.config.http_protocol_class, "admits", staticmethod(refuses))
+    reply = await site.raw(get(f"sessionId={UNKNOWN}"))
+    assert (status(reply), error(reply)) == (404, "No such session.")
+
 
 async def test_a_visitor_who_leaves_ends_the_sessions_connection(site: Site) -> None:
     async with site.client.ws_connect(f"{site.url}/proxy?sessionId={TCP}") as ws:
