@@ -85,8 +85,9 @@ class Cluster:
     @contextlib.contextmanager
     def held(self, account: str | None) -> Iterator["Cluster"]:
         """The same for as long as the ``with`` block lasts."""
+        view = self.hold(account)
         try:
-            yield self.hold(account)
+            yield view
         finally:
             self.release(account)
 

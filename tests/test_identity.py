@@ -233,6 +233,22 @@ async def test_a_view_is_kept_a_while_after_its_last_session() -> None:
     await kept.close()
 
 
+async def test_why_there_is_no_view_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ca(tmp_path)
+    settings = loaded(tmp_path, sections(PERSONAL["ssh-ca"]))
+    cluster = clusters.build("big", settings.clusters["big"], tmp_path)
+
+    def refused(*_: object) -> None:
+        raise AccountRefused("No such account.")
+
+    monkeypatch.setattr(clusters, "_view", refused)
+    with pytest.raises(AccountRefused), cluster.held("ann"):
+        pass
+    await cluster.close()
+
+
 async def test_views_that_nobody_uses_are_bounded_and_those_in_use_stay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
