@@ -150,8 +150,9 @@ class Presence:
             if row.state == State.READY and row.host and row.port:
                 try:
                     await self.door.reopen(row.host, row.port)
-                except BridgeError as error:
-                    log.warning("session %s: %s", row.job_name, error)
+                except Exception as error:
+                    fault = None if isinstance(error, BridgeError) else error
+                    log.warning("session %s: %s", row.job_name, error, exc_info=fault)
                     asyncio.get_running_loop().call_later(pause, self._moved.set)
                     pause = min(pause * 2, REOPEN_LIMIT)
                 else:

@@ -1097,3 +1097,28 @@ async def test_a_follower_withdraws_a_route_until_no_front_end_has_it(
     life.seen(life.row.model_copy(update=end | {"version": life.row.version + 1}), driven=False)
     await asyncio.wait({following}, timeout=60)
     assert world.publisher.routes == {}
+
+
+@pytest.mark.parametrize("fault", [TunnelError("Not now."), RuntimeError("can't start new thread")])
+async def test_a_follower_goes_on_until_its_tunnel_is_open(
+    world: World, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    monkeypatch.setattr(presence_module, "REOPEN", 0.02)
+    life = await world.ready()
+    world.tasks[-1].cancel()
+    await asyncio.wait(world.tasks)
+    whole, faults = life.door.reopen, [fault, fault]
+
+    async def reopen(host: str, port: int) -> None:
+        if faults:
+            raise faults.pop()
+        await whole(host, port)
+
+    monkeypatch.setattr(life.door, "reopen", reopen)
+    life.settled.clear()
+    following = asyncio.create_task(life.follow())
+    await until(life.settled.is_set)
+    assert not following.done()
+    assert not faults
+    following.cancel()
+    await asyncio.wait({following})
