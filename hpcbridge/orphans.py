@@ -43,12 +43,16 @@ class Orphans:
     @property
     def beat(self) -> float:
         """Seconds until it wants to see the next listing, if nobody else needs one."""
-        return self._cluster.settings.grace if self._suspects else BEAT
+        return self._cluster.settings.grace if self._suspects or self._busy else BEAT
+
+    @property
+    def _busy(self) -> bool:
+        return self._task is not None and not self._task.done()
 
     def look(self, listing: Listing, watched: Collection[str]) -> None:
         """A complete listing came in; jobs with the names ``watched`` have their session."""
-        if self._task is not None and not self._task.done():
-            return  # still busy with an earlier one
+        if self._busy:  # still, with an earlier one
+            return
         jobs = [
             job
             for job in listing.jobs.values()

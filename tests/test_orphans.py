@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Any, cast
 
@@ -251,6 +251,23 @@ async def test_it_makes_no_queries_while_jobs_are_watched_and_few_when_all_is_qu
     assert pause is not None
     assert pause > 269
     cluster.watcher._patrol = None
+
+
+async def test_a_store_that_takes_its_time_puts_nothing_off(
+    cluster: Cluster, store: Store, scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pause is measured out while it is not yet known that there are suspects."""
+    monkeypatch.setattr(orphans_module, "BEAT", 300.0)
+    known = store.known
+
+    async def slow(names: Collection[str]) -> set[str]:
+        await asyncio.sleep(0.5)
+        return await known(names)
+
+    monkeypatch.setattr(store, "known", slow)
+    scheduler.add(NAME)
+    begin(cluster, store)
+    await until(lambda: not scheduler.living, "the job's end")
 
 
 async def test_many_jobs_are_looked_up_in_few_questions(store: Store) -> None:
