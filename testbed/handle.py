@@ -22,6 +22,9 @@ from testbed.layout import (
     TestbedError,
 )
 
+OUT = frozenset({"drain", "drng", "down"})
+"""States of nodes that take no jobs until they are put back to work, as sinfo(1) has them."""
+
 
 @dataclass(frozen=True)
 class Testbed:
@@ -165,7 +168,11 @@ class Testbed:
 
     def resume(self, node: str) -> None:
         """Take jobs again."""
-        self.call("scontrol", "update", f"nodename={full_name(node)}", "state=resume")
+        try:
+            self.call("scontrol", "update", f"nodename={full_name(node)}", "state=resume")
+        except TestbedError:  # it has just come back by itself, as a node does that reports in
+            if self.node_states()[full_name(node)].rstrip("*") in OUT:
+                raise
 
     def settle(self, timeout: float = 30) -> None:
         """Wait until every node answers; put back to work those that a test or a crash took out."""
@@ -181,7 +188,7 @@ class Testbed:
     def _is_settled(self) -> bool:
         states = self.node_states()
         for node, state in states.items():
-            if state in {"drain", "drng", "down"}:
+            if state in OUT:
                 self.resume(node)
         usable = {"idle", "mix", "alloc", "comp", "plnd"}
         # A trailing - means that a waiting job is planned for the node.
