@@ -91,7 +91,8 @@ def jobs(site: Testbed) -> dict[str, str]:
     for kind in ("cancelled", "cancelled by root", "node failed", "preempted"):
         wait_for(site, ids[kind], "RUNNING")
     wait_for(site, late, "RUNNING")
-    site.call("scontrol", "update", f"jobid={late}", "EndTime=now")
+    # A time that is over when the controller reads it is refused.
+    site.call("scontrol", "update", f"jobid={late}", "EndTime=now+5")
     site.run("head", "alice", ["scancel", ids["cancelled"], ids["held"]])
     site.call("scancel", ids["cancelled by root"])
     site.call("scontrol", "update", "nodename=hpcb-n4", "state=down", "reason=test")
