@@ -168,9 +168,9 @@ def _socket_directory(settings: Settings, group: int | None) -> None:
         if group is not None:
             os.chown(directory, -1, group)
         directory.chmod(0o700 if group is None else 0o2710)
+        _not_others("frontend.socket_dir", directory / "x.sock")
         for stale in directory.glob("*.sock"):
             stale.unlink()
-        _not_others("frontend.socket_dir", directory / "x.sock")
     except OSError as error:
         raise ConfigError(
             f"frontend.socket_dir: {directory} cannot be prepared: {error.strerror}."
