@@ -22,6 +22,11 @@ _MIGRATING = 0x68706362_0001
 SCARCE = 1 << 16
 """Free bytes below which a file system counts as full: SQLite's smallest files need half of it."""
 
+STUCK = 4.0
+"""Seconds after which a replica that stands still in the middle of a transaction loses it."""
+APPLICATION = "hpcbridge"
+"""What replicas are called in ``pg_stat_activity``."""
+
 _POSTGRESQL: dict[str, Any] = {
     "pool_pre_ping": True,
     "pool_size": 8,
@@ -30,9 +35,9 @@ _POSTGRESQL: dict[str, Any] = {
         "timeout": 4.0,
         "command_timeout": 8.0,
         "server_settings": {
-            "application_name": "hpcbridge",
-            # A replica that stands still in the middle of a transaction must hold no locks.
-            "idle_in_transaction_session_timeout": "4000",
+            "application_name": APPLICATION,
+            # It must hold no locks; see also leadership.py.
+            "idle_in_transaction_session_timeout": f"{STUCK * 1000:.0f}",
         },
     },
 }

@@ -13,7 +13,9 @@ import time
 from collections.abc import Awaitable, Callable
 
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from hpcbridge.database import APPLICATION, STUCK
 from hpcbridge.errors import StoreError
 from hpcbridge.store import CHANNEL, NOBODY, Store
 
@@ -26,8 +28,6 @@ MARGIN = 1.5
 """Seconds before the end of its lease at which a leader that could not renew it stops."""
 TRY = 0.5
 """Seconds between two attempts to take it."""
-STUCK = 4.0
-"""Seconds after which a replica that stands still in the middle of a transaction loses it."""
 FREED = "leadership"
 """What is told to the other replicas when a leader steps down."""
 
@@ -48,7 +48,7 @@ _NOTIFY = text("SELECT pg_notify(:channel, :payload)")
 # own idle_in_transaction_session_timeout therefore lets it keep its locks for ever.
 _END_STUCK = text(
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
-    "WHERE application_name = 'hpcbridge' AND usename = current_user "
+    "WHERE application_name = :application AND usename = current_user "
     "AND datname = current_database() AND state <> 'idle' AND wait_event = 'ClientRead' "
     "AND state_change < clock_timestamp() - make_interval(secs => :stuck)"
 )
@@ -111,8 +111,8 @@ class Leadership:
 
     async def _take(self) -> int | None:
         try:
-            await self._end_stuck()
             async with self._store.writing() as session:
+                await self._end_stuck(session)
                 await session.execute(_IMPATIENT)
                 asked = {"me": self._store.token, "lease": LEASE}
                 taken = (await session.execute(_TAKE, asked)).scalar()
@@ -140,16 +140,15 @@ class Leadership:
                 return
             until, pause = asked + LEASE - MARGIN, RENEW
 
-    async def _end_stuck(self) -> None:
+    async def _end_stuck(self, session: AsyncSession) -> None:
         """Free what is locked by a replica that stands still, or that the network has cut off."""
-        async with self._store.writing() as session:
-            ended = (await session.execute(_END_STUCK, {"stuck": STUCK})).scalar()
-        if ended:
+        asked = {"application": APPLICATION, "stuck": STUCK}
+        if ended := (await session.execute(_END_STUCK, asked)).scalar():
             log.warning("ended %d transactions of a replica that stands still", ended)
 
     async def _renew(self, term: int) -> bool:
-        await self._end_stuck()
         async with self._store.writing() as session:
+            await self._end_stuck(session)
             asked = {"me": self._store.token, "term": term, "lease": LEASE}
             return (await session.execute(_RENEW, asked)).scalar() is not None
 

@@ -116,18 +116,15 @@ class Sessions:
             await asyncio.wait(set(self._writes))
         if self._leaving.is_set():
             raise NoCapacity(_LEAVING)
-        if place.shut:  # but what was begun before can be joined
-            limits = [Cap(0, place.shut, {})]
-        return await self._whole(self._begin(row, limits))
+        return await self._whole(self._begin(row, _unless_shut(place, limits)))
 
     async def _warm(self, pool: Pool) -> tuple[SessionRow, Sequence[Cap]]:
         """A further session of a pool, and how many there may be."""
         place = await self.choice.place(pool.application, None, pool.user)
         row = self._intent(pool.application, place, dict(pool.parameters))
         row.pool, row.claimed = pool.name, True  # the pool wants it
-        if place.shut:
-            return row, [Cap(0, place.shut, {})]
-        return row, caps(self._settings.limits, pool.application, pool.settings, None)
+        limits = caps(self._settings.limits, pool.application, pool.settings, None)
+        return row, _unless_shut(place, limits)
 
     async def _begin(self, row: SessionRow, limits: Sequence[Cap]) -> Life:
         found = await self._means.store.launch(row, limits)
@@ -343,6 +340,11 @@ class Sessions:
             return await self._means.store.seen() == 0
         except StoreError:
             return False
+
+
+def _unless_shut(place: Place, limits: Sequence[Cap]) -> Sequence[Cap]:
+    """Where nothing new may begin, what was begun before can still be joined."""
+    return [Cap(0, place.shut, {})] if place.shut else limits
 
 
 def _digest(*parts: Any) -> str:

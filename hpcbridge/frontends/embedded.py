@@ -135,7 +135,6 @@ class _Visit(asyncio.Protocol):
         self._received = bytearray()
         self._transport: asyncio.Transport
         self._near: Pipe | None = None
-        self._task: asyncio.Task[None] | None = None
         self._refused = False
 
     def begin(self, transport: asyncio.Transport, received: bytes) -> None:
@@ -170,7 +169,6 @@ class _Visit(asyncio.Protocol):
         self._splice(*found)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._timer.cancel()
         self._over()
 
     def _over(self) -> None:
@@ -188,9 +186,9 @@ class _Visit(asyncio.Protocol):
         self._run(self._connect(self._near, request))
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        self._task = self._front.loop.create_task(work)
-        self._front.tasks.add(self._task)
-        self._task.add_done_callback(self._front.tasks.discard)
+        task = self._front.loop.create_task(work)
+        self._front.tasks.add(task)
+        task.add_done_callback(self._front.tasks.discard)
 
     async def _connect(self, near: Pipe, request: Forward) -> None:
         try:
