@@ -23,6 +23,7 @@ from hpcbridge.config import Settings
 from hpcbridge.sessions import Sessions
 from hpcbridge.store import SessionRow
 from serviceprocess import ServiceProcess
+from tests.processes import marked
 
 # Listens on the port it is given, says so without a newline (as wslink does), stays for ever.
 SERVER = f"""#!{sys.executable} -SE
@@ -102,13 +103,7 @@ class Site:
 
     def processes(self) -> list[int]:
         """Live processes of the site's jobs: their environment names a session directory."""
-        mark = f"HPCBRIDGE_DIRECTORY={self.session_root}/".encode()
-        found = []
-        for entry in Path("/proc").iterdir():
-            with contextlib.suppress(OSError):
-                if entry.name.isdigit() and mark in (entry / "environ").read_bytes():
-                    found.append(int(entry.name))
-        return found
+        return marked(f"HPCBRIDGE_DIRECTORY={self.session_root}/")
 
     def logs(self) -> str:
         """What the living sessions printed."""

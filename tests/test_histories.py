@@ -13,14 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from sqlmodel import select
 
 from hpcbridge import life as life_module
@@ -47,6 +41,7 @@ from hpcbridge.store import Cap, SessionRow, State, Store
 from hpcbridge.tunnels import Tunnels
 from hpcbridge.watcher import Watcher
 from tests.fakes import FakeFiles, FakePublisher, FakeScheduler, FakeTransport
+from tests.randomhistories import live_through
 
 T = TypeVar("T")
 
@@ -607,16 +602,4 @@ def test_whatever_happens_nothing_is_lost_doubled_or_left_behind(
         await (await Store.open(f"sqlite+aiosqlite:///{tmp_path}/empty.sqlite")).close()
 
     asyncio.run(make())
-    run_state_machine_as_test(
-        Histories,
-        settings=settings(
-            max_examples=25,
-            stateful_step_count=20,
-            derandomize=True,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate],  # two runs are never quite the same: nothing can be shrunk
-            report_multiple_bugs=False,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    live_through(Histories, examples=25, steps=20)

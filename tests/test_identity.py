@@ -50,6 +50,13 @@ def ca(folder: Path) -> None:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "ca"], check=True)
 
 
+def built(folder: Path, identity: dict[str, Any], **cluster: Any) -> clusters.Cluster:
+    """The cluster, not yet connected to; close it."""
+    ca(folder)
+    settings = loaded(folder, sections(identity, **cluster))
+    return clusters.build("big", settings.clusters["big"], folder)
+
+
 # -- settings
 
 
@@ -136,9 +143,7 @@ async def test_the_service_s_own_identity_has_one_view_for_all(tmp_path: Path) -
 async def test_users_share_the_watcher_and_nothing_that_is_done_as_them(
     tmp_path: Path, mode: str
 ) -> None:
-    ca(tmp_path)
-    settings = loaded(tmp_path, sections(PERSONAL[mode]))
-    cluster = clusters.build("big", settings.clusters["big"], tmp_path)
+    cluster = built(tmp_path, PERSONAL[mode])
     ann, ben = cluster.hold("ann"), cluster.hold("ben")
     assert ann is cluster.hold("ann")
     assert len({id(each.watcher) for each in (cluster, ann, ben)}) == 1
@@ -149,9 +154,7 @@ async def test_users_share_the_watcher_and_nothing_that_is_done_as_them(
 
 
 async def test_nobody_gets_the_service_s_own_account(tmp_path: Path) -> None:
-    ca(tmp_path)
-    settings = loaded(tmp_path, sections(PERSONAL["ssh-ca"]))
-    cluster = clusters.build("big", settings.clusters["big"], tmp_path)
+    cluster = built(tmp_path, PERSONAL["ssh-ca"])
     with pytest.raises(AccountRefused, match="system's own"):
         await cluster.account_of("bridge")
     await cluster.close()
@@ -160,9 +163,7 @@ async def test_nobody_gets_the_service_s_own_account(tmp_path: Path) -> None:
 async def test_sessions_from_before_there_were_users_are_the_service_s_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ca(tmp_path)
-    settings = loaded(tmp_path, sections(PERSONAL["ssh-ca"]))
-    cluster = clusters.build("big", settings.clusters["big"], tmp_path)
+    cluster = built(tmp_path, PERSONAL["ssh-ca"])
     asked: list[Sequence[str]] = []
 
     async def run(argv: Sequence[str], **_: Any) -> Completed:
@@ -180,27 +181,20 @@ async def test_sessions_from_before_there_were_users_are_the_service_s_own(
 
 
 async def test_where_users_ask_themselves_they_have_a_watcher_each(tmp_path: Path) -> None:
-    ca(tmp_path)
-    settings = loaded(tmp_path, sections(PERSONAL["ssh-ca"] | {"listing": "user"}))
-    cluster = clusters.build("big", settings.clusters["big"], tmp_path)
+    cluster = built(tmp_path, PERSONAL["ssh-ca"] | {"listing": "user"})
     views = [cluster, cluster.hold("ann"), cluster.hold("ben")]
     assert len({id(each.watcher) for each in views}) == 3
     await cluster.close()
 
 
 async def test_a_session_root_is_filled_in_for_each_user(tmp_path: Path) -> None:
-    ca(tmp_path)
-    data = sections(PERSONAL["ssh-ca"], session_root="/scratch/{account}/viz")
-    settings = loaded(tmp_path, data)
-    cluster = clusters.build("big", settings.clusters["big"], tmp_path)
+    cluster = built(tmp_path, PERSONAL["ssh-ca"], session_root="/scratch/{account}/viz")
     assert await cluster.hold("ann").session_root() == "/scratch/ann/viz"
     await cluster.close()
 
 
 async def test_a_user_is_needed_where_sessions_are_users_own(tmp_path: Path) -> None:
-    ca(tmp_path)
-    settings = loaded(tmp_path, sections(PERSONAL["ssh-ca"]))
-    cluster = clusters.build("big", settings.clusters["big"], tmp_path)
+    cluster = built(tmp_path, PERSONAL["ssh-ca"])
     with pytest.raises(AccountRefused, match="Log in"):
         await cluster.account_of(None)
     await cluster.close()
@@ -236,9 +230,7 @@ async def test_a_view_is_kept_a_while_after_its_last_session() -> None:
 async def test_why_there_is_no_view_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ca(tmp_path)
-    settings = loaded(tmp_path, sections(PERSONAL["ssh-ca"]))
-    cluster = clusters.build("big", settings.clusters["big"], tmp_path)
+    cluster = built(tmp_path, PERSONAL["ssh-ca"])
 
     def refused(*_: object) -> None:
         raise AccountRefused("No such account.")

@@ -19,20 +19,15 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from sqlmodel import Session, create_engine, select
 
 from hpcbridge.store import SessionRow, State
 from serviceprocess import ServiceProcess
 from tests.fakepbs import FakePBS
 from tests.fakescheduler import FakeSlurm
+from tests.randomhistories import live_through
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]
@@ -352,16 +347,4 @@ def test_whatever_happens_nothing_is_lost_doubled_or_left_behind(
     directory: Path, histories: type[Histories], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(histories, "directory", directory, raising=False)
-    run_state_machine_as_test(
-        histories,
-        settings=settings(
-            max_examples=8,
-            stateful_step_count=12,
-            derandomize=True,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate],  # two runs are never quite the same: nothing can be shrunk
-            report_multiple_bugs=False,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    live_through(histories, examples=8, steps=12)

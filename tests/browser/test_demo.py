@@ -11,6 +11,7 @@ from playwright.sync_api import ConsoleMessage, Page
 from browser import driver
 from hpcbridge.schedulers.processes import COOKIE
 from serviceprocess import ServiceProcess
+from tests.processes import marked
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 pytestmark = pytest.mark.browser
@@ -48,15 +49,7 @@ def is_error(said: ConsoleMessage) -> bool:
 
 def jobs_processes() -> list[int]:
     """Processes that any local job started."""
-    mark = f"{COOKIE}=".encode()
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark in (entry / "environ").read_bytes():
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return [pid for pid in found if pid != os.getpid()]
+    return [pid for pid in marked(f"{COOKIE}=") if pid != os.getpid()]
 
 
 def test_the_button_brings_a_rendering_that_turns_and_a_stop_that_ends_it_all(

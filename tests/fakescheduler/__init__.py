@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.processes import marked
+
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sacct")
 REAL = Path(__file__).with_name("fake.py")
 
@@ -126,12 +128,7 @@ class FakeSlurm:
 
     def processes(self) -> list[int]:
         """Processes of jobs that are there, whatever became of the job."""
-        mark, found = f"FAKE_JOB={self.root}/".encode(), []
-        for entry in Path("/proc").iterdir():
-            with contextlib.suppress(OSError):
-                if entry.name.isdigit() and mark in (entry / "environ").read_bytes():
-                    found.append(int(entry.name))
-        return found
+        return marked(f"FAKE_JOB={self.root}/")
 
     def close(self) -> None:
         """End what is left of jobs and of commands that hang."""
@@ -146,12 +143,7 @@ class FakeSlurm:
 
     def _commands(self) -> list[int]:
         """Commands at work, which a service that was killed has left behind, maybe."""
-        mark, found = f"{self.bin}/".encode(), []
-        for entry in Path("/proc").iterdir():
-            with contextlib.suppress(OSError):
-                if entry.name.isdigit() and mark in (entry / "cmdline").read_bytes():
-                    found.append(int(entry.name))
-        return found
+        return marked(f"{self.bin}/", file="cmdline")
 
     def _kill(self, job: dict[str, Any]) -> None:
         if job["keeper"] is not None:
