@@ -32,7 +32,7 @@ Uses = Mapping[str, Mapping[str, list[str]]]
 
 
 @dataclass(frozen=True)
-class House:
+class Package:
     """The rooms of a package: how many Python files each has, and which others it imports."""
 
     files: Mapping[str, int]
@@ -48,7 +48,7 @@ class House:
         return {room: f"{n} files" if n > 1 else "1 file" for room, n in self.files.items()}
 
 
-def read(root: Path, package: str) -> House:
+def read(root: Path, package: str) -> Package:
     """The rooms of a package that lies in ``root``. Nothing of it is run."""
     files, folders = {}, set()
     for path in sorted((root / package).iterdir()):
@@ -64,7 +64,7 @@ def read(root: Path, package: str) -> House:
             room, below = _room(importer), _room(imported)
             if room in files and below in files and room != below:
                 uses[room][below] += _places(graph, importer, imported)
-    return House(files, uses, frozenset(folders))
+    return Package(files, uses, frozenset(folders))
 
 
 def _graph(root: Path, package: str) -> grimp.ImportGraph:
@@ -131,14 +131,14 @@ def _way_back(uses: Uses, start: str) -> list[str]:
     return []
 
 
-def table(house: House, storeys: list[list[str]]) -> str:
+def table(package: Package, levels: list[list[str]]) -> str:
     """A line for each room, the highest floor first: its files, and the rooms that it imports."""
-    width = max(len(room) for room in house.files)
+    width = max(len(room) for room in package.files)
     lines = [f"floor  {'room':{width}}  files  imports"]
-    for number in range(len(storeys), 0, -1):
-        for room in storeys[number - 1]:
-            names = ", ".join(sorted(house.uses[room])) or "-"
-            lines.append(f"{number:5}  {room:{width}}  {house.files[room]:5}  {names}")
+    for number in range(len(levels), 0, -1):
+        for room in levels[number - 1]:
+            names = ", ".join(sorted(package.uses[room])) or "-"
+            lines.append(f"{number:5}  {room:{width}}  {package.files[room]:5}  {names}")
     return "\n".join(lines)
 
 
@@ -162,15 +162,15 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--picture", type=Path, help="docs/imports.svg below the root by default")
     given = parser.parse_args(words)
     picture = given.picture or given.root / "docs/imports.svg"
-    house = read(given.root, given.package)
-    if circles(house.uses):
-        print(complaint(house.uses), file=sys.stderr)
+    package = read(given.root, given.package)
+    if circles(package.uses):
+        print(complaint(package.uses), file=sys.stderr)
         return 1
-    storeys = floors(house.uses)
-    drawn = draw(given.package, house.labels(), house.notes(), house.uses, storeys)
+    levels = floors(package.uses)
+    drawn = draw(given.package, package.labels(), package.notes(), package.uses, levels)
     if not given.check:
         picture.write_text(drawn)
-        print(table(house, storeys))
+        print(table(package, levels))
     elif not picture.is_file() or picture.read_text() != drawn:
         print(
             f"{picture} is not what the imports of {given.package} give: "

@@ -29,7 +29,7 @@ def made(tmp_path: Path) -> Make:
     return write
 
 
-HOUSE = {
+PACKAGE = {
     "__main__.py": "import made.web\n",
     "web.py": "from made.store import rows\nfrom made import network\n",
     "store/__init__.py": "from .rows import one\n",
@@ -45,9 +45,9 @@ def run(root: Path, *words: str) -> int:
 
 
 def test_a_room_stands_on_the_longest_chain_below_it(made: Make) -> None:
-    house = imports.read(made(HOUSE), "made")
-    assert imports.floors(house.uses) == [["apps", "errors", "network"], ["store"], ["web"]]
-    assert house.files == {"apps": 1, "errors": 1, "network": 1, "store": 2, "web": 1}
+    found = imports.read(made(PACKAGE), "made")
+    assert imports.floors(found.uses) == [["apps", "errors", "network"], ["store"], ["web"]]
+    assert found.files == {"apps": 1, "errors": 1, "network": 1, "store": 2, "web": 1}
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ def test_a_room_stands_on_the_longest_chain_below_it(made: Make) -> None:
     ids=["in a function", "for types"],
 )
 def test_an_import_that_hides_counts(made: Make, text: str) -> None:
-    house = imports.read(made({**HOUSE, "network.py": text}), "made")
-    assert imports.floors(house.uses) == [["apps", "errors"], ["store"], ["network"], ["web"]]
+    found = imports.read(made({**PACKAGE, "network.py": text}), "made")
+    assert imports.floors(found.uses) == [["apps", "errors"], ["store"], ["network"], ["web"]]
 
 
 def test_the_table_has_the_rooms_with_their_files_and_imports(
     made: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(made(HOUSE)) == 0
+    assert run(made(PACKAGE)) == 0
     lines = [line.split(maxsplit=3) for line in capsys.readouterr().out.splitlines()]
     assert lines[1:] == [
         ["3", "web", "1", "network, store"],
@@ -78,7 +78,7 @@ def test_the_table_has_the_rooms_with_their_files_and_imports(
 
 
 def test_the_picture_has_the_rooms_and_the_lines_to_the_next_floor(made: Make) -> None:
-    root = made(HOUSE)
+    root = made(PACKAGE)
     run(root)
     svg = ElementTree.parse(root / "docs/imports.svg").getroot()
     kinds: dict[str, list[str]] = {}
@@ -121,7 +121,7 @@ def test_a_circle_is_told_with_its_lines_and_has_no_picture(
         "errors.py": errors,
         "more.py": "import made.web",
     }
-    root = made({**HOUSE, **files})
+    root = made({**PACKAGE, **files})
     for words in ([], ["--check"]):
         assert run(root, *words) == 1
         told = capsys.readouterr().err
@@ -150,7 +150,7 @@ def test_all_circles_are_told_at_once(made: Make, capsys: pytest.CaptureFixture[
 def test_a_picture_of_earlier_imports_is_found(
     made: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = made(HOUSE)
+    root = made(PACKAGE)
     assert run(root, "--check") == 1, "there is none yet"
     run(root)
     assert run(root, "--check") == 0
@@ -163,7 +163,7 @@ def test_a_picture_of_earlier_imports_is_found(
 
 
 def test_the_same_imports_give_the_same_picture(made: Make) -> None:
-    root = made(HOUSE)
+    root = made(PACKAGE)
     run(root)
     for seed in ("1", "2", "3"):
         words = ["--check", "--root", str(root), "--package", "made"]
