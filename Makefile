@@ -40,6 +40,8 @@ check: setup-test ## Lint, types and unit tests: under two minutes
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/python -m scripts.imports --check
 	.venv/bin/pytest -q -n 4 -m "not cluster and not browser and not servers"
 
 test: check ## Everything: check, then real Slurm, Grid Engine, PostgreSQL, Apache, HAProxy, ParaView, Chromium

@@ -20,7 +20,7 @@ HOW = (
 )
 AIM = 1.15
 SLURM_BEAT = 1.0
-"""Seconds; slurmctld starts batch jobs on a beat of half a second, whenever they came."""
+"""Seconds; slurmctld starts batch jobs on a interval of half a second, whenever they came."""
 
 
 def measure(runs: int, folder: Path) -> Section:

@@ -17,17 +17,18 @@ import httpx
 
 from benchmarks.figures import Run, Unavailable
 from benchmarks.lab import lab
-from hpcbridge.clustersettings import SSHSettings
+from hpcbridge.config.batchsystems import GridEngineCluster
+from hpcbridge.config.clusters import SSHSettings
 from hpcbridge.conformance import CountingTransport
 from hpcbridge.schedulers.base import JobRequest, Scheduler, Site
-from hpcbridge.schedulers.gridengine import GridEngineCluster, GridEngineScheduler
+from hpcbridge.schedulers.gridengine import GridEngineScheduler
 from hpcbridge.schedulers.pbs import PBSScheduler
 from hpcbridge.schedulers.pbs.commands import Commands
 from hpcbridge.schedulers.slurm import SlurmScheduler
 from hpcbridge.schedulers.slurmrest import KIND as SLURMREST
 from hpcbridge.schedulers.slurmrest import SlurmRestCluster
-from hpcbridge.ssh import SSHHost
 from hpcbridge.transports.base import Completed, Transport
+from hpcbridge.transports.connection import SSHHost
 from hpcbridge.transports.local import LocalTransport
 from hpcbridge.transports.ssh import SSHTransport
 from testbed import daemons, services

@@ -1,5 +1,5 @@
 """``python -m hpcbridge`` is the command ``hpcbridge``."""
 
-from hpcbridge.cli import main
+from hpcbridge.cli.main import main
 
 main()

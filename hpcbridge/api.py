@@ -17,10 +17,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 import hpcbridge
-from hpcbridge.access import Access
 from hpcbridge.auth.identity import Identity, Scope
-from hpcbridge.catalogue import CatalogueReply, catalogue
-from hpcbridge.config import Settings
+from hpcbridge.config.settings import Settings
 from hpcbridge.errors import (
     BridgeError,
     ConfigError,
@@ -30,11 +28,15 @@ from hpcbridge.errors import (
     StoreError,
     TooManyFailures,
 )
-from hpcbridge.events import Audience, Bell, stream
-from hpcbridge.http import Forwarded, Guard, error_reply, unless_gone
+from hpcbridge.notifier import Notifier
 from hpcbridge.portal import pages
-from hpcbridge.posted import read_posted
-from hpcbridge.replies import (
+from hpcbridge.sessions.manager import Sessions
+from hpcbridge.web.access import Access
+from hpcbridge.web.catalogue import CatalogueReply, catalogue
+from hpcbridge.web.events import Audience, stream
+from hpcbridge.web.middleware import Forwarded, Guard, error_reply, unless_gone
+from hpcbridge.web.requests import read_posted
+from hpcbridge.web.responses import (
     ERRORS,
     NOT_FOUND,
     LaunchReply,
@@ -44,7 +46,6 @@ from hpcbridge.replies import (
     launched,
     still_starting,
 )
-from hpcbridge.sessions import Sessions
 
 log = logging.getLogger(__name__)
 
@@ -154,29 +155,29 @@ def _router(settings: Settings, sessions: Sessions, access: Access) -> APIRouter
         wanted = posted["application"]
         with access.recorded("launch", request, who, application=wanted) as facts:
             client = _client(request, who)
-            life = await sessions.launch(
+            session = await sessions.launch(
                 wanted, posted, client=client, key=idempotency_key, user=who.user
             )
-            facts |= access.facts(life.row)
+            facts |= access.facts(session.row)
         if "respond-async" in prefer.replace(" ", "").lower().split(","):
-            await life.claim()
-            reply = described(life.row, request, server, sessions)
-            return JSONResponse(posted | reply | {"secret": life.row.secret}, 202)
+            await session.claim()
+            reply = described(session.row, request, server, sessions)
+            return JSONResponse(posted | reply | {"secret": session.row.secret}, 202)
         try:
-            secret = await unless_gone(request, sessions.ready(life))
+            secret = await unless_gone(request, sessions.ready(session))
         except StillStarting as error:
-            return still_starting(error, life)
+            return still_starting(error, session)
         except ClientDisconnect:
-            if server.on_disconnect == "cancel" and life.interest.free and not life.stopping:
-                await sessions.stop(life.row.id)
+            if server.on_disconnect == "cancel" and session.keepalive.free and not session.stopping:
+                await sessions.stop(session.row.id)
             raise
-        return JSONResponse(launched(posted, life, secret, request, server))
+        return JSONResponse(launched(posted, session, secret, request, server))
 
     @router.get("/applications", response_model=CatalogueReply)
     async def applications(who: Reading) -> CatalogueReply:
         """The applications, and whether their clusters take sessions."""
         return catalogue(
-            settings, sessions.choice, lambda name: sessions.pools.ready(name, who.user)
+            settings, sessions.placement, lambda name: sessions.pools.ready(name, who.user)
         )
 
     @router.get("/{session_id}", response_model=SessionReply, responses=NOT_FOUND)
@@ -206,11 +207,11 @@ def _router(settings: Settings, sessions: Sessions, access: Access) -> APIRouter
                 asked = time.monotonic()
             return described(await sessions.get(session_id, who), request, server, sessions)
 
-        def bell() -> Bell | None:
-            life = sessions.life(session_id)
-            return life.news if life else None
+        def notifier() -> Notifier | None:
+            session = sessions.session(session_id)
+            return session.news if session else None
 
-        events = stream(describe, bell, lambda: sessions.leaving)
+        events = stream(describe, notifier, lambda: sessions.leaving)
         return StreamingResponse(
             audience.of(session_id, events),
             media_type="text/event-stream",

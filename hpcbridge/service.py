@@ -13,27 +13,29 @@ from types import FrameType
 
 import uvicorn
 
-from hpcbridge import clusters
-from hpcbridge.access import Access
-from hpcbridge.addresses import UNIX_PATH_LIMIT
 from hpcbridge.api import create_app
-from hpcbridge.config import Settings
+from hpcbridge.clusters import cluster as clusters
+from hpcbridge.config.installation import replica
+from hpcbridge.config.settings import Settings
 from hpcbridge.errors import ConfigError
 from hpcbridge.frontends.base import Publisher
 from hpcbridge.frontends.embedded import front_protocol
 from hpcbridge.frontends.table import RouteTable
 from hpcbridge.frontends.textmap import TextMap
 from hpcbridge.frontends.timed import TimedProtocol
-from hpcbridge.identity.helper import open_to_others
-from hpcbridge.installation import replica
 from hpcbridge.jobscripts.stage import JobFiles
-from hpcbridge.listener import listening
-from hpcbridge.means import Means
-from hpcbridge.sessions import Sessions
+from hpcbridge.network.addresses import UNIX_PATH_LIMIT
+from hpcbridge.sessions.context import SessionContext, Timing
+from hpcbridge.sessions.manager import Sessions
 from hpcbridge.store import Store
+from hpcbridge.transports.filehelper import open_to_others
+from hpcbridge.web.access import Access
+from hpcbridge.web.listener import listening
 
 log = logging.getLogger(__name__)
 
+TIMING = Timing()
+"""How soon sessions try again what has failed."""
 GRACEFUL = 3
 """Seconds that open requests get when the service stops."""
 
@@ -124,8 +126,10 @@ async def running(
                 opened.push_async_callback(each.close)
             opened.push_async_callback(routes.close)
             socket_dir = settings.socket_dir if settings.frontend.local_end == "unix" else None
-            means = Means(store, routes, JobFiles(settings.template_dirs), socket_dir, group)
-            sessions = Sessions(settings, means, built)
+            context = SessionContext(
+                store, routes, JobFiles(settings.template_dirs), socket_dir, group
+            )
+            sessions = Sessions(settings, context, built)
             opened.push_async_callback(sessions.close, end_sessions=end_sessions)
             await sessions.start()
             yield sessions, routes

@@ -3,7 +3,7 @@
 SQLite has one write lock, and waiting for it inside the database would hold connections for as
 long; so there one writes at a time here. Readers are never in the way (WAL). PostgreSQL is shared
 by replicas: every change there is told to the others, and what only the leader may write is fenced
-by its term (:mod:`hpcbridge.leadership`).
+by its term (:mod:`hpcbridge.replication.leadership`).
 """
 
 import asyncio
@@ -20,18 +20,18 @@ from sqlalchemy import func as sql
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlmodel import and_, col, delete, or_, select, update
 
-from hpcbridge.database import Transaction, open_engine
-from hpcbridge.errors import LeadershipLost, NoCapacity
-from hpcbridge.tables import (
-    DoorRow,
+from hpcbridge.database.engine import Transaction, open_engine
+from hpcbridge.database.tables import (
+    EndpointRow,
     InstallationRow,
     LeadershipRow,
     ReplicaRow,
     SessionRow,
-    State,
 )
+from hpcbridge.errors import LeadershipLost, NoCapacity
+from hpcbridge.states import State
 
-__all__ = ["Cap", "SessionRow", "State", "Store", "Visitors"]
+__all__ = ["Quota", "RemoteClients", "SessionRow", "State", "Store"]
 
 NAMES_AT_ONCE = 500
 """Job names that one query asks for; databases limit the values of a statement."""
@@ -48,7 +48,7 @@ _LAUNCHING = 0x68706362_0002
 
 
 @dataclass(frozen=True)
-class Cap:
+class Quota:
     """How many sessions there may be with certain columns; ``told`` is said to one too many.
 
     ``{}`` in ``told`` becomes their number. With ``waiting`` only those count whose job has not
@@ -62,7 +62,7 @@ class Cap:
 
 
 @dataclass(frozen=True)
-class Visitors:
+class RemoteClients:
     """Connections to a session at other replicas, and the seconds since the last was used."""
 
     connections: int
@@ -103,7 +103,7 @@ class Store:
             session.add(row)
             await self.tell(session, row.job_name)
 
-    async def launch(self, row: SessionRow, caps: Sequence[Cap]) -> SessionRow:
+    async def launch(self, row: SessionRow, quotas: Sequence[Quota]) -> SessionRow:
         """Write a new session, or find the one that the same request began before.
 
         That is any with its Idempotency-Key; without a key one whose client waited for it and
@@ -121,7 +121,7 @@ class Store:
                 _put(found, changes)
             if found is not None:
                 return found
-            await self.check_caps(session, caps)
+            await self.check_quotas(session, quotas)
             row.wanted_at = await self.now(session)
             session.add(row)
             await self.tell(session, row.job_name)
@@ -141,16 +141,16 @@ class Store:
         query = select(SessionRow).where(col(SessionRow.request) == request, free, left)
         return (await session.execute(query)).scalars().first()
 
-    async def check_caps(self, session: AsyncSession, caps: Sequence[Cap]) -> None:
+    async def check_quotas(self, session: AsyncSession, quotas: Sequence[Quota]) -> None:
         """Raises :class:`~hpcbridge.errors.NoCapacity` where one more would be too many."""
-        for cap in caps:
-            same = [getattr(SessionRow, name) == value for name, value in cap.columns.items()]
-            if cap.waiting:
+        for quota in quotas:
+            same = [getattr(SessionRow, name) == value for name, value in quota.columns.items()]
+            if quota.waiting:
                 same.append(col(SessionRow.state).in_((State.SUBMITTING, State.QUEUED)))
             query = select(sql.count()).select_from(SessionRow).where(_going_on(), *same)
             there = (await session.execute(query)).scalar_one()
-            if there >= cap.limit:
-                raise NoCapacity(cap.told.replace("{}", str(there)))
+            if there >= quota.limit:
+                raise NoCapacity(quota.told.replace("{}", str(there)))
 
     async def update(self, row: SessionRow, *, as_seen: bool = False, **changes: Any) -> bool:
         """Change columns of a session, in the database first and then in ``row``.
@@ -263,55 +263,61 @@ class Store:
         async with self.writing() as session:
             await session.execute(delete(SessionRow).where(old, col(SessionRow.job_ended)))
             there = select(SessionRow.id)
-            await session.execute(delete(DoorRow).where(col(DoorRow.session_id).not_in(there)))
+            await session.execute(
+                delete(EndpointRow).where(col(EndpointRow.session_id).not_in(there))
+            )
             gone = col(ReplicaRow.seen_at) < self._now() - 86400
             await session.execute(delete(ReplicaRow).where(gone))
 
-    # -- doors
+    # -- endpoints
 
-    async def doors(self) -> dict[str, str]:
+    async def endpoints(self) -> dict[str, str]:
         """The local ends that this replica has, or had before a restart, by session id."""
-        mine = col(DoorRow.replica).in_((self.replica, ""))
-        query = select(DoorRow.session_id, DoorRow.address).where(mine)
-        query = query.order_by(col(DoorRow.replica))  # what is its own comes last, and counts
+        mine = col(EndpointRow.replica).in_((self.replica, ""))
+        query = select(EndpointRow.session_id, EndpointRow.address).where(mine)
+        query = query.order_by(col(EndpointRow.replica))  # what is its own comes last, and counts
         async with self.reading() as session:
-            return {door[0]: door[1] for door in await session.execute(query)}
+            return {endpoint[0]: endpoint[1] for endpoint in await session.execute(query)}
 
-    async def set_door(self, session_id: str, address: str) -> None:
+    async def set_endpoint(self, session_id: str, address: str) -> None:
         """Remember this replica's local end of a session's tunnel."""
         async with self.writing() as session:
             await session.merge(
-                DoorRow(session_id=session_id, replica=self.replica, address=address)
+                EndpointRow(session_id=session_id, replica=self.replica, address=address)
             )
 
-    async def drop_doors(self, session_id: str) -> None:
+    async def drop_endpoints(self, session_id: str) -> None:
         """Forget all local ends of a session."""
         async with self.writing() as session:
-            await session.execute(delete(DoorRow).where(col(DoorRow.session_id) == session_id))
+            await session.execute(
+                delete(EndpointRow).where(col(EndpointRow.session_id) == session_id)
+            )
 
     async def report(self, session_id: str, connections: int, unused: float) -> None:
         """How many are connected here, and for how many seconds nothing has passed."""
-        mine = and_(col(DoorRow.session_id) == session_id, col(DoorRow.replica) == self.replica)
+        mine = and_(
+            col(EndpointRow.session_id) == session_id, col(EndpointRow.replica) == self.replica
+        )
         seen = {"connections": connections, "active_at": self._now() - unused}
         async with self.writing() as session:
-            await session.execute(update(DoorRow).where(mine).values(**seen))
+            await session.execute(update(EndpointRow).where(mine).values(**seen))
 
-    async def visitors(self) -> dict[str, Visitors]:
+    async def remote_clients(self) -> dict[str, RemoteClients]:
         """Who is connected at other replicas that are at work, by session id."""
         there = select(ReplicaRow.replica).where(
             self._at_work(), ReplicaRow.replica != self.replica
         )
         columns = (
-            col(DoorRow.session_id),
-            sql.sum(DoorRow.connections),
-            self._now() - sql.max(DoorRow.active_at),
+            col(EndpointRow.session_id),
+            sql.sum(EndpointRow.connections),
+            self._now() - sql.max(EndpointRow.active_at),
         )
         query = select(*columns).where(
-            col(DoorRow.replica).in_(there), col(DoorRow.active_at).is_not(None)
+            col(EndpointRow.replica).in_(there), col(EndpointRow.active_at).is_not(None)
         )
         async with self.reading() as session:
-            rows = await session.execute(query.group_by(col(DoorRow.session_id)))
-            return {key: Visitors(int(count), float(unused)) for key, count, unused in rows}
+            rows = await session.execute(query.group_by(col(EndpointRow.session_id)))
+            return {key: RemoteClients(int(count), float(unused)) for key, count, unused in rows}
 
     # -- replicas
 

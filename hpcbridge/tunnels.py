@@ -17,12 +17,12 @@ from typing import Any
 
 import asyncssh
 
-from hpcbridge.addresses import Address
-from hpcbridge.clustersettings import SSHSettings, TunnelSettings
-from hpcbridge.errors import BridgeError, ClusterUnreachable, TunnelError
-from hpcbridge.relay import Relay
-from hpcbridge.splice import Traffic
-from hpcbridge.ssh import Login, SSHHost, uncut
+from hpcbridge.config.clusters import SSHSettings, TunnelSettings
+from hpcbridge.errors import BridgeError, ClusterUnreachable, RouteError, TunnelError
+from hpcbridge.network.addresses import Address, ListenError
+from hpcbridge.network.relay import Relay
+from hpcbridge.network.splice import ConnectError, Traffic
+from hpcbridge.transports.connection import Login, SSHHost, uncut
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,10 @@ class Tunnels:
                 if line is not None:
                     await line.connection()  # the application's time begins when it is reached
                 await _probe(dial, _TCPProbe if line is None else _SSHProbe, host, port)
-            relay = await Relay.listen(local, dial, Traffic(), group=group)
+            relay = await Relay.listen(local, _told(dial), Traffic(), group=group)
+        except ListenError as error:
+            release()
+            raise RouteError(str(error)) from error
         except BaseException:
             release()
             raise
@@ -148,7 +151,7 @@ class Tunnels:
         return lambda: line is None or line.connected
 
     def _keep(self, host: str) -> None:
-        """Connect again by ourselves when a connection in use is lost: visitors should not wait."""
+        """Connect again by ourselves when a connection in use is lost: clients should not wait."""
         line = self._carrier(host)
         if line is None or line.name in self._keepers:
             return
@@ -271,6 +274,18 @@ def _through(host: SSHHost, target: str, port: int) -> Dial:
         return await connection.create_connection(factory, target, port)
 
     return dial
+
+
+def _told(dial: Dial) -> Dial:
+    """The same, where whoever dials knows nothing of clusters."""
+
+    async def told(factory: ProtocolFactory) -> object:
+        try:
+            return await dial(factory)
+        except BridgeError as error:
+            raise ConnectError(str(error)) from error
+
+    return told
 
 
 class _TCPProbe(asyncio.Protocol):

@@ -17,13 +17,14 @@ import httpx
 import pytest
 import tomli_w
 
-from hpcbridge import configfile, service
+from hpcbridge import service
 from hpcbridge.api import create_app
-from hpcbridge.config import Settings
-from hpcbridge.sessions import Sessions
+from hpcbridge.config import file as configfile
+from hpcbridge.config.settings import Settings
+from hpcbridge.sessions.manager import Sessions
 from hpcbridge.store import SessionRow
-from serviceprocess import ServiceProcess
 from tests.processes import marked
+from tests.serviceprocess import ServiceProcess
 
 # Listens on the port it is given, says so without a newline (as wslink does), stays for ever.
 SERVER = f"""#!{sys.executable} -SE

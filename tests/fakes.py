@@ -5,10 +5,12 @@ import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from hpcbridge.clusters import Cluster
+from hpcbridge.clusters.cluster import Cluster
+from hpcbridge.clusters.readiness import Follower
+from hpcbridge.clusters.watcher import Watcher
+from hpcbridge.config.batchsystems import LocalCluster
 from hpcbridge.errors import BridgeError, ClusterError, RouteError, StoreError
 from hpcbridge.frontends.base import Routes
-from hpcbridge.readiness import Follower
 from hpcbridge.schedulers.base import (
     EndReason,
     JobInfo,
@@ -17,11 +19,9 @@ from hpcbridge.schedulers.base import (
     Listing,
     Outlook,
 )
-from hpcbridge.schedulers.local import LocalCluster
 from hpcbridge.store import SessionRow, Store
 from hpcbridge.transports.base import Completed, Slice, StagedFile
 from hpcbridge.tunnels import Tunnels
-from hpcbridge.watcher import Watcher
 
 
 class FakeScheduler:
@@ -265,6 +265,5 @@ def fake_cluster(grace: float = 0.1) -> Cluster:
         scheduler=scheduler,
         tunnels=Tunnels(None, None, None),
         watcher=watcher,
-        follower=Follower(transport, watcher.stir),
-        bind="127.0.0.1",
+        follower=Follower(transport, watcher.wake),
     )

@@ -12,9 +12,9 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from hpcbridge import outlooks
+from hpcbridge.clusters import queuestatus as outlooks
 from hpcbridge.errors import StoreError
-from hpcbridge.sessions import Sessions
+from hpcbridge.sessions.manager import Sessions
 from tests.waiting import until
 
 Launch = Callable[..., Any]
@@ -90,9 +90,9 @@ def refusal(reply: httpx.Response, status: int) -> str:
 async def test_a_wrong_request_is_refused_and_launches_nothing(
     shared_api: Any, content: bytes, said: str
 ) -> None:
-    before = {life.row.id for life in shared_api.sessions.crew.lives}
+    before = {session.row.id for session in shared_api.sessions.registry.sessions}
     assert said in refusal(await ask(shared_api, content), 400)
-    assert {life.row.id for life in shared_api.sessions.crew.lives} <= before
+    assert {session.row.id for session in shared_api.sessions.registry.sessions} <= before
 
 
 @pytest.mark.parametrize("depth", [65, 500, 950, 965, 980, 995, 1010, 10_000])
@@ -100,11 +100,11 @@ async def test_a_wrong_request_is_refused_and_launches_nothing(
 async def test_nesting_that_could_not_be_sent_back_is_refused(
     shared_api: Any, opening: str, closing: str, depth: int
 ) -> None:
-    before = {life.row.id for life in shared_api.sessions.crew.lives}
+    before = {session.row.id for session in shared_api.sessions.registry.sessions}
     nested = opening * depth + "1" + closing * depth
     said = refusal(await ask(shared_api, f'{{"application":"cone","x":{nested}}}'), 400)
     assert "nested too deeply" in said
-    assert {life.row.id for life in shared_api.sessions.crew.lives} <= before
+    assert {session.row.id for session in shared_api.sessions.registry.sessions} <= before
 
 
 async def test_a_large_request_is_refused(launcher: Launch) -> None:
@@ -299,7 +299,7 @@ async def test_sessions_are_known_after_they_ended(launcher: Launch) -> None:
         assert now["reason"] == "stopped"
         assert "error" not in now
         assert "sessionURL" not in now
-        await until(lambda: api.sessions.life(session_id) is None, "the session's clean-up")
+        await until(lambda: api.sessions.session(session_id) is None, "the session's clean-up")
         assert (await api.client.get(path)).json()["reason"] == "stopped"
         refusal(await api.client.delete(path), 404)
 
@@ -308,7 +308,7 @@ async def test_a_failed_session_says_why_and_nothing_more(launcher: Launch) -> N
     async with launcher() as api:
         begun = await api.post({"application": "crash"}, headers={"Prefer": "respond-async"})
         session_id = begun.json()["id"]
-        await api.sessions.life(session_id).settled.wait()
+        await api.sessions.session(session_id).settled.wait()
         reply = await api.client.get(f"/paraview/{session_id}")
         assert reply.status_code == 200
         body = reply.json()
@@ -427,7 +427,7 @@ async def test_a_database_that_fails_is_told(
     async with launcher() as api:
         monkeypatch.setattr(api.sessions.store, "launch", broken)
         assert "disk is full" in refusal(await api.post({"application": "cone"}), 503)
-        assert not api.sessions.crew.lives
+        assert not api.sessions.registry.sessions
         monkeypatch.setattr(api.sessions.store, "get", broken)
         refusal(await api.client.get(f"/paraview/{'0' * 24}"), 503)
         refusal(await api.client.get("/paraview/x%0AERROR forged"), 404)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from hpcbridge import configfile
-from hpcbridge.cli import app
+from hpcbridge.cli.main import app
+from hpcbridge.config import file as configfile
 
 EXAMPLES = sorted(Path(__file__).parents[1].glob("examples/*/hpcbridge.toml"))
 

@@ -17,11 +17,12 @@ from typing import Any
 import httpx
 import pytest
 
-from hpcbridge import clusters, service
-from hpcbridge import life as life_module
-from hpcbridge import watcher as watcher_module
+from hpcbridge import service
 from hpcbridge.api import create_app
-from hpcbridge.sessions import Sessions
+from hpcbridge.clusters import cluster as clusters
+from hpcbridge.clusters import watcher as watcher_module
+from hpcbridge.sessions.context import Timing
+from hpcbridge.sessions.manager import Sessions
 from hpcbridge.tunnels import Tunnels
 from tests.fakescheduler import FakeSlurm
 from tests.waiting import until
@@ -41,10 +42,9 @@ TIMEOUT = 1.5
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(life_module, "RETRY", 0.1)
-    monkeypatch.setattr(life_module, "RETRY_LIMIT", 0.2)
+    monkeypatch.setattr(service, "TIMING", Timing(retry=0.1, retry_limit=0.2))
     for name in ("STARTING", "WAITING", "QUIET", "FAILING"):
-        monkeypatch.setattr(watcher_module, f"BEAT_{name}", 0.1)
+        monkeypatch.setattr(watcher_module, f"INTERVAL_{name}", 0.1)
 
 
 @pytest.fixture
@@ -107,28 +107,28 @@ class Bridge:
 
     async def unknown(self, session_id: str) -> None:
         """The cluster could not be asked, for several rounds; the session lives on."""
-        life = self.sessions.life(session_id)
-        assert life is not None
-        await until(lambda: life.watch, "a watch on its job")
-        watch = life.watch
+        session = self.sessions.session(session_id)
+        assert session is not None
+        await until(lambda: session.watch, "a watch on its job")
+        watch = session.watch
         assert watch is not None
         await until(lambda: watch.unknown_since, "the first question without an answer")
-        state = life.row.state
+        state = session.row.state
         await asyncio.sleep(0.5)
         assert watch.unknown_since
-        assert life.row.state == state != "ended"
+        assert session.row.state == state != "ended"
 
     async def known(self, session_id: str) -> None:
-        life = self.sessions.life(session_id)
-        assert life is not None
-        watch = life.watch
+        session = self.sessions.session(session_id)
+        assert session is not None
+        watch = session.watch
         assert watch is not None
         await until(lambda: watch.unknown_since is None, "an answer")
 
     async def cleaned(self, session_id: str) -> dict[str, Any]:
         """What is told of the session when it has ended and cleaned up."""
         await until(
-            lambda: self.sessions.life(session_id) is None, "the end of its cleaning up", 30
+            lambda: self.sessions.session(session_id) is None, "the end of its cleaning up", 30
         )
         return await self.told(session_id)
 
@@ -175,8 +175,8 @@ def over(slurm: FakeSlurm, site: Any) -> Callable[..., Any]:
 
     async def over(bridge: Bridge, session_id: str, *, jobs: int = 1) -> dict[str, Any]:
         slurm.spoil()
-        life = bridge.sessions.life(session_id)
-        if life is not None and not life.stopping:
+        session = bridge.sessions.session(session_id)
+        if session is not None and not session.stopping:
             await bridge.stop(session_id)
         told = await bridge.cleaned(session_id)
         assert told["state"] == "ended"
@@ -377,9 +377,9 @@ async def test_a_state_that_slurm_may_invent_one_day_ends_nothing(
 ) -> None:
     session_id = await bridge.ready()
     slurm.spoil(squeue={"times": -1, "word": "TELEPORTING"})
-    life = bridge.sessions.life(session_id)
-    assert life is not None
-    watch = life.watch
+    session = bridge.sessions.session(session_id)
+    assert session is not None
+    watch = session.watch
     assert watch is not None
     await until(lambda: watch.job is not None and watch.job.state == "unknown", "the new state")
     await asyncio.sleep(0.4)

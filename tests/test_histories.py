@@ -17,12 +17,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from sqlmodel import select
 
-from hpcbridge import life as life_module
-from hpcbridge import orphans as orphans_module
-from hpcbridge import watcher as watcher_module
-from hpcbridge.clusters import Cluster
-from hpcbridge.config import Settings
-from hpcbridge.database import make_engine
+from hpcbridge.clusters import orphans as orphans_module
+from hpcbridge.clusters import watcher as watcher_module
+from hpcbridge.clusters.cluster import Cluster
+from hpcbridge.clusters.readiness import Follower
+from hpcbridge.clusters.watcher import Watcher
+from hpcbridge.config.batchsystems import LocalCluster
+from hpcbridge.config.settings import Settings
+from hpcbridge.database.engine import make_engine
 from hpcbridge.errors import (
     BridgeError,
     ClusterUnreachable,
@@ -31,15 +33,12 @@ from hpcbridge.errors import (
     UnexpectedReply,
 )
 from hpcbridge.frontends.table import RouteTable
-from hpcbridge.life import Life
-from hpcbridge.means import Means
-from hpcbridge.readiness import Follower
 from hpcbridge.schedulers.base import EndReason, JobRequest, JobState, Listing
-from hpcbridge.schedulers.local import LocalCluster
-from hpcbridge.sessions import Sessions
-from hpcbridge.store import Cap, SessionRow, State, Store
+from hpcbridge.sessions.context import SessionContext, Timing
+from hpcbridge.sessions.manager import Sessions
+from hpcbridge.sessions.session import Session
+from hpcbridge.store import Quota, SessionRow, State, Store
 from hpcbridge.tunnels import Tunnels
-from hpcbridge.watcher import Watcher
 from tests.fakes import FakeFiles, FakePublisher, FakeScheduler, FakeTransport
 from tests.randomhistories import live_through
 
@@ -113,9 +112,9 @@ class GatedStore(Store):
         task.add_done_callback(self.working.discard)
         return asyncio.shield(task)
 
-    async def launch(self, row: SessionRow, caps: Sequence[Cap]) -> SessionRow:
+    async def launch(self, row: SessionRow, quotas: Sequence[Quota]) -> SessionRow:
         await self.gate.passing("before add")
-        found = await self._whole(super().launch(row, caps))
+        found = await self._whole(super().launch(row, quotas))
         await self.gate.passing("after add")
         return found
 
@@ -214,7 +213,7 @@ class Service:
     def __init__(self, world: "Histories") -> None:
         transport, scheduler = world.transport, world.scheduler
         self.watcher = Watcher(scheduler)
-        self.follower = Follower(transport, self.watcher.stir)
+        self.follower = Follower(transport, self.watcher.wake)
         self.cluster = Cluster(
             name="fake",
             settings=cast(LocalCluster, world.settings.clusters["fake"]),
@@ -223,13 +222,17 @@ class Service:
             tunnels=Tunnels(None, None, None),
             watcher=self.watcher,
             follower=self.follower,
-            bind="127.0.0.1",
         )
         self.store = GatedStore(make_engine(world.url))
         self.store.gate, self.store.working = world.gate, set()
         self.routes = RouteTable([world.publisher])
-        means = Means(self.store, self.routes, cast(Any, FakeFiles()))
-        self.sessions = Sessions(world.settings, means, {"fake": self.cluster})
+        context = SessionContext(
+            self.store,
+            self.routes,
+            cast(Any, FakeFiles()),
+            timing=Timing(retry=0.01, retry_limit=0.02),
+        )
+        self.sessions = Sessions(world.settings, context, {"fake": self.cluster})
 
     async def start(self) -> None:
         await self.routes.start()
@@ -244,14 +247,14 @@ class Service:
 
     async def kill(self) -> None:
         """As near to SIGKILL as one process can come: nothing is written any more."""
-        lives, this = list(self.sessions.crew.lives), asyncio.current_task()
+        sessions, this = list(self.sessions.registry.sessions), asyncio.current_task()
         self.store.gate.killed = True
         while tasks := asyncio.all_tasks() - {this, *self.store.working}:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=0.01)  # some clean up first
-        for life in lives:  # the kernel closes their sockets
-            await life.release()
+        for session in sessions:  # the kernel closes their sockets
+            await session.release()
         await self.store.close()
 
 
@@ -268,7 +271,7 @@ class Histories(RuleBasedStateMachine):
         self.stopped: set[str] = set()
         self.claimed: set[str] = set()
         self.clients: set[asyncio.Task[None]] = set()
-        self.launching: set[asyncio.Future[Life]] = set()
+        self.launching: set[asyncio.Future[Session]] = set()
 
     def run(self, work: Awaitable[Any]) -> None:
         async def running() -> None:
@@ -311,8 +314,8 @@ class Histories(RuleBasedStateMachine):
         await self.service.start()
 
     @property
-    def lives(self) -> list[Life]:
-        return list(self.service.sessions.crew.lives)
+    def sessions(self) -> list[Session]:
+        return list(self.service.sessions.registry.sessions)
 
     # -- what users do
 
@@ -330,9 +333,9 @@ class Histories(RuleBasedStateMachine):
                 launching = asyncio.ensure_future(work)
                 self.launching.add(launching)
                 launching.add_done_callback(self.launched)
-                life = await asyncio.shield(launching)
-                await sessions.ready(life)
-                self.claimed.add(life.row.id)
+                session = await asyncio.shield(launching)
+                await sessions.ready(session)
+                self.claimed.add(session.row.id)
 
         async def post() -> None:
             task = asyncio.create_task(ask())
@@ -341,29 +344,29 @@ class Histories(RuleBasedStateMachine):
 
         self.run(post())
 
-    def launched(self, launching: asyncio.Future[Life]) -> None:
+    def launched(self, launching: asyncio.Future[Session]) -> None:
         self.launching.discard(launching)
         if not launching.cancelled():
             launching.exception()  # told to the client, if there still is one
 
-    @rule(choice=st.integers(0, 9))
-    def somebody_hangs_up(self, choice: int) -> None:
+    @rule(placement=st.integers(0, 9))
+    def somebody_hangs_up(self, placement: int) -> None:
         async def hang_up() -> None:
             clients = sorted(self.clients, key=lambda task: task.get_name())
             if clients:
-                clients[choice % len(clients)].cancel()
+                clients[placement % len(clients)].cancel()
 
         self.run(hang_up())
 
-    @rule(choice=st.integers(0, 9))
-    def somebody_stops_a_session(self, choice: int) -> None:
+    @rule(placement=st.integers(0, 9))
+    def somebody_stops_a_session(self, placement: int) -> None:
         async def stop(session_id: str) -> None:
             with contextlib.suppress(BridgeError):
                 await self.service.sessions.stop(session_id)
 
         async def ask() -> None:
-            if self.lives:
-                session_id = self.lives[choice % len(self.lives)].row.id
+            if self.sessions:
+                session_id = self.sessions[placement % len(self.sessions)].row.id
                 self.stopped.add(session_id)
                 stopping = asyncio.create_task(stop(session_id))
                 while not stopping.done() and not self.gate.reached:
@@ -388,11 +391,11 @@ class Histories(RuleBasedStateMachine):
                 self.transport.files[f"{directory}/status"] = f"port={self.port}\n".encode()
                 self.transport.files[f"{directory}/output.log"] = b"wslink: Starting factory"
 
-    @rule(choice=st.integers(0, 9), reason=st.sampled_from(DEATHS))
-    def a_job_dies(self, choice: int, reason: EndReason) -> None:
+    @rule(placement=st.integers(0, 9), reason=st.sampled_from(DEATHS))
+    def a_job_dies(self, placement: int, reason: EndReason) -> None:
         living = [each for each in self.scheduler.living if each in self.scheduler.jobs]
         if living:
-            self.scheduler.dies(living[choice % len(living)], reason)
+            self.scheduler.dies(living[placement % len(living)], reason)
 
     # -- what clusters do
 
@@ -419,7 +422,7 @@ class Histories(RuleBasedStateMachine):
             deadline = time.monotonic() + PATIENCE
             while self.scheduler.looks < asked + 1 and not self.gate.reached:
                 assert time.monotonic() < deadline, "nobody asks the controller"
-                self.service.watcher.stir()
+                self.service.watcher.wake()
                 await asyncio.sleep(0.002)
             self.scheduler.down = down
 
@@ -509,21 +512,23 @@ class Histories(RuleBasedStateMachine):
         while not check():
             self.jobs_start()
             self.applications_become_ready()
-            told = [(life.row.state, life.row.message) for life in self.lives]
+            told = [(session.row.state, session.row.message) for session in self.sessions]
             assert time.monotonic() < deadline, (told, self.scheduler.jobs, self.publisher.routes)
             await asyncio.sleep(0.003)
 
     def at_rest(self) -> bool:
-        names = {life.row.attempt_name for life in self.lives}
+        names = {session.row.attempt_name for session in self.sessions}
         jobs = self.scheduler.jobs | self.scheduler._hidden
         living = [jobs[each].name for each in self.scheduler.living]
         return (
-            all(life.row.state == State.READY for life in self.lives)
+            all(session.row.state == State.READY for session in self.sessions)
             and not any(
-                life.row.application == "brief" and life.interest.free for life in self.lives
+                session.row.application == "brief" and session.keepalive.free
+                for session in self.sessions
             )
             and sorted(living) == sorted(names)
-            and self.publisher.routes == {life.row.id: life.door.address for life in self.lives}
+            and self.publisher.routes
+            == {session.row.id: session.endpoint.address for session in self.sessions}
             and {path.split("/")[2] for path in self.transport.files} == names
         )
 
@@ -541,9 +546,11 @@ class Histories(RuleBasedStateMachine):
             if row.state == State.ENDED:
                 self.check_end(row)
             else:
-                assert row.id in {life.row.id for life in self.lives}, "nobody drives a session"
+                assert row.id in {session.row.id for session in self.sessions}, (
+                    "nobody drives a session"
+                )
                 assert row.attempt_name not in self.scheduler.cancelled_names
-        assert len(self.service.watcher._watches) == len(self.lives)
+        assert len(self.service.watcher._watches) == len(self.sessions)
         assert self.service.follower._followed == set()
 
     def check_end(self, row: SessionRow) -> None:
@@ -590,12 +597,10 @@ class Histories(RuleBasedStateMachine):
 def test_whatever_happens_nothing_is_lost_doubled_or_left_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(life_module, "RETRY", 0.01)
-    monkeypatch.setattr(life_module, "RETRY_LIMIT", 0.02)
-    monkeypatch.setattr(orphans_module, "BEAT", 0.02)
+    monkeypatch.setattr(orphans_module, "INTERVAL", 0.02)
     monkeypatch.setattr(watcher_module, "LEAST", 0.001)
     for name in ("STARTING", "WAITING", "QUIET", "FAILING"):
-        monkeypatch.setattr(watcher_module, f"BEAT_{name}", 0.004)
+        monkeypatch.setattr(watcher_module, f"INTERVAL_{name}", 0.004)
     monkeypatch.setattr(Histories, "directory", tmp_path, raising=False)
 
     async def make() -> None:

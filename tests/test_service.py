@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from hpcbridge import cli
+from hpcbridge.cli import main as cli
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.servers
@@ -348,10 +348,10 @@ def test_an_application_that_goes_wrong_is_told_and_leaves_nothing(
     wait_until(lambda: nothing_left(failing.site), "the end of everything")
     connection = sqlite3.connect(failing.site.state_dir / "hpcbridge.sqlite")
     rows = connection.execute("SELECT state, secret FROM sessions").fetchall()
-    doors = connection.execute("SELECT * FROM doors").fetchall()
+    endpoints = connection.execute("SELECT * FROM doors").fetchall()
     connection.close()
     assert set(rows) == {("ended", None)}
-    assert doors == []
+    assert endpoints == []
     assert "Traceback" not in failing.log
 
 

@@ -12,7 +12,7 @@ import asyncssh
 import pytest
 import pytest_asyncio
 
-from sshpeer import SSHPeer
+from tests.sshpeer import SSHPeer
 
 _WAIT = 60
 

@@ -18,8 +18,8 @@ import alembic.config
 import pytest
 import pytest_asyncio
 
-from hpcbridge import database
-from hpcbridge.database import Transaction
+from hpcbridge.database import engine as database
+from hpcbridge.database.engine import Transaction
 from hpcbridge.errors import StoreError
 from hpcbridge.schedulers.base import EndReason
 from hpcbridge.store import SessionRow, State, Store
@@ -469,9 +469,9 @@ async def test_an_older_database_keeps_its_local_ends_and_its_one_row_a_job(
         )
     await engine.dispose()
     store = await Store.open(url, "this replica")
-    assert await store.doors() == {"a": "127.0.0.1:4000"}
-    await store.set_door("a", "127.0.0.1:4001")
-    assert await store.doors() == {"a": "127.0.0.1:4001"}
+    assert await store.endpoints() == {"a": "127.0.0.1:4000"}
+    await store.set_endpoint("a", "127.0.0.1:4001")
+    assert await store.endpoints() == {"a": "127.0.0.1:4001"}
     with pytest.raises(StoreError, match="UNIQUE"):
         await store.add(row("b", job_name="hpcb-a"))
     await store.close()

@@ -12,10 +12,10 @@ from typing import Any, ClassVar, cast
 import pytest
 
 from hpcbridge import tunnels as tunnels_module
-from hpcbridge.addresses import TCPAddress, UnixAddress
-from hpcbridge.clustersettings import SSHSettings, TunnelSettings
+from hpcbridge.config.clusters import SSHSettings, TunnelSettings
 from hpcbridge.errors import BridgeError, ClusterUnreachable, RouteError, TunnelError
-from hpcbridge.ssh import SSHHost
+from hpcbridge.network.addresses import TCPAddress, UnixAddress
+from hpcbridge.transports.connection import SSHHost
 from hpcbridge.tunnels import Tunnel, Tunnels
 from tests.sshpeer import SSHPeer
 from tests.waiting import until
@@ -45,7 +45,7 @@ class Place:
         self.made: list[tuple[Tunnels, SSHHost]] = []
         self.open: list[Tunnel] = []
         self.port = 0
-        self.visitors: list[asyncio.StreamWriter] = []
+        self.remote_clients: list[asyncio.StreamWriter] = []
 
     def tunnels(self, **settings: Any) -> Tunnels:
         login = SSHHost(self.ssh)
@@ -104,7 +104,7 @@ async def place(
     async with await loop.create_server(Echo, "127.0.0.1", 0) as server:
         place.port = server.sockets[0].getsockname()[1]
         yield place
-        for writer in place.visitors:
+        for writer in place.remote_clients:
             writer.close()
         for tunnel in place.open:
             await tunnel.close()

@@ -24,10 +24,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from sqlmodel import Session, create_engine, select
 
 from hpcbridge.store import SessionRow, State
-from serviceprocess import ServiceProcess
 from tests.fakepbs import FakePBS
 from tests.fakescheduler import FakeSlurm
 from tests.randomhistories import live_through
+from tests.serviceprocess import ServiceProcess
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]
@@ -48,11 +48,18 @@ while True:
 """
 # `hpcbridge`, whose clusters are reached like this machine, and which looks more often.
 PROGRAM = """
-from hpcbridge import cli, clusters, life, orphans, watcher
+from hpcbridge.cli import main as cli
+from hpcbridge.clusters import cluster as clusters
+from hpcbridge import service
+from hpcbridge.sessions.context import Timing
+from hpcbridge.clusters import orphans
+from hpcbridge.clusters import watcher
 from hpcbridge.tunnels import Tunnels
 clusters.Tunnels = lambda *_: Tunnels(None, None, None)
-life.RETRY, life.RETRY_LIMIT, orphans.BEAT = 0.1, 0.2, 0.5
-watcher.BEAT_STARTING = watcher.BEAT_WAITING = watcher.BEAT_QUIET = watcher.BEAT_FAILING = 0.1
+service.TIMING = Timing(retry=0.1, retry_limit=0.2)
+orphans.INTERVAL = 0.5
+for name in ("STARTING", "WAITING", "QUIET", "FAILING"):
+    setattr(watcher, f"INTERVAL_{name}", 0.1)
 cli.main()
 """
 TIMEOUT = 1.5
@@ -187,15 +194,15 @@ class Histories(RuleBasedStateMachine):
         self.cut_off(pause, functools.partial(self.launch, key))
         self.launch(key)
 
-    @rule(choice=st.integers(0, 9))
-    def somebody_stops_a_session(self, choice: int) -> None:
+    @rule(placement=st.integers(0, 9))
+    def somebody_stops_a_session(self, placement: int) -> None:
         if self.ids:
-            self.stop(self.ids[choice % len(self.ids)])
+            self.stop(self.ids[placement % len(self.ids)])
 
-    @rule(choice=st.integers(0, 9), pause=PAUSES)
-    def a_stop_is_cut_off(self, choice: int, pause: float) -> None:
+    @rule(placement=st.integers(0, 9), pause=PAUSES)
+    def a_stop_is_cut_off(self, placement: int, pause: float) -> None:
         if self.ids:
-            stop = functools.partial(self.stop, self.ids[choice % len(self.ids)])
+            stop = functools.partial(self.stop, self.ids[placement % len(self.ids)])
             self.cut_off(pause, stop)
             stop()
 
@@ -205,10 +212,10 @@ class Histories(RuleBasedStateMachine):
     def jobs_have_to_wait_or_not(self, held: bool) -> None:
         self.cluster.hold(held)
 
-    @rule(choice=st.integers(0, 9), death=st.integers(0, 9))
-    def a_job_dies(self, choice: int, death: int) -> None:
+    @rule(placement=st.integers(0, 9), death=st.integers(0, 9))
+    def a_job_dies(self, placement: int, death: int) -> None:
         if living := self.cluster.living:
-            job_id = living[choice % len(living)]
+            job_id = living[placement % len(living)]
             self.dead.add(self.cluster.jobs[job_id]["name"])
             self.cluster.end(job_id, self.deaths[death % len(self.deaths)], "1:0")
 
@@ -293,7 +300,7 @@ class Histories(RuleBasedStateMachine):
         )
 
     def visit(self, session_id: str) -> str:
-        """What a visitor of the session's route is told."""
+        """What a client of the session's route is told."""
         where = f"{self.service.url}/proxy?sessionId={session_id}&path=ws"
         return self.client.get(where).text
 

@@ -31,7 +31,7 @@ def bearer(token: str) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def visitor(
+async def client(
     api: Any, headers: Any = None, peer: str | None = "127.0.0.1"
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client whose connections come from ``peer``; None is a unix socket."""

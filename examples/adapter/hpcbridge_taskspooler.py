@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from hpcbridge.clustersettings import ClusterSettings
+from hpcbridge.config.clusters import ClusterSettings
 from hpcbridge.errors import ClusterError, JobRejected, OutcomeUnknown, UnexpectedReply
 from hpcbridge.schedulers.base import (
     EndReason,

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 from hpcbridge.auth.failures import Failures, place
-from hpcbridge.auth.headers import FrontEnd, Headers, values
+from hpcbridge.auth.headers import FrontEnd, values
 from hpcbridge.auth.identity import ANYBODY, How, Identity, Scope
 from hpcbridge.auth.tokens import Tokens, id_of
-from hpcbridge.auth.users import Users
-from hpcbridge.config import Settings
+from hpcbridge.config.settings import Settings
 from hpcbridge.errors import NotAuthenticated, TooManyFailures, UserRefused
+from hpcbridge.frontends.base import Headers
+from hpcbridge.identity.users import Users
 from hpcbridge.store import Store
 
 

@@ -3,14 +3,13 @@
 import hashlib
 import hmac
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from hpcbridge import privatefile
-from hpcbridge.auth.settings import AuthSettings
+from hpcbridge.config import privatefile
+from hpcbridge.config.auth import AuthSettings
 from hpcbridge.errors import ConfigError, NotAuthenticated
+from hpcbridge.frontends.base import Headers
 
-Headers = Sequence[tuple[bytes, bytes]]
-"""Names in lower case, and values, as ASGI has them."""
 SHORTEST = 32
 """Characters of a shared secret."""
 

@@ -8,15 +8,16 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from hpcbridge import clusters, configfile
-from hpcbridge.config import Settings
+from hpcbridge.clusters import cluster as clusters
+from hpcbridge.config import file as configfile
+from hpcbridge.config.installation import mark
+from hpcbridge.config.settings import Settings
 from hpcbridge.doctor import audit as audits
 from hpcbridge.doctor import cluster as cluster_checks
 from hpcbridge.doctor import database, forecasts, host
 from hpcbridge.doctor import identity as identity_checks
 from hpcbridge.doctor.findings import Finding, bad, good
 from hpcbridge.errors import BridgeError, ConfigError
-from hpcbridge.installation import mark
 
 __all__ = ["Finding", "examine"]
 

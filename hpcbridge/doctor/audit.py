@@ -12,16 +12,17 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hpcbridge.clusters import Cluster
-from hpcbridge.config import Settings
+from hpcbridge.clusters.cluster import Cluster
+from hpcbridge.config.installation import is_marked, job_name, mark, replica
+from hpcbridge.config.settings import Settings
 from hpcbridge.doctor import cluster as cluster_checks
 from hpcbridge.doctor import database
 from hpcbridge.doctor.findings import Finding, bad, good
 from hpcbridge.errors import BridgeError, ClusterError, RouteError
 from hpcbridge.frontends.textmap import parse_map
-from hpcbridge.installation import is_marked, job_name, mark, replica
 from hpcbridge.schedulers.base import JobState
-from hpcbridge.store import SessionRow, State
+from hpcbridge.states import State
+from hpcbridge.store import SessionRow
 from hpcbridge.transports.sudo import SudoTransport
 
 SHOWN = 5
@@ -60,7 +61,7 @@ class Sight:
     #: The session ids of the sockets; None where there is no directory of them.
     sockets: set[str] | None = None
     #: The local ends that this service should have, by session id.
-    doors: Mapping[str, str] = field(default_factory=dict)
+    endpoints: Mapping[str, str] = field(default_factory=dict)
 
 
 async def audit(settings: Settings, clusters: Collection[Cluster]) -> AsyncIterator[Finding]:
@@ -94,7 +95,7 @@ def violations(sight: Sight, mark: str) -> dict[str, set[str]]:
     rows = {name for row in sight.rows for name in row.attempt_names}
     kept = {row.attempt_name for row in sight.rows if row.state != State.ENDED or not row.job_ended}
     ended = [row for row in sight.rows if row.state == State.ENDED]
-    ready = {row.id: sight.doors.get(row.id) for row in sight.rows if row.state == State.READY}
+    ready = {row.id: sight.endpoints.get(row.id) for row in sight.rows if row.state == State.READY}
 
     def ours(name: str) -> bool:
         return name in rows or is_marked(name, mark)
@@ -123,7 +124,7 @@ def violations(sight: Sight, mark: str) -> dict[str, set[str]]:
 
 async def _see(settings: Settings, clusters: Collection[Cluster]) -> Sight:
     sight = Sight(await database.sessions(settings.store_url))
-    sight.doors = await database.doors(settings.store_url, replica(settings))
+    sight.endpoints = await database.endpoints(settings.store_url, replica(settings))
     for cluster in clusters:
         jobs = dict[str, str]()  # by id: one listing may tell what another has told
         whose = {row.account for row in sight.rows if row.cluster == cluster.name}

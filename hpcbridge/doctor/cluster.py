@@ -9,15 +9,16 @@ from pathlib import Path
 
 import asyncssh
 
-from hpcbridge.clusters import Cluster
-from hpcbridge.clustersettings import RemoteCluster, SSHSettings
+from hpcbridge.clusters.cluster import Cluster
+from hpcbridge.config.batchsystems import LocalCluster
+from hpcbridge.config.clusters import RemoteCluster, SSHSettings
 from hpcbridge.doctor.findings import Finding, bad, good
 from hpcbridge.doctor.host import not_writable
 from hpcbridge.errors import BridgeError, ClusterError
 from hpcbridge.schedulers.base import JobState, Listing
-from hpcbridge.schedulers.local import LocalCluster, recorded
-from hpcbridge.ssh import SSHHost
+from hpcbridge.schedulers.local import recorded
 from hpcbridge.transports.base import Slice, StagedFile, Transport
+from hpcbridge.transports.connection import SSHHost
 
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sacct")
 VERSION_LIMIT = 10.0

@@ -13,10 +13,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 from sqlmodel import col, select
 
-from hpcbridge.database import cause, make_engine
+from hpcbridge.database.engine import cause, make_engine
+from hpcbridge.database.tables import EndpointRow, InstallationRow, SessionRow
 from hpcbridge.doctor.findings import Finding, bad, good
 from hpcbridge.errors import StoreError
-from hpcbridge.tables import DoorRow, InstallationRow, SessionRow
 
 WHAT = "database"
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
@@ -48,13 +48,13 @@ async def sessions(url: str | URL) -> Sequence[SessionRow]:
         return (await AsyncSession(connection).execute(select(SessionRow))).scalars().all()
 
 
-async def doors(url: str | URL, replica: str) -> dict[str, str]:
+async def endpoints(url: str | URL, replica: str) -> dict[str, str]:
     """The local ends of this replica's tunnels, by session id. Raises StoreError."""
-    mine = col(DoorRow.replica).in_((replica, ""))
-    query = select(DoorRow.session_id, DoorRow.address).where(mine)
+    mine = col(EndpointRow.replica).in_((replica, ""))
+    query = select(EndpointRow.session_id, EndpointRow.address).where(mine)
     async with _reading(url) as connection:
-        rows = await AsyncSession(connection).execute(query.order_by(col(DoorRow.replica)))
-        return {door[0]: door[1] for door in rows}
+        rows = await AsyncSession(connection).execute(query.order_by(col(EndpointRow.replica)))
+        return {endpoint[0]: endpoint[1] for endpoint in rows}
 
 
 async def mark(url: str | URL, proposed: str) -> str:

@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from hpcbridge.clusters import Cluster
-from hpcbridge.config import Settings
+from hpcbridge.clusters.cluster import Cluster
+from hpcbridge.clusters.forecasts import LIMIT
+from hpcbridge.config.batchsystems import LocalCluster
+from hpcbridge.config.settings import Settings
 from hpcbridge.doctor.findings import Finding, bad, good
 from hpcbridge.errors import BridgeError, JobRejected
 from hpcbridge.jobscripts.samples import sample_request
-from hpcbridge.prospects import LIMIT
 from hpcbridge.schedulers.base import Forecast, Forecaster
-from hpcbridge.schedulers.local import LocalCluster
 
 
 async def look(settings: Settings, built: Sequence[Cluster]) -> AsyncIterator[Finding]:

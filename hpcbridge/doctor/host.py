@@ -7,13 +7,13 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from hpcbridge.addresses import UNIX_PATH_LIMIT
 from hpcbridge.auth.headers import FrontEnd
-from hpcbridge.config import Settings
+from hpcbridge.config.settings import Settings
 from hpcbridge.doctor.findings import Finding, bad, good
 from hpcbridge.errors import BridgeError, ConfigError
 from hpcbridge.jobscripts.rules import Severity
 from hpcbridge.jobscripts.samples import check_all
+from hpcbridge.network.addresses import UNIX_PATH_LIMIT
 
 
 def templates(settings: Settings) -> Iterator[Finding]:

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from hpcbridge.clusters import Cluster
-from hpcbridge.clustersettings import RemoteCluster
+from hpcbridge.clusters.cluster import Cluster
+from hpcbridge.config.clusters import RemoteCluster
 from hpcbridge.doctor import cluster as cluster_checks
 from hpcbridge.doctor.findings import Finding, bad, good
 from hpcbridge.errors import BridgeError

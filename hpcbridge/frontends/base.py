@@ -1,15 +1,18 @@
 """What the rest of hpcbridge knows of a front end: routes, and someone who publishes them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
-from hpcbridge.addresses import Address, TCPAddress
 from hpcbridge.errors import RouteError
+from hpcbridge.network.addresses import Address, TCPAddress
 
 #: URL-safe base64 of at least 128 random bits. Everything that writes or reads an id insists on it.
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{22,64}")
+
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
+"""Names in lower case, and values, as ASGI has them."""
 
 #: The only host a TCP route may name: the end of a tunnel on this machine.
 LOOPBACK = "127.0.0.1"

@@ -15,22 +15,22 @@ from typing import Any, Protocol
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from hpcbridge.addresses import Address, TCPAddress
-from hpcbridge.auth.headers import Headers
-from hpcbridge.errors import BridgeError, TunnelError
+from hpcbridge.errors import BridgeError
 from hpcbridge.frontends import timed
+from hpcbridge.frontends.base import Headers
 from hpcbridge.frontends.ends import Answer, OneRequest, PlainAnswer
 from hpcbridge.frontends.forwarding import Forward, Refused, error_reply, is_forwarded, read_head
 from hpcbridge.frontends.timed import TimedProtocol
-from hpcbridge.splice import Dial, Pipe, Traffic, connect, pair, tune
+from hpcbridge.network.addresses import Address, TCPAddress
+from hpcbridge.network.splice import ConnectError, Dial, Pipe, Traffic, connect, pair, tune
 
 _log = logging.getLogger(__name__)
 
 #: Seconds that a session's address gets to accept a connection.
 CONNECT_TIMEOUT = 5.0
-#: Seconds after which it is asked again whether a visitor may have the session.
+#: Seconds after which it is asked again whether a client may have the session.
 ASK_AGAIN = 30.0
-#: Seconds that a visitor gets to read an error.
+#: Seconds that a client gets to read an error.
 _LAST_WORDS = 2.0
 
 
@@ -47,12 +47,12 @@ async def _nowhere(_: str) -> None:
 
 
 class Admits(Protocol):
-    """Whether a visitor may go on to a session; ``again`` where the visitor is there already."""
+    """Whether a client may go on to a session; ``again`` where the client is there already."""
 
     def __call__(
         self, session_id: str, headers: Headers, peer: str | None, *, again: bool = False
     ) -> Awaitable[bool]:
-        """``peer`` is the visitor's address, None for one that came by a unix socket."""
+        """``peer`` is the client's address, None for one that came by a unix socket."""
         ...
 
 
@@ -78,7 +78,7 @@ def front_protocol(
     ``allowed_origins`` are web pages on other hosts that may use the sessions, ``own_names`` the
     names of this host as in :func:`~hpcbridge.frontends.origin.origin_allowed`, ``websocket_paths``
     the paths that a WebSocket may ask the application for, the first being the default. ``admits``
-    is asked for each visitor, and of a WebSocket every :data:`ASK_AGAIN` seconds again.
+    is asked for each client, and of a WebSocket every :data:`ASK_AGAIN` seconds again.
     ``coming`` is asked for sessions that the table lacks, and may take its time.
     """
     values = {
@@ -101,7 +101,7 @@ class _Front(TimedProtocol):
     coming: Coming
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A visitor; without TCP_NODELAY each API reply would wait 40 ms for an acknowledgement."""
+        """A client; without TCP_NODELAY each API reply would wait 40 ms for an acknowledgement."""
         super().connection_made(transport)
         tune(transport.get_extra_info("socket"))
 
@@ -121,14 +121,14 @@ class _Front(TimedProtocol):
         self._unset_keepalive_if_required()
         self._stop_timer()
         self.connections.discard(self)
-        visit = _Visit(self)
+        client = _ClientConnection(self)
         # uvicorn calls shutdown() on what is in here, and waits until it is empty.
-        self.connections.add(visit)  # type: ignore[arg-type]
-        visit.begin(self.transport, received)
+        self.connections.add(client)  # type: ignore[arg-type]
+        client.begin(self.transport, received)
 
 
-class _Visit(asyncio.Protocol):
-    """One connection of a visitor who asked for a session, until it is spliced or refused."""
+class _ClientConnection(asyncio.Protocol):
+    """One connection of a client who asked for a session, until it is spliced or refused."""
 
     def __init__(self, front: _Front) -> None:
         self._front = front
@@ -196,7 +196,7 @@ class _Visit(asyncio.Protocol):
             await connect(near.other, _dial(address), CONNECT_TIMEOUT)
         except Refused as error:
             refusal = error
-        except TunnelError as error:
+        except ConnectError as error:
             _log.info("a session: %s", error)
             reason = "The session cannot be reached. Has it ended?"
             refusal = Refused(HTTPStatus.BAD_GATEWAY, reason)
@@ -211,7 +211,7 @@ class _Visit(asyncio.Protocol):
         near.finish()
 
     async def _address(self, request: Forward) -> Address:
-        """Where the session is. Raises :class:`Refused` for what this visitor cannot have."""
+        """Where the session is. Raises :class:`Refused` for what this client cannot have."""
         front, session_id = self._front, request.session_id
         try:
             address = front.table.lookup(session_id) or await front.coming(session_id)
@@ -236,7 +236,7 @@ class _Visit(asyncio.Protocol):
         if await self._admitted(request, again=True):
             self._ask_later(request)
         else:
-            _log.info("a visitor may not have the session any more")
+            _log.info("a client may not have the session any more")
             self.shutdown()
 
     def _reply(self, status: HTTPStatus, reason: str) -> bytes:

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 from hpcbridge.frontends.forwarding import clean_reply, error_reply, status_of
-from hpcbridge.splice import EARLY_LIMIT, Pipe
+from hpcbridge.network.splice import EARLY_LIMIT, Pipe
 
 #: Bytes of a reply's head.
 _REPLY_LIMIT = 64 * 1024

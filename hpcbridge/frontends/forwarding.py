@@ -43,7 +43,7 @@ class Forward:
     session_id: str
     head: bytes
     websocket: bool
-    #: As the visitor sent them; most do not go on to the session.
+    #: As the client sent them; most do not go on to the session.
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
@@ -170,7 +170,7 @@ def error_reply(status: HTTPStatus, reason: str, *, with_body: bool = True) -> b
 
 
 # A session is another user's program, and its pages come from the portal's own origin. Sandboxed,
-# they get an origin of their own and cannot act as the visitor.
+# they get an origin of their own and cannot act as the client.
 _PLAIN_REPLY = [
     b"content-security-policy: sandbox allow-scripts allow-downloads",
     b"x-content-type-options: nosniff",
@@ -203,7 +203,7 @@ def status_of(reply_head: bytes) -> int | None:
 
 
 def clean_reply(reply_head: bytes, *, websocket: bool) -> bytes:
-    """A session's reply head (with its empty line) as the visitor gets it."""
+    """A session's reply head (with its empty line) as the client gets it."""
     passed = _SWITCHED if websocket else _ANSWERED
     status, *lines = reply_head.removesuffix(b"\r\n\r\n").split(b"\r\n")
     kept = [line for line in lines if line.partition(b":")[0].lower() in passed]

@@ -4,10 +4,10 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 
-from hpcbridge.addresses import Address
 from hpcbridge.errors import RouteError
-from hpcbridge.events import Bell
 from hpcbridge.frontends.base import Publisher, Route, Routes
+from hpcbridge.network.addresses import Address
+from hpcbridge.notifier import Notifier
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class RouteTable:
         self._untrue = False  # a front end may know something that is not in the table
         self._writer: asyncio.Task[None] | None = None
         self._closed = False
-        self._news = Bell()
+        self._news = Notifier()
 
     def __len__(self) -> int:
         return len(self._published)
@@ -46,7 +46,7 @@ class RouteTable:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         while (address := self.lookup(session_id)) is None and loop.time() < deadline:
-            await self._news.heard(deadline - loop.time())
+            await self._news.wait(deadline - loop.time())
         return address
 
     async def start(self, routes: Iterable[Route] = ()) -> None:
@@ -135,7 +135,7 @@ class RouteTable:
         for session_id, route in self._changes.items():
             if route is None:
                 self._published.pop(session_id, None)
-        self._news.ring()
+        self._news.notify()
         for done in waiting:
             if not done.done():
                 done.set_exception(RouteError(str(error))) if error else done.set_result(None)

@@ -10,9 +10,9 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from hpcbridge.addresses import TCPAddress
 from hpcbridge.errors import RouteError
 from hpcbridge.frontends.base import LOOPBACK, SESSION_ID, Routes
+from hpcbridge.network.addresses import TCPAddress
 
 _LINE = re.compile(rf"({SESSION_ID.pattern}) {re.escape(LOOPBACK)}:([0-9]{{1,5}})")
 

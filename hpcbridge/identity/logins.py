@@ -16,10 +16,10 @@ from typing import Any
 
 import asyncssh
 
-from hpcbridge import privatefile
+from hpcbridge.config import privatefile
+from hpcbridge.config.identity import IdentitySettings
 from hpcbridge.errors import ConfigError
-from hpcbridge.identity.settings import IdentitySettings
-from hpcbridge.ssh import Login
+from hpcbridge.transports.connection import Login
 
 SKEW = 60
 """Seconds by which the clocks of this machine and of the cluster may differ."""

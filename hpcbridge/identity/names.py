@@ -11,9 +11,9 @@ import re
 import threading
 from pathlib import Path
 
-from hpcbridge.auth.users import LOOK_UP_TIME, SYSTEM, shown
+from hpcbridge.config.identity import IdentitySettings
 from hpcbridge.errors import AccountRefused, AccountsUnknown, ConfigError
-from hpcbridge.identity.settings import IdentitySettings
+from hpcbridge.identity.users import LOOK_UP_TIME, SYSTEM, shown
 
 # No pattern of an admin can allow more.
 SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")

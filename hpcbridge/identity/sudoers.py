@@ -10,13 +10,14 @@ import pwd
 import re
 from pathlib import Path
 
-from hpcbridge.clustersettings import RemoteCluster
-from hpcbridge.config import Settings
+from hpcbridge.config.clusters import RemoteCluster
+from hpcbridge.config.settings import Settings
 from hpcbridge.errors import ConfigError
 from hpcbridge.schedulers.kinds import kind_of
+from hpcbridge.transports import filehelper
 
-HELPER = Path(__file__).with_name("helper.py")
-"""The program that an admin installs; :mod:`hpcbridge.identity.helper`."""
+HELPER = Path(filehelper.__file__)
+"""The program that an admin installs; :mod:`hpcbridge.transports.filehelper`."""
 
 COMMAND_LIMIT = 120
 """Seconds after which sudo ends a command of the scheduler."""

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
-from hpcbridge import clusters
-from hpcbridge.applicationsettings import ApplicationSettings
-from hpcbridge.config import Settings
-from hpcbridge.fields import Primitive
+from hpcbridge.config.applications import ApplicationSettings
+from hpcbridge.config.fields import Primitive
+from hpcbridge.config.settings import Settings
 from hpcbridge.jobscripts.check import check
 from hpcbridge.jobscripts.render import ScriptContext, TemplateSet, render
 from hpcbridge.jobscripts.rules import Problem
@@ -34,7 +33,6 @@ def sample_context(
         values,
         job_name=SAMPLE_JOB,
         directory=f"{cluster.session_root or '/home/USER/.hpcbridge'}/{SAMPLE_JOB}",
-        bind=clusters.bind_address(cluster),
     )
 
 

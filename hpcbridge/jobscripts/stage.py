@@ -4,14 +4,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hpcbridge.applicationsettings import ApplicationSettings
-from hpcbridge.clusters import Cluster
-from hpcbridge.clustersettings import ClusterSettings, RemoteCluster
-from hpcbridge.fields import Primitive
+from hpcbridge.config.applications import ApplicationSettings
+from hpcbridge.config.clusters import ClusterSettings, RemoteCluster, bind_address
+from hpcbridge.config.fields import Primitive
 from hpcbridge.jobscripts.render import LAUNCH_STUB, ScriptContext, TemplateSet, render
 from hpcbridge.store import SessionRow
 from hpcbridge.transports.base import StagedFile
-from hpcbridge.warm.secret import FILE as NEW_SECRET
+
+NEW_SECRET = "secret.new"  # noqa: S105
+"""The file by which an application gets a new secret; see :mod:`hpcbridge.warm.secret`."""
 
 
 def script_context(
@@ -22,7 +23,6 @@ def script_context(
     *,
     job_name: str,
     directory: str,
-    bind: str,
 ) -> ScriptContext:
     """What the application's template sees."""
     python = cluster.python or ("python3" if isinstance(cluster, RemoteCluster) else sys.executable)
@@ -30,7 +30,7 @@ def script_context(
         job_name=job_name,
         directory=directory,
         walltime=application.walltime,
-        bind=bind,
+        bind=bind_address(cluster),
         application=application_name,
         properties=application.properties,
         parameters=parameters,
@@ -48,7 +48,11 @@ class JobFiles:
         self._stub = StagedFile(LAUNCH_STUB.read_bytes())
 
     def for_session(
-        self, application: ApplicationSettings, cluster: Cluster, row: SessionRow, directory: str
+        self,
+        application: ApplicationSettings,
+        cluster: ClusterSettings,
+        row: SessionRow,
+        directory: str,
     ) -> dict[str, StagedFile]:
         """The script, the launch stub, and the secret in a file of its own (0600).
 
@@ -56,13 +60,12 @@ class JobFiles:
         :class:`~hpcbridge.errors.BadParameter`.
         """
         context = script_context(
-            cluster.settings,
+            cluster,
             row.application,
             application,
             row.parameters,
             job_name=row.attempt_name,
             directory=directory,
-            bind=cluster.bind,
         )
         script = render(self._templates, application.template, context)
         files = {

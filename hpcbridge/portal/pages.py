@@ -13,8 +13,8 @@ from fastapi.responses import HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from hpcbridge.applicationsettings import ApplicationSettings, ParameterSettings
-from hpcbridge.clustersettings import ClusterSettings
+from hpcbridge.config.applications import ApplicationSettings, ParameterSettings
+from hpcbridge.config.clusters import ClusterSettings
 from hpcbridge.portal import wslinkjs
 
 _HERE = Path(__file__).parent
@@ -28,7 +28,7 @@ class ApplicationCard:
     title: str
     description: str = ""
     parameters: Mapping[str, ParameterSettings] = field(default_factory=dict)
-    #: Names and titles of the clusters that the visitor may choose from.
+    #: Names and titles of the clusters that the client may choose from.
     clusters: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -60,7 +60,7 @@ def mount(
 
     `endpoint` is the path of the launcher API, without a slash at its end. `connect_to` names
     further origins that sessions may live at (`wss://viz.example.org`), where `sessionURL` is not
-    this one. With `users`, the page asks the API who its visitor is. Reads files, so call it before
+    this one. With `users`, the page asks the API who its client is. Reads files, so call it before
     serving. Without the wheel that ships wslink's JavaScript the page still launches sessions, and
     says what is missing to show them.
     """

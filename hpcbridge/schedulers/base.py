@@ -11,7 +11,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from hpcbridge.clustersettings import ClusterSettings
+from hpcbridge.config.clusters import ClusterSettings
+from hpcbridge.states import EndReason as EndReason
 from hpcbridge.transports.base import Transport
 
 S = TypeVar("S", bound=ClusterSettings)
@@ -27,22 +28,6 @@ class JobState(StrEnum):
     RUNNING = "running"
     ENDED = "ended"
     UNKNOWN = "unknown"
-
-
-class EndReason(StrEnum):
-    """Why a session ended; the vocabulary of ``docs/architecture.md``."""
-
-    STOPPED = "stopped"
-    FINISHED = "finished"
-    FAILED = "failed"
-    TIMED_OUT = "timed_out"
-    OUT_OF_MEMORY = "out_of_memory"
-    NODE_FAILED = "node_failed"
-    PREEMPTED = "preempted"
-    CANCELLED = "cancelled"
-    NEVER_READY = "never_ready"
-    IDLE = "idle"
-    REJECTED = "rejected"
 
 
 @dataclass(frozen=True)
@@ -145,7 +130,7 @@ class Scheduler(Protocol):
         ...
 
     async def outlook(self, job_ids: Collection[str]) -> Mapping[str, Outlook]:
-        """What these waiting jobs may expect, asked at a slow beat, in one or two queries for all.
+        """What these waiting jobs may expect, asked seldom, in one or two queries for all.
 
         A job that is missing in the answer is one of which the scheduler tells nothing.
         """
@@ -179,7 +164,7 @@ class Forecaster(Protocol):
     async def forecast(self, request: JobRequest) -> Forecast:
         """When a job such as ``request``, of which nothing is staged, would start.
 
-        Asked at a slow beat. Raises what every method of :class:`Scheduler` raises, and
+        Asked at a long interval. Raises what every method of :class:`Scheduler` raises, and
         :class:`~hpcbridge.errors.JobRejected` where the scheduler would refuse such a job.
         """
         ...
@@ -213,7 +198,7 @@ class Kind:
 
     ``settings`` has a field ``scheduler`` of the type ``Literal["NAME"]``, by which a section
     ``[clusters.X]`` chooses it. Where it derives from
-    :class:`~hpcbridge.clustersettings.RemoteCluster`, jobs run on other machines, and the transport
+    :class:`~hpcbridge.config.clusters.RemoteCluster`, jobs run on other machines, and the transport
     and the tunnels follow that class's fields; else jobs run on this one.
     """
 

@@ -17,11 +17,9 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field
-
-from hpcbridge.clustersettings import ClusterSettings
+from hpcbridge.config.batchsystems import LocalCluster
 from hpcbridge.errors import ClusterError, NoCapacity
 from hpcbridge.schedulers import processes
 from hpcbridge.schedulers.base import (
@@ -35,7 +33,7 @@ from hpcbridge.schedulers.base import (
     Outlook,
 )
 from hpcbridge.schedulers.slots import latest_starts
-from hpcbridge.transports.local import clean_environment
+from hpcbridge.transports.environment import clean_environment
 
 log = logging.getLogger(__name__)
 
@@ -54,14 +52,6 @@ status=$?
 printf '%s' "$status" > "$1.new" && mv "$1.new" "$1"
 exit "$status"
 """
-
-
-class LocalCluster(ClusterSettings):
-    """The embedded batch runner: jobs of this machine."""
-
-    scheduler: Literal["local"] = Field(description="This machine, by the embedded batch runner.")
-    slots: int = Field(4, ge=1, description="Jobs that may run at once.")
-    queue: int = Field(32, ge=0, description="Jobs that may wait for a slot.")
 
 
 @dataclass

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from hpcbridge.errors import ClusterError, ClusterUnreachable, OutcomeUnknown, UnexpectedReply
-from hpcbridge.identity.helper import open_to_others
 from hpcbridge.transports.base import Completed, Slice, StagedFile
+from hpcbridge.transports.environment import clean_environment
+from hpcbridge.transports.filehelper import open_to_others
 
 OUTPUT_LIMIT = 16 * 2**20
 """Bytes of output that a command may print."""
@@ -27,21 +28,6 @@ FILES_LIMIT = 20.0
 FILES_AT_ONCE = 4
 
 T = TypeVar("T")
-
-# What a command inherits: that, and where the batch system's own configuration is. Anything else of
-# the service's environment stays here: sbatch would hand it to the job, and with it whatever
-# secrets the service was configured with.
-PASSED_ENVIRONMENT = (
-    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ"),
-    *("SLURM_CONF", "PBS_CONF_FILE", "SGE_ROOT", "SGE_CELL"),
-)
-
-
-def clean_environment() -> dict[str, str]:
-    """The part of this process's environment that commands and jobs may see."""
-    found = {key: os.environ[key] for key in PASSED_ENVIRONMENT if key in os.environ}
-    found.setdefault("PATH", "/usr/local/bin:/usr/bin:/bin")
-    return found
 
 
 class LocalTransport:

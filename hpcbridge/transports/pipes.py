@@ -8,8 +8,9 @@ from typing import Any
 import asyncssh
 
 from hpcbridge.errors import ClusterUnreachable
-from hpcbridge.ssh import CUE, SSHHost, on_cue, uncut
-from hpcbridge.transports.local import clean_environment, kill
+from hpcbridge.transports.connection import CUE, SSHHost, on_cue, uncut
+from hpcbridge.transports.environment import clean_environment
+from hpcbridge.transports.local import kill
 
 END_LIMIT = 2.0
 """Seconds in which a command ends once its input has ended."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import asyncssh
 
 from hpcbridge.errors import ClusterError, ClusterUnreachable, OutcomeUnknown, UnexpectedReply
-from hpcbridge.ssh import CUE, SSHHost, on_cue, uncut
 from hpcbridge.transports.base import Completed, Slice, StagedFile
+from hpcbridge.transports.connection import CUE, SSHHost, on_cue, uncut
 
 OUTPUT_LIMIT = 16 * 2**20
 """Bytes of output that a command may print."""

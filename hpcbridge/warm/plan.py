@@ -7,9 +7,9 @@ seconds since the epoch.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from hpcbridge.schedulers.base import EndReason
-from hpcbridge.store import SessionRow, State
-from hpcbridge.warm.settings import WarmSettings
+from hpcbridge.config.warm import WarmSettings
+from hpcbridge.states import EndReason, State
+from hpcbridge.store import SessionRow
 
 PAUSE = 30.0
 """Seconds without a new session after one that failed; twice as many after each further one."""

@@ -5,13 +5,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hpcbridge.applicationsettings import ApplicationSettings
-from hpcbridge.config import Settings
+from hpcbridge.config.applications import ApplicationSettings
+from hpcbridge.config.fields import Primitive
+from hpcbridge.config.parameters import check_parameters
+from hpcbridge.config.settings import Settings
+from hpcbridge.config.warm import WarmSettings
 from hpcbridge.errors import BadParameter, ConfigError
-from hpcbridge.fields import Primitive
-from hpcbridge.parameters import check_parameters
 from hpcbridge.warm.plan import longest_age
-from hpcbridge.warm.settings import WarmSettings
 
 _JOB_SETTINGS = {"cluster", "template", "ready_line", "walltime", "options", "properties"}
 

@@ -9,28 +9,28 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Generic, Protocol, TypeVar
 
-from hpcbridge.clusters import Cluster
-from hpcbridge.config import Settings
-from hpcbridge.crew import Crew
+from hpcbridge.clusters.cluster import Cluster
+from hpcbridge.config.fields import Primitive
+from hpcbridge.config.settings import Settings
 from hpcbridge.errors import (
     AccountRefused,
     BridgeError,
     LeadershipLost,
     StoreError,
 )
-from hpcbridge.fields import Primitive
-from hpcbridge.life import Life
-from hpcbridge.store import Cap, SessionRow, Store
+from hpcbridge.store import Quota, SessionRow, Store
 from hpcbridge.warm.plan import node_hours, plan
 from hpcbridge.warm.pool import Pool, pools_of
 from hpcbridge.warm.secret import replace_secret
-from hpcbridge.warm.shelf import Asked, Shelf
+from hpcbridge.warm.store import Asked, WarmStore
 
 log = logging.getLogger(__name__)
 
-BEAT = 5.0
+INTERVAL = 5.0
 """Seconds between two looks at the pools; a hand-over here is a reason for one at once."""
 RECORD = 26 * 3600.0
 """Seconds of the past that a plan knows: a day, also the one that summer time ends on."""
@@ -40,10 +40,59 @@ END_LIMIT = 20.0
 """Seconds that ending all warm sessions may take when the service stops."""
 
 
-Launching = Callable[[Pool], Awaitable[tuple[SessionRow, Sequence[Cap]]]]
+Launching = Callable[[Pool], Awaitable[tuple[SessionRow, Sequence[Quota]]]]
 
 
-class Pools:
+class PooledSession(Protocol):
+    """What the pools need of a session that this service has."""
+
+    row: SessionRow
+
+    @property
+    def tunnel_state(self) -> str | None:
+        """``open`` while there is a tunnel that works."""
+        ...
+
+    def waited_for(self) -> AbstractContextManager[None]:
+        """Somebody waits for it, inside the ``with`` block."""
+        ...
+
+    def stop(self) -> None:
+        """Begin to end it."""
+        ...
+
+
+S = TypeVar("S", bound=PooledSession)
+S_co = TypeVar("S_co", bound=PooledSession, covariant=True)
+
+
+class Registry(Protocol[S_co]):
+    """What the pools need of the sessions of this service."""
+
+    @property
+    def leading(self) -> bool:
+        """Whether this service drives the sessions."""
+        ...
+
+    @property
+    def sessions(self) -> Collection[S_co]:
+        """All that this service has."""
+        ...
+
+    def session(self, session_id: str) -> S_co | None:
+        """One of them."""
+        ...
+
+    def task(self, session_id: str) -> asyncio.Task[None] | None:
+        """What is at work for it."""
+        ...
+
+    def begin(self, row: SessionRow) -> S_co:
+        """Have a session that was just launched, or changed."""
+        ...
+
+
+class Pools(Generic[S]):
     """``launching`` makes the rows of new sessions, and tells how many there may be."""
 
     def __init__(
@@ -51,22 +100,22 @@ class Pools:
         settings: Settings,
         store: Store,
         clusters: Mapping[str, Cluster],
-        crew: Crew,
+        registry: Registry[S],
         launching: Launching,
     ) -> None:
         self._settings = settings
         self._pools = pools_of(settings)
-        self._shelf = Shelf(store)
+        self._warm_store = WarmStore(store)
         self._clusters = clusters
-        self._crew = crew
+        self._registry = registry
         self._launching = launching
-        self._stir = asyncio.Event()
+        self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         # Whether there are no warm sessions left of pools that were configured before.
         self._tidy = False
         self._said: dict[str, str] = {}
         # What a client's hanging up must not cut short.
-        self._handing: set[asyncio.Task[Life | None]] = set()
+        self._handing: set[asyncio.Task[S | None]] = set()
 
     @property
     def there(self) -> bool:
@@ -85,7 +134,7 @@ class Pools:
                 return each
         return None
 
-    async def hand_over(self, pool: Pool, asked: Asked) -> Life | None:
+    async def hand_over(self, pool: Pool, asked: Asked) -> S | None:
         """A ready session that is the user's from now on; None where a new one has to begin.
 
         It is done to its end also when who asked for it is cancelled. Raises
@@ -97,7 +146,7 @@ class Pools:
         task.add_done_callback(self._handing.discard)
         return await asyncio.shield(task)
 
-    async def _hand_over(self, pool: Pool, asked: Asked) -> Life | None:
+    async def _hand_over(self, pool: Pool, asked: Asked) -> S | None:
         personal = pool.warm.new_secret
         accounts = await self._accounts(pool, asked)
         for _ in range(TRIES):
@@ -105,27 +154,27 @@ class Pools:
             if not near or not accounts:
                 return None
             oldest = time.time() - pool.longest_age
-            row = await self._shelf.take(
+            row = await self._warm_store.take(
                 pool.name, asked, oldest, accounts, among=near, wholly=not personal
             )
             if row is None:
                 return None
-            if life := await self._handed_over(row, asked, personal=personal):
-                return life
+            if session := await self._handed_over(row, asked, personal=personal):
+                return session
         return None
 
-    async def _handed_over(self, row: SessionRow, asked: Asked, *, personal: bool) -> Life | None:
-        life = self._crew.begin(row)
+    async def _handed_over(self, row: SessionRow, asked: Asked, *, personal: bool) -> S | None:
+        session = self._registry.begin(row)
         try:
-            with life.interest.waiting():
+            with session.waited_for():
                 if not personal or await self._made_personal(row, asked):
                     log.info("session %s: handed over", row.job_name)
-                    return self._crew.begin(row)
-                await self._shelf.throw_away(row)
-                life.stop()
+                    return self._registry.begin(row)
+                await self._warm_store.throw_away(row)
+                session.stop()
                 return None
         finally:
-            self._stir.set()  # only now: the next one's start would slow this one's end
+            self._wake.set()  # only now: the next one's start would slow this one's end
 
     def ready(self, application: str, user: str | None) -> bool:
         """Whether this user's launch would get a session now, with the parameters of a pool."""
@@ -137,9 +186,9 @@ class Pools:
     def _near(self, pool: Pool) -> list[str]:
         """The pool's sessions to which this replica has a tunnel that is open now."""
         return [
-            life.row.id
-            for life in self._crew.lives
-            if life.row.warm and life.row.pool == pool.name and life.tunnel_state == "open"
+            session.row.id
+            for session in self._registry.sessions
+            if session.row.warm and session.row.pool == pool.name and session.tunnel_state == "open"
         ]
 
     async def _accounts(self, pool: Pool, asked: Asked) -> dict[str, str | None]:
@@ -162,7 +211,7 @@ class Pools:
         if not taken:
             log.warning("session %s: the application takes no new secret", row.job_name)
             return False
-        return await self._shelf.give(row, asked, secret)
+        return await self._warm_store.give(row, asked, secret)
 
     # -- keeping them
 
@@ -172,8 +221,8 @@ class Pools:
 
     async def _run(self) -> None:
         while True:
-            self._stir.clear()
-            if self._crew.leading:
+            self._wake.clear()
+            if self._registry.leading:
                 try:
                     await self._look()
                 except LeadershipLost:
@@ -183,17 +232,17 @@ class Pools:
                 except Exception:
                     log.exception("warm sessions: internal error")
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(BEAT):
-                    await self._stir.wait()
+                async with asyncio.timeout(INTERVAL):
+                    await self._wake.wait()
 
     async def _look(self) -> None:
         if not self._pools and self._tidy:
             return
-        for row in await self._shelf.strays([each.name for each in self._pools]):
+        for row in await self._warm_store.strays([each.name for each in self._pools]):
             await self._retire(row, "its pool is configured no more, or otherwise")
         self._tidy = True
         for application in {each.application for each in self._pools}:
-            record = await self._shelf.rows(application, time.time() - RECORD)
+            record = await self._warm_store.rows(application, time.time() - RECORD)
             for pool in self._pools:
                 if pool.application == application:
                     await self._keep(pool, record)
@@ -205,7 +254,7 @@ class Pools:
             pool.warm,
             pool.settings.walltime or 0,
             rows,
-            await self._shelf.past(pool.name),
+            await self._warm_store.past(pool.name),
             now,
             spent=node_hours(record, pool.nodes, pool.warm.clock.midnight(now), now),
             drained=self._drained,
@@ -222,9 +271,9 @@ class Pools:
     async def _begin(self, pool: Pool, most: int) -> str:
         """One session more, of at most so many; why not, or ''."""
         try:
-            row, caps = await self._launching(pool)
-            if await self._shelf.add(row, caps, most):
-                self._crew.begin(row)
+            row, quotas = await self._launching(pool)
+            if await self._warm_store.add(row, quotas, most):
+                self._registry.begin(row)
         except StoreError:
             raise
         except BridgeError as error:
@@ -232,10 +281,10 @@ class Pools:
         return ""
 
     async def _retire(self, row: SessionRow, why: str) -> None:
-        if await self._shelf.retire(row):
+        if await self._warm_store.retire(row):
             log.info("session %s: a warm session is ended: %s", row.job_name, why)
-            if life := self._crew.life(row.id):
-                life.stop()
+            if session := self._registry.session(row.id):
+                session.stop()
 
     def _say(self, pool: Pool, why: str) -> None:
         """Say once why a pool is not full."""
@@ -258,11 +307,11 @@ class Pools:
 
     async def drain(self) -> None:
         """End all warm sessions, for nobody has them; the next service begins new ones."""
-        lives = []
+        sessions = []
         with contextlib.suppress(StoreError, LeadershipLost):
-            for row in await self._shelf.strays([]):
+            for row in await self._warm_store.strays([]):
                 await self._retire(row, "the service stops")
-                lives.append(row.id)
-        tasks = [task for each in lives if (task := self._crew.task(each))]
+                sessions.append(row.id)
+        tasks = [task for each in sessions if (task := self._registry.task(each))]
         if tasks:
             await asyncio.wait(tasks, timeout=END_LIMIT)

@@ -1,7 +1,7 @@
 """A new secret for an application that runs, handed over in a file of its session directory.
 
 The file is there from the start, empty: NFS clients may take half a minute to see a new file, and
-see what is new in a known one as soon as they open it. The application opens it at a short beat.
+see what is new in a known one as soon as they open it. The application opens it often.
 A line with the secret is its sign to take it, and to write ``taken`` and the SHA-256 digest of the
 secret in its place, so that the secret does not stay on disk.
 """
@@ -10,9 +10,9 @@ import asyncio
 import hashlib
 
 from hpcbridge.errors import ClusterError
+from hpcbridge.jobscripts.stage import NEW_SECRET
 from hpcbridge.transports.base import Slice, Transport
 
-FILE = "secret.new"
 LIMIT = 2.0
 """Seconds that an application may take."""
 LOOK = 0.005
@@ -25,7 +25,7 @@ async def replace_secret(transport: Transport, directory: str, secret: str) -> b
 
     Raises :class:`~hpcbridge.errors.ClusterError`.
     """
-    path = f"{directory}/{FILE}"
+    path = f"{directory}/{NEW_SECRET}"
     argv = ["/bin/sh", "-c", _SCRIPT, "hpcbridge-secret", path]
     wanted = f"taken {hashlib.sha256(secret.encode()).hexdigest()}\n".encode()
     try:

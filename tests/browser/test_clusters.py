@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect
 
-from browser import driver
-from serviceprocess import ServiceProcess
+from tests.browser import driver
+from tests.serviceprocess import ServiceProcess
 
 pytestmark = pytest.mark.browser
 DRAINED = "Alpha takes no new sessions: new disks until Monday. Those that run there go on."

@@ -1,6 +1,6 @@
-"""A page of another site in a real Chromium, whose visitor is logged in at the front end.
+"""A page of another site in a real Chromium, whose client is logged in at the front end.
 
-Apache, with the printed virtual host, knows the visitor by a cookie, as single sign-on has it. The
+Apache, with the printed virtual host, knows the client by a cookie, as single sign-on has it. The
 other site is another port of the same host, so the browser sends that cookie along: it looks at
 the port for an origin, not for a site.
 """
@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from browser import driver
-from frontends.apache_server import ApacheServer, free_port
-from usersite import SECRET, audited, auth
+from tests.browser import driver
+from tests.frontends.apache_server import ApacheServer, free_port
+from tests.usersite import SECRET, audited, auth
 
 pytestmark = pytest.mark.browser
 
@@ -104,7 +104,7 @@ def world(site: Any, serve: Any, directory: Path) -> Iterator[World]:
 
 
 @pytest.fixture
-def visitor(world: World) -> Iterator[Page]:
+def client(world: World) -> Iterator[Page]:
     """A tab of somebody who is logged in at the portal."""
     with driver.chromium() as browser:
         yield _logged_in(browser, world)
@@ -127,55 +127,55 @@ def fetch(page: Page, url: str, **options: Any) -> str:
 
 
 def test_the_portals_own_page_launches_and_tells_who_is_logged_in(
-    world: World, visitor: Page
+    world: World, client: Page
 ) -> None:
     """So the cookie, Apache and the service do what the other tests rely on."""
-    visitor.goto(world.portal)
-    expect(visitor.locator("#who")).to_contain_text("alice")
+    client.goto(world.portal)
+    expect(client.locator("#who")).to_contain_text("alice")
     body = '{"application": "cone"}'
-    assert fetch(visitor, "/paraview", method="POST", body=body) == "200"
+    assert fetch(client, "/paraview", method="POST", body=body) == "200"
     (line,) = world.launches()
     assert (line["user"], line["how"]) == ("alice", "header")
 
 
 @pytest.mark.parametrize("mode", ["cors", "no-cors"])
 def test_a_script_of_another_site_launches_and_stops_nothing(
-    world: World, visitor: Page, mode: str
+    world: World, client: Page, mode: str
 ) -> None:
-    visitor.goto(world.portal)
+    client.goto(world.portal)
     body = '{"application": "cone"}'
-    assert fetch(visitor, "/paraview", method="POST", body=body) == "200"
-    session_id = visitor.evaluate(
+    assert fetch(client, "/paraview", method="POST", body=body) == "200"
+    session_id = client.evaluate(
         "async () => (await (await fetch('/paraview')).json()).sessions[0].id"
     )
-    visitor.goto(world.foreign)
+    client.goto(world.foreign)
     target = f"{world.portal}/paraview"
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
         headers = {"Content-Type": kind}
-        got = fetch(visitor, target, method="POST", mode=mode, headers=headers, body=body)
+        got = fetch(client, target, method="POST", mode=mode, headers=headers, body=body)
         assert got in ("failed", "0")
-    assert visitor.evaluate("([url, body]) => navigator.sendBeacon(url, body)", [target, body])
-    assert fetch(visitor, f"{target}/{session_id}", method="DELETE") == "failed"
-    # Nor does it learn who its visitor is.
-    assert fetch(visitor, target) == "failed"
-    visitor.goto(world.portal)
-    assert fetch(visitor, f"/paraview/{session_id}") == "200"
+    assert client.evaluate("([url, body]) => navigator.sendBeacon(url, body)", [target, body])
+    assert fetch(client, f"{target}/{session_id}", method="DELETE") == "failed"
+    # Nor does it learn who its client is.
+    assert fetch(client, target) == "failed"
+    client.goto(world.portal)
+    assert fetch(client, f"/paraview/{session_id}") == "200"
     deadline = time.monotonic() + 60
     while len(world.refusals()) < 4:
         assert time.monotonic() < deadline, "the beacon did not come"
-        visitor.wait_for_timeout(50)
+        client.wait_for_timeout(50)
     assert len(world.launches()) == 1
-    # All four came with the visitor's name, and were refused for where they came from.
+    # All four came with the client's name, and were refused for where they came from.
     assert {(line["user"], line["what"]) for line in world.refusals()} == {("alice", "POST launch")}
     assert all("Pages of this site" in line["why"] for line in world.refusals())
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_form_of_another_site_launches_nothing(world: World, visitor: Page, number: int) -> None:
+def test_a_form_of_another_site_launches_nothing(world: World, client: Page, number: int) -> None:
     """As text/plain, whose body is JSON all the same, and as forms are by default."""
-    visitor.goto(world.foreign)
-    with visitor.expect_navigation() as navigation:
-        visitor.evaluate("(number) => document.forms[number].submit()", number)
+    client.goto(world.foreign)
+    with client.expect_navigation() as navigation:
+        client.evaluate("(number) => document.forms[number].submit()", number)
     reply = navigation.value
     assert reply is not None
     assert reply.status == 403
@@ -185,11 +185,11 @@ def test_a_form_of_another_site_launches_nothing(world: World, visitor: Page, nu
     assert [line["user"] for line in world.refusals()] == ["alice"]
 
 
-def test_a_page_without_an_origin_launches_nothing(world: World, visitor: Page) -> None:
+def test_a_page_without_an_origin_launches_nothing(world: World, client: Page) -> None:
     """A sandboxed page; the browser sends the cookie of such a one nowhere, or Origin: null."""
-    visitor.goto(f"{world.foreign}/sandboxed")
-    with visitor.expect_navigation() as navigation:
-        visitor.evaluate("document.forms[0].submit()")
+    client.goto(f"{world.foreign}/sandboxed")
+    with client.expect_navigation() as navigation:
+        client.evaluate("document.forms[0].submit()")
     reply = navigation.value
     assert reply is not None
     assert reply.status in (401, 403)
@@ -197,16 +197,16 @@ def test_a_page_without_an_origin_launches_nothing(world: World, visitor: Page) 
     assert world.launches() == []
 
 
-def test_a_websocket_of_another_site_reaches_no_session(world: World, visitor: Page) -> None:
-    visitor.goto(world.portal)
+def test_a_websocket_of_another_site_reaches_no_session(world: World, client: Page) -> None:
+    client.goto(world.portal)
     body = '{"application": "cone"}'
-    fetch(visitor, "/paraview", method="POST", body=body)
-    session_id = visitor.evaluate(
+    fetch(client, "/paraview", method="POST", body=body)
+    session_id = client.evaluate(
         "async () => (await (await fetch('/paraview')).json()).sessions[0].id"
     )
-    visitor.goto(world.foreign)
+    client.goto(world.foreign)
     address = f"{world.portal.replace('http', 'ws')}/proxy?sessionId={session_id}&path=ws"
-    outcome = visitor.evaluate(
+    outcome = client.evaluate(
         "(url) => new Promise((done) => { const socket = new WebSocket(url);"
         " socket.onopen = () => done('open'); socket.onerror = () => done('refused'); })",
         address,

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import ConsoleMessage, Page
 
-from browser import driver
 from hpcbridge.schedulers.processes import COOKIE
-from serviceprocess import ServiceProcess
+from tests.browser import driver
 from tests.processes import marked
+from tests.serviceprocess import ServiceProcess
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 pytestmark = pytest.mark.browser

@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 
-from hpcbridge.applicationsettings import ApplicationSettings, ParameterSettings
+from hpcbridge.config.applications import ApplicationSettings, ParameterSettings
 from hpcbridge.portal import cards, mount, wslinkjs
 
 APPLICATIONS = {

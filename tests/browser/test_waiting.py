@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Request, Route, expect
 
-from browser import driver
-from serviceprocess import ServiceProcess
+from tests.browser import driver
+from tests.serviceprocess import ServiceProcess
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/one-machine/hpcbridge.toml"
 pytestmark = pytest.mark.browser

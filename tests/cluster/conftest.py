@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from scripts import software
-from serviceprocess import ServiceProcess
 from testbed import cluster
 from testbed.handle import Testbed
+from tests.serviceprocess import ServiceProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from hpcbridge.clustersettings import SSHSettings
+from hpcbridge.config.clusters import SSHSettings
 from hpcbridge.errors import JobRejected
 from hpcbridge.schedulers.base import EndReason, JobInfo, JobRequest, JobState
 from hpcbridge.schedulers.slurm import SlurmScheduler
-from hpcbridge.ssh import SSHHost
+from hpcbridge.transports.connection import SSHHost
 from hpcbridge.transports.ssh import SSHTransport
-from serviceprocess import ServiceProcess
 from testbed import cluster, daemons
 from testbed.handle import Testbed
+from tests.serviceprocess import ServiceProcess
 
 Start = Callable[..., ServiceProcess]
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import asyncssh
 import pytest
 
-from hpcbridge.clustersettings import SSHSettings
+from hpcbridge.config.clusters import SSHSettings
 from hpcbridge.errors import ClusterUnreachable
 from hpcbridge.identity.logins import Authority, Logins, of_authority
-from hpcbridge.ssh import Login, SSHHost
+from hpcbridge.transports.connection import Login, SSHHost
 from hpcbridge.transports.ssh import SSHTransport
 from testbed.handle import Testbed
 

@@ -12,8 +12,8 @@ import pytest
 import tomli_w
 
 from hpcbridge import doctor
-from serviceprocess import ServiceProcess
 from testbed.handle import Testbed
+from tests.serviceprocess import ServiceProcess
 from tests.waiting import until
 
 Start = Callable[..., ServiceProcess]

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 import pytest_asyncio
 
-from hpcbridge.clustersettings import SSHSettings
+from hpcbridge.config.clusters import SSHSettings
 from hpcbridge.conformance import Ability, Bench, Conformance, CountingTransport
 from hpcbridge.schedulers.slurm import SlurmScheduler
-from hpcbridge.ssh import SSHHost
+from hpcbridge.transports.connection import SSHHost
 from hpcbridge.transports.ssh import SSHTransport
 from testbed.handle import Testbed
 

@@ -9,13 +9,13 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from cluster.test_conformance import SlurmBench
+from hpcbridge.config.slurmrest import SlurmRestCluster
 from hpcbridge.conformance import Ability, Conformance
 from hpcbridge.schedulers.slurmrest.client import Client
 from hpcbridge.schedulers.slurmrest.scheduler import SlurmRestScheduler
-from hpcbridge.schedulers.slurmrest.settings import SlurmRestCluster
 from hpcbridge.schedulers.slurmrest.tokens import tokens_for
 from testbed.handle import Testbed
+from tests.cluster.test_conformance import SlurmBench
 
 pytestmark = pytest.mark.timeout(240)
 

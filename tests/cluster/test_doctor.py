@@ -7,10 +7,11 @@ from typing import Any
 import asyncssh
 import tomli_w
 
-from hpcbridge import configfile, doctor
-from hpcbridge.installation import job_name, mark
-from serviceprocess import ServiceProcess
+from hpcbridge import doctor
+from hpcbridge.config import file as configfile
+from hpcbridge.config.installation import job_name, mark
 from testbed.handle import Testbed
+from tests.serviceprocess import ServiceProcess
 from tests.waiting import until
 
 Start = Callable[..., ServiceProcess]

@@ -6,10 +6,10 @@ from typing import Any
 import aiohttp
 import httpx
 
-from serviceprocess import ServiceProcess
 from testbed.handle import Testbed
+from tests.serviceprocess import ServiceProcess
 from tests.waiting import until
-from wslinkclient import WslinkClient, colours
+from tests.wslinkclient import WslinkClient, colours
 
 Start = Callable[..., ServiceProcess]
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serviceprocess import ServiceProcess
 from testbed import daemons, network
 from testbed.handle import Testbed
+from tests.serviceprocess import ServiceProcess
 from tests.waiting import until
-from wslinkclient import WslinkClient
+from tests.wslinkclient import WslinkClient
 
 Start = Callable[..., ServiceProcess]
 

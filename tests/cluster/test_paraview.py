@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from frontends.apache_server import ApacheServer, free_port
-from hpcbridge.cli import app as command_line
-from serviceprocess import ServiceProcess
-from wslinkclient import WslinkClient, colours
+from hpcbridge.cli.main import app as command_line
+from tests.frontends.apache_server import ApacheServer, free_port
+from tests.serviceprocess import ServiceProcess
+from tests.wslinkclient import WslinkClient, colours
 
 Start = Callable[..., ServiceProcess]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from serviceprocess import ServiceProcess
 from testbed.handle import Testbed
+from tests.serviceprocess import ServiceProcess
 
 Start = Callable[..., ServiceProcess]
 

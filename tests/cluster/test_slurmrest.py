@@ -12,19 +12,19 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from hpcbridge.config.slurmrest import SlurmRestCluster
 from hpcbridge.errors import ClusterError, ClusterUnreachable, JobRejected, OutcomeUnknown
 from hpcbridge.schedulers.base import EndReason, Forecast, JobInfo, JobRequest, JobState
 from hpcbridge.schedulers.slurmrest.client import Client
 from hpcbridge.schedulers.slurmrest.scheduler import SlurmRestScheduler
-from hpcbridge.schedulers.slurmrest.settings import SlurmRestCluster
 from hpcbridge.schedulers.slurmrest.tokens import tokens_for
 from hpcbridge.transports.base import Completed
 from hpcbridge.transports.local import LocalTransport
-from serviceprocess import ServiceProcess
 from testbed import config
 from testbed.handle import Testbed
+from tests.serviceprocess import ServiceProcess
 from tests.waiting import until
-from wslinkclient import WslinkClient, colours
+from tests.wslinkclient import WslinkClient, colours
 
 Start = Callable[..., ServiceProcess]
 HOME = "/home/alice"

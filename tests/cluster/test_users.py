@@ -15,11 +15,11 @@ import httpx
 import pytest
 import tomli_w
 
-from cluster import people
-from cluster.test_secrets import CURIOUS
 from hpcbridge import doctor
-from serviceprocess import ServiceProcess
 from testbed.handle import Testbed
+from tests.cluster import people
+from tests.cluster.test_secrets import CURIOUS
+from tests.serviceprocess import ServiceProcess
 from tests.waiting import until
 
 Start = Callable[..., ServiceProcess]

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from serviceprocess import ServiceProcess
 from testbed.handle import Testbed
+from tests.serviceprocess import ServiceProcess
 from tests.waiting import until
 
 Start = Callable[..., ServiceProcess]

@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from cluster import people
-from serviceprocess import ServiceProcess
 from testbed.handle import Testbed
+from tests.cluster import people
+from tests.serviceprocess import ServiceProcess
 from tests.waiting import until
 
 # Ready at once, and takes a new secret as docs/templates.md says.

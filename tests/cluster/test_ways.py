@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import tomli_w
 
-from cluster.conftest import ROOT
-from serviceprocess import READY, ServiceProcess
 from testbed.handle import Testbed
-from wslinkclient import WslinkClient, colours
+from tests.cluster.conftest import ROOT
+from tests.serviceprocess import READY, ServiceProcess
+from tests.wslinkclient import WslinkClient, colours
 
 Start = Callable[..., ServiceProcess]
 
@@ -63,7 +63,7 @@ def login_service(site: Testbed, configuration: dict[str, Any]) -> Iterator[list
     (home / "hpcbridge.toml").write_text(tomli_w.dumps(configuration))
     serve = (
         "import sys; sys.path.insert(0, '/home/alice/software/hpcbridge-here'); "
-        "from hpcbridge.cli import main; "
+        "from hpcbridge.cli.main import main; "
         "sys.argv = ['hpcbridge', 'serve', '/home/alice/hpcbridge.toml', '--end-sessions']; main()"
     )
     command = site.exec_args("head", "alice", ["/home/alice/software/python", "-c", serve])

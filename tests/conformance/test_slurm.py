@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from fakescheduler import FakeSlurm
 from hpcbridge.conformance import Ability, Bench, Conformance, CountingTransport
 from hpcbridge.schedulers.slurm import SlurmScheduler
 from hpcbridge.transports.local import LocalTransport
+from tests.fakescheduler import FakeSlurm
 
 DOWN = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n"
 LOST = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation\n"

@@ -10,11 +10,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from hpcbridge.addresses import TCPAddress
 from hpcbridge.errors import ConfigError
 from hpcbridge.frontends.apache import virtual_host
 from hpcbridge.frontends.base import Route
 from hpcbridge.frontends.textmap import TextMap
+from hpcbridge.network.addresses import TCPAddress
 
 from .apache_server import ApacheServer, free_port
 from .session_app import SessionApp, session_app

@@ -15,10 +15,10 @@ import pytest
 import uvicorn
 import yarl
 
-from hpcbridge.addresses import Address, TCPAddress, UnixAddress
 from hpcbridge.errors import StoreError
 from hpcbridge.frontends import embedded, timed
 from hpcbridge.frontends.embedded import front_protocol
+from hpcbridge.network.addresses import Address, TCPAddress, UnixAddress
 from tests.waiting import until
 
 from .session_app import SessionApp, session_app

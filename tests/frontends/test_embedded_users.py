@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.usersite import audited, auth, bearer, named
 from tests.waiting import until
-from usersite import audited, auth, bearer, named
 
 pytestmark = pytest.mark.servers
 

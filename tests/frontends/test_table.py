@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from hpcbridge.addresses import Address, TCPAddress, UnixAddress
 from hpcbridge.errors import RouteError
 from hpcbridge.frontends.base import Route, Routes
 from hpcbridge.frontends.table import RouteTable
+from hpcbridge.network.addresses import Address, TCPAddress, UnixAddress
 from tests.waiting import until
 
 

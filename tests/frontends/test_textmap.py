@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from hpcbridge.addresses import TCPAddress, UnixAddress
 from hpcbridge.errors import RouteError
 from hpcbridge.frontends import textmap
 from hpcbridge.frontends.base import Route
 from hpcbridge.frontends.textmap import TextMap, parse_map, render_map
+from hpcbridge.network.addresses import TCPAddress, UnixAddress
 
 
 def routes(count: int, port: int = 5000) -> dict[str, Route]:

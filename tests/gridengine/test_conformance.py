@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 import pytest_asyncio
 
-from hpcbridge.clustersettings import SSHSettings
+from hpcbridge.config.batchsystems import GridEngineCluster
+from hpcbridge.config.clusters import SSHSettings
 from hpcbridge.conformance import Ability, Bench, Conformance, CountingTransport
-from hpcbridge.schedulers.gridengine import GridEngineCluster, GridEngineScheduler
-from hpcbridge.ssh import SSHHost
+from hpcbridge.schedulers.gridengine import GridEngineScheduler
+from hpcbridge.transports.connection import SSHHost
 from hpcbridge.transports.ssh import SSHTransport
 from testbed.gridengine import GridEngine
 

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from gridengine.test_conformance import GridEngineBench
 from hpcbridge.conformance import Job
 from hpcbridge.errors import JobRejected
 from hpcbridge.schedulers.base import Forecast, JobRequest, JobState
 from testbed.gridengine import GridEngine
+from tests.gridengine.test_conformance import GridEngineBench
 
 
 @pytest_asyncio.fixture

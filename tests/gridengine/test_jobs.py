@@ -9,13 +9,14 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from gridengine.test_conformance import GridEngineBench
+from hpcbridge.config.batchsystems import GridEngineCluster
 from hpcbridge.conformance import Job
 from hpcbridge.errors import ClusterUnreachable, JobRejected
 from hpcbridge.schedulers.base import JobRequest, JobState
-from hpcbridge.schedulers.gridengine import GridEngineCluster, GridEngineScheduler
-from serviceprocess import ServiceProcess
+from hpcbridge.schedulers.gridengine import GridEngineScheduler
 from testbed.gridengine import GridEngine
+from tests.gridengine.test_conformance import GridEngineBench
+from tests.serviceprocess import ServiceProcess
 from tests.waiting import until
 
 SERVER = """#!/usr/bin/python3

@@ -26,12 +26,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from hpcbridge.clustersettings import SSHSettings
+from hpcbridge.config.clusters import SSHSettings
 from hpcbridge.errors import BridgeError
 from hpcbridge.schedulers.pbs.commands import Commands
 from hpcbridge.schedulers.pbs.readers import read_section
-from hpcbridge.ssh import SSHHost
 from hpcbridge.transports.base import Completed, Transport
+from hpcbridge.transports.connection import SSHHost
 from hpcbridge.transports.local import LocalTransport
 from hpcbridge.transports.ssh import SSHTransport
 from tests.pbs.asuser import AsUser

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from hpcbridge import configfile
-from hpcbridge.config import Settings
+from hpcbridge.config import file as configfile
+from hpcbridge.config.fields import Primitive
+from hpcbridge.config.settings import Settings
 from hpcbridge.errors import BadParameter, TemplateError
-from hpcbridge.fields import Primitive
 from hpcbridge.jobscripts.render import TemplateSet, render
 from hpcbridge.jobscripts.samples import sample_context
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from hpcbridge import clusters
-from hpcbridge import life as life_module
-from hpcbridge import watcher as watcher_module
+from hpcbridge import service
+from hpcbridge.clusters import cluster as clusters
+from hpcbridge.clusters import watcher as watcher_module
+from hpcbridge.sessions.context import Timing
 from hpcbridge.tunnels import Tunnels
 from tests.fakepbs import FakePBS
 from tests.waiting import until
@@ -20,10 +21,9 @@ from tests.waiting import until
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(life_module, "RETRY", 0.1)
-    monkeypatch.setattr(life_module, "RETRY_LIMIT", 0.2)
+    monkeypatch.setattr(service, "TIMING", Timing(retry=0.1, retry_limit=0.2))
     for name in ("STARTING", "WAITING", "QUIET", "FAILING"):
-        monkeypatch.setattr(watcher_module, f"BEAT_{name}", 0.2)
+        monkeypatch.setattr(watcher_module, f"INTERVAL_{name}", 0.2)
 
 
 @pytest.fixture(params=["pbs", "torque"])
@@ -100,12 +100,12 @@ async def test_a_server_that_restarts_ends_nothing(launcher: Any, pbs: FakePBS) 
         session_id = await launched(api, "cone")
         await reaches(api, session_id, "ready")
         pbs.set(down=True)
-        life = api.sessions.life(session_id)
-        await until(lambda: life.watch.unknown_since, "a question without an answer")
+        session = api.sessions.session(session_id)
+        await until(lambda: session.watch.unknown_since, "a question without an answer")
         await asyncio.sleep(1.5)  # longer than the grace
         assert (await told(api, session_id))["state"] == "ready"
         pbs.set(down=False)
-        await until(lambda: life.watch.unknown_since is None, "an answer")
+        await until(lambda: session.watch.unknown_since is None, "an answer")
         assert (await told(api, session_id))["state"] == "ready"
         assert len(pbs.names) == 1
 
@@ -117,7 +117,7 @@ async def test_a_job_that_is_deleted_by_somebody_ends_its_session_as_cancelled(
         session_id = await launched(api, "cone")
         await reaches(api, session_id, "ready")
         (job_id,) = pbs.jobs
-        await api.sessions.life(session_id)._cluster.scheduler.cancel([job_id])
+        await api.sessions.session(session_id)._cluster.scheduler.cancel([job_id])
         ended = await reaches(api, session_id, "ended")
         assert ended["reason"] in ("cancelled", "failed")  # Torque does not tell who did it
 
@@ -167,10 +167,10 @@ async def test_garbage_and_half_answers_end_nothing(launcher: Any, pbs: FakePBS)
     async with launcher() as api:
         session_id = await launched(api, "cone")
         await reaches(api, session_id, "ready")
-        life = api.sessions.life(session_id)
+        session = api.sessions.session(session_id)
         for fault in ({"cut": 5}, {"out": "\xff\xfe<html>"}, {"out": "", "status": 0}):
             pbs.spoil(qstat={"times": -1, **fault})
-            await until(lambda: life.watch.unknown_since, f"no answer with {fault}")
+            await until(lambda: session.watch.unknown_since, f"no answer with {fault}")
             assert (await told(api, session_id))["state"] == "ready"
             pbs.spoil()
-            await until(lambda: life.watch.unknown_since is None, "an answer")
+            await until(lambda: session.watch.unknown_since is None, "an answer")

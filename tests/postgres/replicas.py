@@ -219,7 +219,7 @@ class Site:
         self.config["server"] = {"port": 0, "trusted_proxies": ["127.0.0.1"]}
 
     def staying(self) -> dict[str, str]:
-        """Properties of an application that stays connected for as long as its visitor does."""
+        """Properties of an application that stays connected for as long as its client does."""
         program = self.root / "staying"
         program.write_text(PROGRAM.replace("STAY", "connection.recv(1)"))
         program.chmod(0o755)

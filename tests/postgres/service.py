@@ -5,7 +5,8 @@ Run as a program; the tunnels are those of the embedded batch runner.
 
 from typing import Any
 
-from hpcbridge import cli, clusters
+from hpcbridge.cli import main as cli
+from hpcbridge.clusters import cluster as clusters
 from hpcbridge.tunnels import Tunnels
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from hpcbridge import leadership as leadership_module
 from hpcbridge.errors import LeadershipLost, NoCapacity, StoreError
-from hpcbridge.leadership import Leadership
-from hpcbridge.notices import Notices
-from hpcbridge.store import Cap, SessionRow, State, Store
+from hpcbridge.replication import leadership as leadership_module
+from hpcbridge.replication.leadership import Leadership
+from hpcbridge.replication.notifications import Notifications
+from hpcbridge.store import Quota, SessionRow, State, Store
 from testbed.postgresql import PostgreSQL
 from tests.waiting import until
 
@@ -98,8 +98,8 @@ async def test_a_missing_driver_is_told(url: str, monkeypatch: pytest.MonkeyPatc
 
 
 async def test_limits_are_exact_however_many_launch_at_once(stores: list[Store]) -> None:
-    caps = [Cap(5, "All {} are taken.", {"application": "cone"})]
-    launches = [stores[n % 3].launch(row(n, request=str(n)), caps) for n in range(30)]
+    quotas = [Quota(5, "All {} are taken.", {"application": "cone"})]
+    launches = [stores[n % 3].launch(row(n, request=str(n)), quotas) for n in range(30)]
     results = await asyncio.gather(*launches, return_exceptions=True)
     refused = [each for each in results if isinstance(each, NoCapacity)]
     assert len(refused) == 25
@@ -194,14 +194,14 @@ async def test_changes_are_heard_by_the_others_and_again_after_a_lost_connection
     heard: dict[int, set[str]] = {0: set(), 1: set()}
     missed = {0: 0, 1: 0}
 
-    def listener(number: int) -> Notices:
+    def listener(number: int) -> Notifications:
         async def hear(names: set[str]) -> None:
             heard[number] |= names
 
         async def reread() -> None:
             missed[number] += 1
 
-        return Notices(stores[number], hear, reread)
+        return Notifications(stores[number], hear, reread)
 
     tasks = [asyncio.create_task(listener(number).run()) for number in heard]
     try:
@@ -228,12 +228,12 @@ async def test_visitors_are_those_of_replicas_at_work(stores: list[Store]) -> No
     one, two, gone = stores
     session_id = row().id
     for each, connections in ((one, 1), (two, 2), (gone, 4)):
-        await each.set_door(session_id, "127.0.0.1:1")
+        await each.set_endpoint(session_id, "127.0.0.1:1")
         await each.report(session_id, connections, 5.0)
     for each in (one, two):
         await each.seen()
-    assert {key: each.connections for key, each in (await one.visitors()).items()} == {
+    assert {key: each.connections for key, each in (await one.remote_clients()).items()} == {
         session_id: 2
     }
     await two.leave()
-    assert await one.visitors() == {}
+    assert await one.remote_clients() == {}

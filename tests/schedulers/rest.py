@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx
 
+from hpcbridge.config.slurmrest import SlurmRestCluster
 from hpcbridge.schedulers.slurmrest.client import Client
 from hpcbridge.schedulers.slurmrest.scheduler import SlurmRestScheduler
-from hpcbridge.schedulers.slurmrest.settings import SlurmRestCluster
 from hpcbridge.schedulers.slurmrest.tokens import Tokens, tokens_for
 from hpcbridge.transports.base import Completed
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from hpcbridge.config.batchsystems import GridEngineCluster
 from hpcbridge.errors import (
     ClusterError,
     ClusterUnreachable,
@@ -14,7 +15,7 @@ from hpcbridge.errors import (
     UnexpectedReply,
 )
 from hpcbridge.schedulers.base import EndReason, JobInfo, JobRequest, JobState
-from hpcbridge.schedulers.gridengine import GridEngineCluster, GridEngineScheduler
+from hpcbridge.schedulers.gridengine import GridEngineScheduler
 from hpcbridge.schedulers.gridengine.accounting import parse_end, parse_named
 from hpcbridge.schedulers.gridengine.commands import (
     parse_qdel,

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from hpcbridge.config.batchsystems import GridEngineCluster
 from hpcbridge.errors import ClusterUnreachable, JobRejected, OutcomeUnknown, UnexpectedReply
 from hpcbridge.schedulers.base import Forecast, Forecaster, JobRequest
-from hpcbridge.schedulers.gridengine import GridEngineCluster, GridEngineScheduler
+from hpcbridge.schedulers.gridengine import GridEngineScheduler
 from hpcbridge.schedulers.gridengine.forecast import (
     Needs,
     Queue,

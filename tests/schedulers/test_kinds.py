@@ -9,7 +9,7 @@ import pytest
 
 GOOD = """
 from typing import Literal
-from hpcbridge.clustersettings import ClusterSettings
+from hpcbridge.config.clusters import ClusterSettings
 from hpcbridge.schedulers.base import Kind, Listing
 
 class Settings(ClusterSettings):

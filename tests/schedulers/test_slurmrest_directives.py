@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
+from hpcbridge.config.slurmrestversions import KNOWN
 from hpcbridge.errors import JobRejected
 from hpcbridge.schedulers.base import JobRequest
 from hpcbridge.schedulers.slurmrest.amounts import megabytes, minutes
 from hpcbridge.schedulers.slurmrest.description import submission
 from hpcbridge.schedulers.slurmrest.directives import directives
 from hpcbridge.schedulers.slurmrest.options import OPTIONS
-from hpcbridge.schedulers.slurmrest.versions import KNOWN
 
 ENVIRONMENT = {"PATH": "/bin", "HOME": "/home/alice"}
 NEW, OLD = "v0.0.42", "v0.0.38"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from hpcbridge.clustersettings import SSHSettings
-from hpcbridge.ssh import SSHHost
+from hpcbridge.config.clusters import SSHSettings
 from hpcbridge.transports.base import Transport
+from hpcbridge.transports.connection import SSHHost
 from hpcbridge.transports.local import LocalTransport
 from hpcbridge.transports.ssh import SSHTransport
 from tests.sshpeer import SSHPeer

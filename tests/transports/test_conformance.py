@@ -9,7 +9,7 @@ import pytest
 
 from hpcbridge.errors import ClusterError, ClusterUnreachable, OutcomeUnknown, UnexpectedReply
 from hpcbridge.transports import local as local_module
-from hpcbridge.transports import ssh as ssh_module
+from hpcbridge.transports import ssh as connection_module
 from hpcbridge.transports.base import Slice, StagedFile, Transport
 
 
@@ -49,7 +49,7 @@ async def test_too_much_output_is_an_unexpected_reply(
     transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_module, "OUTPUT_LIMIT", 1000)
-    monkeypatch.setattr(ssh_module, "OUTPUT_LIMIT", 1000)
+    monkeypatch.setattr(connection_module, "OUTPUT_LIMIT", 1000)
     done = await transport.run(["head", "-c", "1000", "/dev/zero"], timeout=60)
     assert len(done.stdout) == 1000
     with pytest.raises(UnexpectedReply, match="more than 1000 bytes"):
@@ -233,7 +233,7 @@ async def test_reading_nothing_is_nothing(transport: Transport) -> None:
 async def test_several_may_read_the_same_file_at_once(
     transport: Transport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ssh_module, "HANDLE_AGE", 0.0)  # every read finds an old handle
+    monkeypatch.setattr(connection_module, "HANDLE_AGE", 0.0)  # every read finds an old handle
     path = tmp_path / "log"
     path.write_bytes(b"hello")
 

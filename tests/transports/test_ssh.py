@@ -10,9 +10,9 @@ from typing import TypeVar
 import pytest
 
 from hpcbridge.errors import ClusterError, ClusterUnreachable, OutcomeUnknown
-from hpcbridge.ssh import SSHHost
-from hpcbridge.transports import ssh as ssh_module
+from hpcbridge.transports import ssh as connection_module
 from hpcbridge.transports.base import Slice, StagedFile
+from hpcbridge.transports.connection import SSHHost
 from hpcbridge.transports.pipes import opener_on
 from hpcbridge.transports.ssh import SSHTransport
 from tests.sshpeer import SSHPeer
@@ -80,7 +80,7 @@ async def test_a_stalled_read_is_told_in_time(
     await ssh.read(wanted)
     peer.stall()
     with monkeypatch.context() as patched:
-        patched.setattr(ssh_module, "READ_LIMIT", 0.3)
+        patched.setattr(connection_module, "READ_LIMIT", 0.3)
         with pytest.raises(ClusterUnreachable, match="no answer in time"):
             await ssh.read(wanted)
     peer.resume()
@@ -121,7 +121,7 @@ async def test_a_log_that_was_replaced_is_seen_when_its_handle_is_old(
     path.unlink()
     path.write_bytes(b"new")
     assert await ssh.read(wanted) == [b"old"]
-    monkeypatch.setattr(ssh_module, "HANDLE_AGE", 0.0)
+    monkeypatch.setattr(connection_module, "HANDLE_AGE", 0.0)
     assert await ssh.read(wanted) == [b"new"]
 
 
@@ -131,7 +131,7 @@ async def test_no_handle_is_left_open_on_the_peer(
     paths = [tmp_path / f"log{number}" for number in range(5)]
     for path in paths:
         path.write_text("x")
-    monkeypatch.setattr(ssh_module, "HANDLE_AGE", 0.0)
+    monkeypatch.setattr(connection_module, "HANDLE_AGE", 0.0)
 
     def opened() -> int:
         found = (each.resolve() for each in Path("/proc/self/fd").iterdir())
@@ -142,7 +142,7 @@ async def test_no_handle_is_left_open_on_the_peer(
             *(ssh.read([Slice(str(path), 0, 9) for path in paths]) for _ in range(3))
         )
     assert opened() == len(paths)
-    monkeypatch.setattr(ssh_module, "HANDLE_AGE", 60.0)
+    monkeypatch.setattr(connection_module, "HANDLE_AGE", 60.0)
     for path in paths:
         await ssh.remove(str(path))
     assert opened() == 0
@@ -221,7 +221,7 @@ async def test_what_was_given_up_while_it_was_opened_is_closed_when_it_is_there(
     ssh: SSHTransport, peer: SSHPeer, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """sshd has room for ten: each that stayed open would be one less until the line is lost."""
-    monkeypatch.setattr(ssh_module, "READ_LIMIT", 0.3)
+    monkeypatch.setattr(connection_module, "READ_LIMIT", 0.3)
     await ssh.home()
     await until(lambda: not sessions(peer))
     peer.stall()

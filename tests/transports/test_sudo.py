@@ -13,10 +13,10 @@ import pytest
 
 from hpcbridge.errors import ClusterError, ClusterUnreachable, UnexpectedReply
 from hpcbridge.identity.sudoers import HELPER
-from hpcbridge.ssh import SSHHost
 from hpcbridge.transports import local as local_module
 from hpcbridge.transports import sudo as sudo_module
 from hpcbridge.transports.base import Slice, StagedFile
+from hpcbridge.transports.connection import SSHHost
 from hpcbridge.transports.local import LocalTransport
 from hpcbridge.transports.pipes import open_here, opener_on
 from hpcbridge.transports.ssh import SSHTransport

@@ -36,7 +36,7 @@ while True:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools, "BEAT", 0.05)
+    monkeypatch.setattr(pools, "INTERVAL", 0.05)
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from hpcbridge import configfile, service
-from hpcbridge.readiness import printable
+from hpcbridge import service
+from hpcbridge.clusters.readiness import printable
+from hpcbridge.config import file as configfile
 from tests.waiting import until
 from tests.wslinkclient import WslinkClient
 
@@ -30,15 +31,15 @@ async def test_the_demos_session_is_its_users_alone_after_the_hand_over(
             return next((row for row in living if row.state == "ready"), None)
 
         waiting = await until(ready, "a warm session")
-        life = await sessions.launch("flow", {"application": "flow"})
-        assert life.row.id == waiting.id
-        secret = await sessions.ready(life)
-        url = f"http://{life.door.address}/ws"
+        session = await sessions.launch("flow", {"application": "flow"})
+        assert session.row.id == waiting.id
+        secret = await sessions.ready(session)
+        url = f"http://{session.endpoint.address}/ws"
         with pytest.raises(PermissionError):
             async with WslinkClient.connect(url, waiting.secret):
                 pass
         async with WslinkClient.connect(url, secret) as client:
             assert (await client.picture()).std() > 5
-        log = Path(life.row.directory, "output.log").read_bytes()
+        log = Path(session.row.directory, "output.log").read_bytes()
         assert secret not in printable(log)
-        assert secret not in Path(life.row.directory, "secret.new").read_text()
+        assert secret not in Path(session.row.directory, "secret.new").read_text()

@@ -7,9 +7,9 @@ import pytest
 
 from hpcbridge import service
 from hpcbridge.errors import ConfigError
-from hpcbridge.sessions import Sessions
+from hpcbridge.sessions.manager import Sessions
 from hpcbridge.store import SessionRow
-from hpcbridge.warm.shelf import Asked, Shelf
+from hpcbridge.warm.store import Asked, WarmStore
 from tests.waiting import until
 from tests.warm.conftest import knows
 
@@ -136,10 +136,10 @@ async def test_launches_side_by_side_never_share_a_session(launcher: Any) -> Non
 
 async def looks(api: Any, count: int) -> None:
     """Let the pools be looked at some times."""
-    stir = api.sessions.pools._stir
+    wake = api.sessions.pools._wake
     for _ in range(count):
-        stir.set()
-        await until(lambda: not stir.is_set(), "a look")
+        wake.set()
+        await until(lambda: not wake.is_set(), "a look")
 
 
 async def test_a_warm_session_is_one_session_before_and_after(
@@ -162,17 +162,17 @@ async def test_nobody_asks_for_a_warm_session_and_it_stays_and_its_time_begins_w
     limits = {"keep": 0.2, "idle": 1, "longest": 600}
     async with launcher(applications={"warm": limits}) as api:
         (waiting,) = await ready(api.sessions)
-        life = api.sessions.life(waiting.id)
-        assert [limit.ours for limit in life.limits] == [False]
-        await until(lambda: life.interest.until is None, "the pool's interest")
+        session = api.sessions.session(waiting.id)
+        assert [limit.ours for limit in session.expiries] == [False]
+        await until(lambda: session.keepalive.until is None, "the pool's interest")
         session = await launched(api)
         told = (await api.client.get(f"/paraview/{session['id']}")).json()
-        ends = {limit.reason: limit.at for limit in life.limits}
+        ends = {limit.reason: limit.at for limit in session.expiries}
         assert ends["timed_out"] <= told["handed_over_at"] + 3600.001
         assert ends["idle"] >= told["handed_over_at"] + 0.999
-        assert max(life.limits, key=lambda each: each.ours).ours
-        await until(lambda: life.row.state == "ended", "its end")
-        assert life.row.reason == "idle"
+        assert max(session.expiries, key=lambda each: each.ours).ours
+        await until(lambda: session.row.state == "ended", "its end")
+        assert session.row.reason == "idle"
 
 
 async def test_a_pool_whose_sessions_fail_tries_once_and_then_waits(
@@ -182,7 +182,7 @@ async def test_a_pool_whose_sessions_fail_tries_once_and_then_waits(
     async with launcher(applications={"warm": changed}) as api:
         await until(lambda: "failed before anybody had them" in caplog.text, "a word of it")
         await looks(api, 5)
-        assert len(await api.sessions.pools._shelf.rows("warm", 0.0)) == 1
+        assert len(await api.sessions.pools._warm_store.rows("warm", 0.0)) == 1
         assert caplog.text.count("failed before anybody had them") == 1
 
 
@@ -192,13 +192,13 @@ async def test_when_the_service_stops_its_warm_sessions_end_and_the_users_go_on(
     settings = warm_site.settings()
     async with service.running(settings) as (sessions, _):
         (waiting,) = await ready(sessions)
-        life = await sessions.launch("warm", WARM)
-        assert life.row.id == waiting.id
+        session = await sessions.launch("warm", WARM)
+        assert session.row.id == waiting.id
         await ready(sessions)
     assert len(warm_site.directories()) == 1
     async with service.running(settings, end_sessions=True) as (sessions, _):
         there = {row.id: row.state for row in await sessions.store.living()}
-        assert there[life.row.id] == "ready"
+        assert there[session.row.id] == "ready"
 
 
 async def test_one_that_was_put_aside_when_the_service_was_lost_is_nobodys_and_ends(
@@ -208,17 +208,17 @@ async def test_one_that_was_put_aside_when_the_service_was_lost_is_nobodys_and_e
     wish = Asked("request", "key", "alice", None)
     async with service.running(settings) as (sessions, _):
         (waiting,) = await ready(sessions)
-        shelf = Shelf(sessions.store)
-        aside = await shelf.take(
+        warm_store = WarmStore(sessions.store)
+        aside = await warm_store.take(
             waiting.pool or "", wish, 0.0, {"here": None}, among=[waiting.id], wholly=False
         )
         assert aside is not None
         assert aside.id == waiting.id
     async with service.running(settings, end_sessions=True) as (sessions, _):
-        life = sessions.life(waiting.id)
-        assert life is not None
-        await until(lambda: life.row.state == "ended", "its end")
-        assert life.row.reason == "idle"
+        session = sessions.session(waiting.id)
+        assert session is not None
+        await until(lambda: session.row.state == "ended", "its end")
+        assert session.row.reason == "idle"
         again = await sessions.launch("warm", WARM, key="key")
         assert again.row.id != waiting.id
 

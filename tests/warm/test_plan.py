@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from hpcbridge.config.warm import WarmSettings
 from hpcbridge.schedulers.base import EndReason
 from hpcbridge.store import SessionRow, State
 from hpcbridge.warm.plan import (
@@ -17,7 +18,6 @@ from hpcbridge.warm.plan import (
     plan,
     wanted,
 )
-from hpcbridge.warm.settings import WarmSettings
 
 NOW = 1_700_000_000.0
 HOUR = 3600.0

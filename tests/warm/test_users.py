@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from hpcbridge.config import Settings
-from tests.usersite import auth, named, refusal, visitor
+from hpcbridge.config.settings import Settings
+from tests.usersite import auth, client, named, refusal
 from tests.waiting import until
 
 WARM = {"application": "warm"}
@@ -96,7 +96,7 @@ async def waiting(api: Any, count: int) -> set[str]:
 
 
 async def launch(api: Any, user: str) -> Any:
-    async with visitor(api, named(user)) as somebody:
+    async with client(api, named(user)) as somebody:
         return await somebody.post("/paraview", json=WARM)
 
 
@@ -114,13 +114,13 @@ async def test_it_is_nobodys_until_a_user_has_it_and_then_that_ones_alone(
 ) -> None:
     async with shared() as api:
         (there,) = await waiting(api, 1)
-        async with visitor(api, named("alice")) as alice:
+        async with client(api, named("alice")) as alice:
             refusal(await alice.get(f"/paraview/{there}"), 404)
             refusal(await alice.delete(f"/paraview/{there}"), 404)
             assert (await alice.get("/paraview")).json()["sessions"] == []
             assert (await alice.post("/paraview", json=WARM)).json()["id"] == there
             assert (await alice.get(f"/paraview/{there}")).json()["warm"] is True
-        async with visitor(api, named("bob")) as bob:
+        async with client(api, named("bob")) as bob:
             refusal(await bob.get(f"/paraview/{there}"), 404)
     lines = [json.loads(line) for line in (warm_site.root / "audit.jsonl").read_text().splitlines()]
     (line,) = [line for line in lines if line["what"] == "launch"]
@@ -144,7 +144,7 @@ async def test_a_user_with_sessions_that_wait_gets_one_that_is_ready(shared: Any
     async with shared(clusters={"here": {"slots": 1}}, limits={"waiting_per_user": 1}) as api:
         await waiting(api, 1)
         cone = {"application": "cone"}
-        async with visitor(api, named("alice")) as alice:
+        async with client(api, named("alice")) as alice:
             for status in (202, 503):
                 reply = await alice.post(
                     "/paraview", json=cone, headers={"Prefer": "respond-async"}

@@ -2,46 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Literal
 
-from pydantic import Field
-
-from hpcbridge.clustersettings import RemoteCluster
+from hpcbridge.config.batchsystems import GridEngineCluster
 from hpcbridge.errors import JobRejected, OutcomeUnknown
-from hpcbridge.fields import Seconds
 from hpcbridge.schedulers.base import Forecast, JobInfo, JobRequest, Kind, Listing, Outlook
 from hpcbridge.schedulers.gridengine import accounting, commands, queue
 from hpcbridge.schedulers.gridengine import forecast as estimates
 from hpcbridge.transports.base import Completed, Transport
-
-
-class GridEngineCluster(RemoteCluster):
-    """Grid Engine by its commands, on this machine or over SSH."""
-
-    scheduler: Literal["gridengine"] = Field(
-        description="Grid Engine, by qsub, qstat, qdel and qacct."
-    )
-    bin: str | None = Field(
-        None,
-        pattern=r"^/",
-        description="Directory of qsub and qstat on the cluster; by default they are looked for in "
-        "the PATH of a non-interactive login, which seldom reads Grid Engine's settings.sh.",
-    )
-    root: str | None = Field(
-        None, pattern=r"^/", description="SGE_ROOT, where the login does not set it."
-    )
-    cell: str | None = Field(
-        None, pattern=r"^[\w.-]+$", description="SGE_CELL, where it is not 'default'."
-    )
-    # The master lists what it accepted, and no job that has ended: one that is missing is over.
-    grace: Seconds = Field(
-        2, description="Seconds after submission for which a job may be missing in the listing."
-    )
-    verify: bool = Field(
-        True,
-        description="Refuse at once what no queue could ever take (qsub -w e). Turn it off where "
-        "nodes that offer what jobs ask for come and go.",
-    )
 
 
 class GridEngineScheduler:

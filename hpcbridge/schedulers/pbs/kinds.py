@@ -1,9 +1,9 @@
 """The two batch systems as they can be configured."""
 
+from hpcbridge.config.batchsystems import PBSCluster, TorqueCluster
 from hpcbridge.schedulers.base import Kind, Site
 from hpcbridge.schedulers.pbs.commands import Commands
 from hpcbridge.schedulers.pbs.scheduler import PBSScheduler
-from hpcbridge.schedulers.pbs.settings import PBSCluster, TorqueCluster
 from hpcbridge.schedulers.pbs.torque import TorqueScheduler
 
 

@@ -1,5 +1,5 @@
 """Slurm by its commands, on this machine or over SSH."""
 
-from hpcbridge.schedulers.slurm.scheduler import KIND, SlurmCluster, SlurmScheduler
+from hpcbridge.schedulers.slurm.scheduler import KIND, SlurmScheduler
 
-__all__ = ["KIND", "SlurmCluster", "SlurmScheduler"]
+__all__ = ["KIND", "SlurmScheduler"]

@@ -5,11 +5,8 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Literal
 
-from pydantic import Field
-
-from hpcbridge.clustersettings import RemoteCluster
+from hpcbridge.config.batchsystems import SlurmCluster
 from hpcbridge.errors import BridgeError, UnexpectedReply
 from hpcbridge.schedulers.base import (
     Forecast,
@@ -44,12 +41,6 @@ log = logging.getLogger(__name__)
 
 REMEMBER = 3600.0
 """Seconds for which it is remembered that other users' jobs are hidden, or too many to list."""
-
-
-class SlurmCluster(RemoteCluster):
-    """Slurm by its commands, on this machine or over SSH."""
-
-    scheduler: Literal["slurm"] = Field(description="Slurm, by sbatch, squeue and scancel.")
 
 
 class SlurmScheduler:

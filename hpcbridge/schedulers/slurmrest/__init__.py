@@ -6,8 +6,8 @@ and its reply, ``versions`` which of the interface's versions is spoken, ``direc
 ``resources``, ``needs`` and ``forecast`` when a job would start, and ``scheduler`` the adapter.
 """
 
+from hpcbridge.config.slurmrest import SlurmRestCluster
 from hpcbridge.schedulers.base import Kind
 from hpcbridge.schedulers.slurmrest.scheduler import as_user, make
-from hpcbridge.schedulers.slurmrest.settings import SlurmRestCluster
 
 KIND = Kind(SlurmRestCluster, make, lists_others=True, as_user=as_user)

@@ -5,12 +5,12 @@ from typing import Any
 
 import httpx
 
+from hpcbridge.config.slurmrest import SlurmRestCluster
+from hpcbridge.config.slurmrestversions import KNOWN, offered
 from hpcbridge.errors import ClusterError, ClusterUnreachable, UnexpectedReply
 from hpcbridge.schedulers.slurmrest.connection import UNSPECIFIED, Connection, Reply, Request
 from hpcbridge.schedulers.slurmrest.replies import AUTHENTICATION, UNREACHABLE, Answer, Pings
-from hpcbridge.schedulers.slurmrest.settings import SlurmRestCluster
 from hpcbridge.schedulers.slurmrest.tokens import Tokens
-from hpcbridge.schedulers.slurmrest.versions import KNOWN, offered
 
 # slurm_errno.h: the controller was not reached, or did not answer.
 _NOT_ASKED = {1001, UNREACHABLE, AUTHENTICATION}

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import httpx
 
+from hpcbridge.config.slurmrest import SlurmRestCluster
 from hpcbridge.errors import ClusterUnreachable, OutcomeUnknown, UnexpectedReply
 from hpcbridge.schedulers.slurmrest.replies import (
     AUTHENTICATION,
@@ -15,7 +16,6 @@ from hpcbridge.schedulers.slurmrest.replies import (
     read,
     short,
 )
-from hpcbridge.schedulers.slurmrest.settings import SlurmRestCluster
 
 CONNECTIONS = 8
 KEPT = 60.0

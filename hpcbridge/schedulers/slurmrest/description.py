@@ -5,12 +5,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from hpcbridge.config.slurmrestversions import is_typed
 from hpcbridge.errors import JobRejected
 from hpcbridge.schedulers.base import JobRequest
 from hpcbridge.schedulers.slurmrest.amounts import Fields, boxed
 from hpcbridge.schedulers.slurmrest.directives import directives
 from hpcbridge.schedulers.slurmrest.options import OPTIONS, VARIABLES
-from hpcbridge.schedulers.slurmrest.versions import is_typed
 
 _JOINED = ("tres_per_node", "tres_per_task")
 # With which sbatch of Slurm 23.11 and later has each MPI's mpiexec start its processes.

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
+from hpcbridge.config.slurmrestversions import is_typed
 from hpcbridge.errors import JobRejected, UnexpectedReply
 from hpcbridge.schedulers.base import Forecast, JobRequest, JobState
 from hpcbridge.schedulers.slurm.reasons import set_aside
@@ -27,7 +28,6 @@ from hpcbridge.schedulers.slurmrest.resources import (
     Partitions,
     Reservations,
 )
-from hpcbridge.schedulers.slurmrest.versions import is_typed
 
 A = TypeVar("A", bound=Answer)
 Jobs = Callable[[], Awaitable[tuple[list[Job], list[Job]]]]

@@ -6,6 +6,8 @@ import logging
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+from hpcbridge.config.slurmrest import SlurmRestCluster
+from hpcbridge.config.slurmrestversions import is_typed
 from hpcbridge.errors import (
     BridgeError,
     ClusterError,
@@ -26,9 +28,7 @@ from hpcbridge.schedulers.slurmrest.replies import (
     PastJobs,
     Submitted,
 )
-from hpcbridge.schedulers.slurmrest.settings import SlurmRestCluster
 from hpcbridge.schedulers.slurmrest.tokens import tokens_for
-from hpcbridge.schedulers.slurmrest.versions import is_typed
 from hpcbridge.transports.base import Transport
 
 log = logging.getLogger(__name__)

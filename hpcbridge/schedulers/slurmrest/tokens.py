@@ -14,8 +14,8 @@ from pathlib import Path
 
 import jwt
 
+from hpcbridge.config.slurmrest import SlurmRestCluster
 from hpcbridge.errors import ClusterUnreachable, UnexpectedReply
-from hpcbridge.schedulers.slurmrest.settings import SlurmRestCluster
 from hpcbridge.transports.base import Transport
 
 LIFETIME = 600

@@ -1,0 +1,1 @@
+"""The command ``hpcbridge``: one module a group of commands."""

@@ -1,0 +1,192 @@
+"""Following job output until the ready line appears.
+
+wslink writes its ready line without a newline, so the text is looked for in the raw bytes, over the
+borders of reads, and on partial lines. One loop a cluster reads only what is new of all logs that
+are followed, in one round.
+"""
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections.abc import Callable
+
+from hpcbridge.errors import ClusterError
+from hpcbridge.transports.base import Slice, Transport
+
+log = logging.getLogger(__name__)
+
+CHUNK = 2**20
+"""Bytes read of one log in one round."""
+TAIL = 4096
+"""Bytes of the end of a log that are kept for the user."""
+STATUS_LIMIT = 4096
+STATUS_INTERVAL = 0.25
+"""Seconds between two looks at a status file."""
+
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[^\n\t\x20-\x7e\xa0-\U0010ffff]")
+
+
+class ReadyLine:
+    """Finds a text in a stream of bytes, wherever the reads cut it."""
+
+    def __init__(self, text: str) -> None:
+        self._wanted = text.encode()
+        self._kept = b""
+
+    def feed(self, data: bytes) -> bool:
+        """Whether the text is complete with ``data``."""
+        seen = self._kept + data
+        overlap = len(self._wanted) - 1
+        self._kept = seen[-overlap:] if overlap else b""
+        return self._wanted in seen
+
+
+def parse_status(data: bytes) -> dict[str, int]:
+    """The numbers that a job tells in its status file; whatever else stands there is left out.
+
+    ``port`` is only taken from 1024 to 65535, ``exit`` from 0 to 255.
+    """
+    allowed = {"port": range(1024, 65536), "exit": range(256)}
+    found = {}
+    for line in data[:STATUS_LIMIT].decode("ascii", "replace").splitlines():
+        key, _, value = line.partition("=")
+        number = int(value) if re.fullmatch(r"[0-9]{1,5}", value) else -1
+        if number in allowed.get(key, ()):
+            found[key] = number
+    return found
+
+
+def printable(data: bytes) -> str:
+    """Log bytes as text fit for a page: bad UTF-8 replaced, terminal and control codes removed."""
+    text = data.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
+    return _CONTROL.sub("", text).strip("\n")
+
+
+class Following:
+    """What is known of one session's output. ``moved`` is called when more of it is known.
+
+    A port is only taken once: what the application was started with does not change.
+    """
+
+    def __init__(self, directory: str, ready_line: str, moved: Callable[[], None]) -> None:
+        self.directory = directory
+        self._moved = moved
+        self.offset = 0
+        self.tail = b""
+        self.port: int | None = None
+        self.ready = asyncio.Event()
+        self.exited = asyncio.Event()
+        self._line = ReadyLine(ready_line)
+
+    def take(self, data: bytes) -> None:
+        """New bytes of the log."""
+        self.offset += len(data)
+        self.tail = (self.tail + data)[-TAIL:]
+        if self._line.feed(data) and not self.ready.is_set():
+            self.ready.set()
+            self._moved()
+
+    def take_status(self, data: bytes) -> None:
+        """The whole status file as it is now."""
+        status = parse_status(data)
+        if self.port is None and "port" in status:
+            self.port = status["port"]
+            self._moved()
+        if "exit" in status:
+            self.exited.set()
+
+
+class Follower:
+    """Follows all logs of one cluster that are waited for. ``stirred`` is called at signs of life.
+
+    A sign of life (first output, or an exit status) is a hint to ask the scheduler, never proof.
+    """
+
+    def __init__(self, transport: Transport, woken: Callable[[], None]) -> None:
+        self._transport = transport
+        self._woken = woken
+        self._followed: set[Following] = set()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def follow(self, directory: str, ready_line: str, moved: Callable[[], None]) -> Following:
+        """Begin to follow the log of a session directory from its start."""
+        following = Following(directory, ready_line, moved)
+        self._followed.add(following)
+        self._wake.set()
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="follow logs")
+        return following
+
+    def drop(self, following: Following) -> None:
+        """Follow no longer."""
+        self._followed.discard(following)
+
+    async def tail(self, directory: str) -> str:
+        """The last lines of a log as text; "" where there is none or it cannot be read."""
+        names = ("output.log", "scheduler.out")
+        wanted = [Slice(f"{directory}/{name}", -TAIL, TAIL) for name in names]
+        try:
+            found = await self._transport.read(wanted)
+        except ClusterError:
+            return ""
+        return next((text for each in found if each and (text := printable(each))), "")
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        next_status = 0.0
+        while True:
+            if not self._followed:
+                self._wake.clear()
+                await self._wake.wait()
+            behind = False
+            try:
+                behind = await self._read_logs()
+                if loop.time() >= next_status:
+                    next_status = loop.time() + STATUS_INTERVAL
+                    await self._read_status(list(self._followed))
+            except Exception as error:
+                # Whatever went wrong: the loop goes on.
+                expected = isinstance(error, ClusterError)
+                log.warning("job output cannot be read: %s", error, exc_info=not expected)
+                await asyncio.sleep(1)
+            if not behind:
+                await asyncio.sleep(self._transport.follow_interval)
+
+    async def _read_logs(self) -> bool:
+        """One round over all logs; whether any has more to read."""
+        waiting = [each for each in self._followed if not each.ready.is_set()]
+        found = await self._transport.read(
+            [Slice(f"{each.directory}/output.log", each.offset, CHUNK) for each in waiting]
+        )
+        heard, behind = [], False
+        for each, data in zip(waiting, found, strict=True):
+            if data is not None and each.port is None:
+                heard.append(each)  # the log is there, if empty: the job has begun
+            if data:
+                each.take(data)
+                behind = behind or len(data) == CHUNK
+        if heard:
+            await self._read_status(heard)
+        return behind
+
+    async def _read_status(self, wanted: list[Following]) -> None:
+        woken = False
+        found = await self._transport.read(
+            [Slice(f"{each.directory}/status", 0, STATUS_LIMIT) for each in wanted]
+        )
+        for each, data in zip(wanted, found, strict=True):
+            if data:
+                before = (each.port, each.exited.is_set())
+                each.take_status(data)
+                woken = woken or before != (each.port, each.exited.is_set())
+        if woken:
+            self._woken()
+
+    async def close(self) -> None:
+        """Follow nothing any more."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task

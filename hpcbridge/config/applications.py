@@ -1,0 +1,123 @@
+"""What an application is: how its job is made, what users may choose, and how long it may live."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from hpcbridge.config.fields import Name, Pattern, Primitive, Seconds, Section
+from hpcbridge.config.warm import WarmSettings
+
+
+class ParameterSettings(Section):
+    """A value that users may choose; templates see it as param.NAME."""
+
+    type: Literal["str", "int", "float", "bool"] = Field(description="Type of the value.")
+    default: Primitive | None = Field(None, description="Value when none is posted; else required.")
+    choices: list[Primitive] | None = Field(
+        None, min_length=1, description="The only values allowed."
+    )
+    pattern: Pattern | None = Field(None, description="Regular expression for the whole of a str.")
+    max_length: int = Field(256, ge=1, description="Longest str, in characters.")
+    min: float | None = Field(None, description="Smallest number.")
+    max: float | None = Field(None, description="Largest number.")
+    title: str = Field("", description="Name for people.")
+
+    @model_validator(mode="after")
+    def _possible(self) -> "ParameterSettings":
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min = {self.min:g} is above max = {self.max:g}")
+        return self
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class ApplicationSettings(Section):
+    """Something a user can ask for by name."""
+
+    cluster: Annotated[list[Name], BeforeValidator(_listed)] = Field(
+        min_length=1,
+        description="The cluster that runs it, a name under [clusters]; or a list of several, of "
+        "which each launch gets one, and of equal ones the first.",
+    )
+    choose: Literal["soonest", "first"] = Field(
+        "soonest",
+        description="Which of several clusters a launch gets: the one on which it is expected to "
+        "start soonest, or the first one that answers. Never one that takes no new sessions.",
+    )
+    cluster_by_request: bool = Field(
+        False, description="Whether a launch may post 'cluster', to have one of these clusters."
+    )
+    template: str = Field(
+        description="Job template: a file of template_dirs, or one of hpcbridge's."
+    )
+    title: str = Field("", description="Name for people.")
+    description: str = Field("", description="One or two sentences for people.")
+    ready_line: str = Field(
+        "Starting factory",
+        min_length=1,
+        description="Text in the job's output that says the application accepts connections.",
+    )
+    wait: Seconds = Field(
+        300, description="Seconds that a launch may take, queue included, before it is given up."
+    )
+    hold: Seconds | None = Field(
+        None,
+        description="Seconds that a POST is held open; 'wait' by default. A launch that takes "
+        "longer is answered 503 with Retry-After and goes on; the same request again joins it.",
+    )
+    keep: Seconds = Field(
+        60,
+        description="Seconds for which a session is kept that no client has and none waits for.",
+    )
+    idle: Seconds | None = Field(
+        None,
+        description="Seconds without an open connection after which a ready session is ended; "
+        "never by default.",
+    )
+    longest: Seconds | None = Field(
+        None, description="Seconds after which a ready session is ended in any case."
+    )
+    sessions: int | None = Field(
+        None, ge=1, description="Sessions of this application that may wait or run at once."
+    )
+    per_user: int | None = Field(None, ge=1, description="The same for one user; needs [auth].")
+    waiting: int | None = Field(
+        None, ge=1, description="Sessions of this application whose jobs may wait for their start."
+    )
+    waiting_per_user: int | None = Field(
+        None, ge=1, description="The same for one user; needs [auth]."
+    )
+    walltime: int | None = Field(
+        None, ge=1, description="Seconds that the job may run; templates see it as job.walltime."
+    )
+    options: dict[Name, Primitive] = Field(
+        default_factory=dict,
+        description="Options for this application's jobs, over those of the cluster: nodes, gpus, "
+        "account, ...; templates see them as cluster.NAME.",
+    )
+    properties: dict[Name, Primitive] = Field(
+        default_factory=dict, description="The admin's own values; templates see them as app.NAME."
+    )
+    parameters: dict[Name, ParameterSettings] = Field(
+        default_factory=dict, description="Values that users may post."
+    )
+    warm: WarmSettings | None = Field(
+        None, description="Sessions that are kept ready before anybody asks for them."
+    )
+
+    @field_validator("parameters")
+    @classmethod
+    def _free_names(cls, value: dict[str, ParameterSettings]) -> dict[str, ParameterSettings]:
+        if taken := sorted(value.keys() & {"application", "id", "secret", "sessionURL", "error"}):
+            raise ValueError(f"{', '.join(taken)}: reserved by the launcher API")
+        return value
+
+    @model_validator(mode="after")
+    def _one_of_several(self) -> "ApplicationSettings":
+        if twice := [name for name in self.cluster if self.cluster.count(name) > 1]:
+            raise ValueError(f"cluster: '{twice[0]}' is there twice")
+        if self.cluster_by_request and "cluster" in self.parameters:
+            raise ValueError("parameters.cluster: means the cluster with cluster_by_request = true")
+        return self

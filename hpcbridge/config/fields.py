@@ -1,0 +1,54 @@
+"""Types of settings: what a section is made of."""
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+Primitive = str | int | float | bool
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _compiles(text: str) -> str:
+    try:
+        re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    return text
+
+
+def _is_network(text: str) -> str:
+    if text != "*":
+        try:
+            ipaddress.ip_network(text, strict=False)
+        except ValueError as error:
+            raise ValueError(
+                f"'{text}' is no address or network, such as 192.0.2.10 or 192.0.2.0/24"
+            ) from error
+    return text
+
+
+def _is_origin(text: str) -> str:
+    # As browsers write it: no path, no slash at the end, lower case; sandboxed pages are "null".
+    if text not in ("*", "null") and not re.fullmatch(r"https?://[a-z0-9._\[\]:-]+", text):
+        raise ValueError(f"'{text}' is no origin, such as https://portal.example.org, nor '*'")
+    return text
+
+
+Pattern = Annotated[str, AfterValidator(_compiles)]
+Origin = Annotated[str, AfterValidator(_is_origin)]
+Network = Annotated[str, AfterValidator(_is_network)]
+# Paths of the file are absolute already; one of the environment counts from where we were started.
+FilePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+
+USER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}")
+"""A user's name, whatever the site allows: no option, no path, no second line."""
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,0 +1,214 @@
+"""Reading the configuration file, and saying exactly what is wrong with it."""
+
+import difflib
+import json
+import os
+import tomllib
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import tomli_w
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_settings import SettingsError
+
+from hpcbridge.config.adapters import BROKEN
+from hpcbridge.config.fields import Primitive
+from hpcbridge.config.parameters import check_parameters
+from hpcbridge.config.settings import Settings
+from hpcbridge.errors import BadParameter, ConfigError
+
+MASK = "********"
+
+
+def load(path: Path) -> Settings:
+    """Read the TOML file at ``path`` and the environment.
+
+    Relative paths in the file count from the file's directory. Raises
+    :class:`~hpcbridge.errors.ConfigError`, with a line for each thing that is wrong.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: byte {error.start} is not UTF-8.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}.") from error
+    try:
+        settings = Settings(**_absolute(Settings, data, path.resolve().parent))
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(path, error))) from error
+    except SettingsError as error:
+        raise ConfigError(_explain_environment()) from error
+    if wrong := list(_impossible(path, settings)):
+        raise ConfigError("\n".join(wrong))
+    return settings
+
+
+def show(settings: Settings) -> str:
+    """The configuration in force as TOML, secrets masked."""
+    return tomli_w.dumps(_plain(settings))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        items = ((key, getattr(value, key)) for key in type(value).model_fields)
+        return {key: _plain(item) for key, item in items if item is not None}
+    if isinstance(value, SecretStr):
+        return MASK
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _absolute(model: Any, value: Any, base: Path) -> Any:
+    """``value`` with every relative path, as far as ``model`` knows of any, put below ``base``."""
+    model = _strip(model)
+    if model is Path and isinstance(value, str):
+        return os.path.normpath(base / Path(value).expanduser())
+    if isinstance(value, dict):
+        return {key: _absolute(_step(model, key, value), item, base) for key, item in value.items()}
+    if isinstance(value, list) and get_origin(model) is list:
+        return [_absolute(get_args(model)[0], item, base) for item in value]
+    return value
+
+
+def _strip(model: Any) -> Any:
+    """The type without ``Annotated`` and without ``| None``."""
+    if get_origin(model) is Annotated:
+        return _strip(get_args(model)[0])
+    if get_origin(model) in (Union, types.UnionType):
+        real = [each for each in get_args(model) if each is not type(None)]
+        if len(real) == 1:
+            return _strip(real[0])
+    return model
+
+
+def _step(model: Any, key: str, siblings: Any = None) -> Any:
+    """The type of ``model``'s member ``key``; None where there is none."""
+    model = _strip(model)
+    if _is_section(model):
+        field = model.model_fields.get(key)
+        return field.annotation if field else None
+    if get_origin(model) is dict:
+        return get_args(model)[1]
+    if get_origin(model) in (Union, types.UnionType):
+        wanted = siblings.get("scheduler") if isinstance(siblings, dict) else None
+        for each in get_args(model):
+            if _is_section(each) and wanted in _tags(each):
+                return _step(each, key)
+    return None
+
+
+def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
+    field = model.model_fields.get("scheduler")
+    return get_args(field.annotation) if field else ()
+
+
+def _explain(path: Path, error: ValidationError) -> Iterator[str]:
+    told: set[str] = set()
+    for problem in error.errors(include_url=False, include_input=False):
+        model, keys = _locate(problem["loc"])
+        source = f"{path}: {'.'.join(keys)}" if keys else str(path)
+        variable = "HPCBRIDGE_" + "__".join(keys).upper()
+        if variable in os.environ:
+            source += f" (or the environment's {variable})"
+        if source in told and _is_value(model):
+            continue  # one for each type that the value might have had
+        told.add(source)
+        kind = problem["type"]
+        if kind == "extra_forbidden":
+            yield f"{source}: unknown key.{_allowed(model, keys[-1])}"
+        elif kind == "missing":
+            yield f"{source}: required, but missing."
+        elif kind in ("union_tag_not_found", "union_tag_invalid"):
+            given = problem.get("ctx", {}).get("tag")
+            wrong = "required, but missing" if given is None else f"'{given}' is not known"
+            allowed = ", ".join(_schedulers(model))
+            broken = "".join(f" Besides, {each}." for each in BROKEN.values())
+            yield f"{source}.scheduler: {wrong}. Allowed: {allowed}.{broken}"
+        elif kind == "path_type":
+            yield f"{source}: must be a path, as text."
+        elif kind.startswith(("model_type", "model_attributes_type", "dict_type")):
+            yield f"{source}: must be a table."
+        elif _is_value(model):
+            yield f"{source}: must be a text, a number, true or false."
+        else:
+            yield f"{source}: {problem['msg'].removeprefix('Value error, ')}."
+
+
+def _locate(loc: tuple[int | str, ...]) -> tuple[Any, list[str]]:
+    """The model that holds the last key of ``loc``, and the keys as the file spells them."""
+    model: Any = Settings
+    keys: list[str] = []
+    for depth, part in enumerate(map(str, loc)):
+        stripped = _strip(model)
+        tagged = [each for each in get_args(stripped) if _is_section(each) and part in _tags(each)]
+        if tagged:
+            model = tagged[0]
+            continue
+        if part == "[key]":
+            continue
+        inner = _step(model, part)
+        if _is_value(inner):
+            return inner, [*keys, part]
+        keys.append(part)
+        if depth < len(loc) - 1 or get_origin(_strip(inner)) in (Union, types.UnionType):
+            model = inner
+    return model, keys
+
+
+def _is_section(model: Any) -> bool:
+    return isinstance(model, type) and issubclass(model, BaseModel)
+
+
+def _is_value(model: Any) -> bool:
+    """Whether any text, number or boolean will do."""
+    return set(get_args(Primitive)) <= set(get_args(model))
+
+
+def _schedulers(model: Any) -> list[str]:
+    return [str(tag) for each in get_args(_strip(model)) for tag in _tags(each)]
+
+
+def _explain_environment() -> str:
+    """Variables of tables and lists hold JSON; one of them does not."""
+    for name, value in os.environ.items():
+        prefix, _, keys = name.lower().partition("hpcbridge_")
+        model: Any = Settings
+        for key in keys.split("__"):
+            model = _strip(_step(model, key))
+        if not prefix and (_is_section(model) or get_origin(model) in (list, dict)):
+            try:
+                json.loads(value)
+            except ValueError:
+                return f'The environment\'s {name}: must be JSON, such as ["a"] or {{"key": 1}}.'
+    return "A variable HPCBRIDGE_... of the environment holds a table or a list that is not JSON."
+
+
+def _impossible(path: Path, settings: Settings) -> Iterator[str]:
+    """Defaults and choices that the parameter's own rules do not allow."""
+    for name, application in settings.applications.items():
+        for key, rules in application.parameters.items():
+            given = [] if rules.default is None else [("default", rules.default)]
+            given += [("choices", each) for each in rules.choices or []]
+            for where, value in given:
+                try:
+                    check_parameters({key: rules}, {key: value})
+                except BadParameter as error:
+                    place = f"applications.{name}.parameters.{key}.{where}"
+                    yield f"{path}: {place}: {value!r} is not possible. {error}"
+
+
+def _allowed(model: Any, key: str) -> str:
+    model = _strip(model)
+    if not _is_section(model):
+        return ""
+    names = list(model.model_fields)
+    close = difflib.get_close_matches(key, names, n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return f"{hint} Allowed: {', '.join(names)}."

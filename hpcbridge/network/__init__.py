@@ -1,0 +1,1 @@
+"""Addresses, listeners and bytes between two connections."""

@@ -1,0 +1,22 @@
+"""Telling all who wait that something has changed."""
+
+import asyncio
+import contextlib
+
+
+class Notifier:
+    """Wakes all who wait for it, as often as it is notified."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def notify(self) -> None:
+        """Wake whoever waits now."""
+        event, self._event = self._event, asyncio.Event()
+        event.set()
+
+    async def wait(self, timeout: float) -> None:  # noqa: ASYNC109  # not an error: it is the pace
+        """Return at the next notification, or after ``timeout`` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._event.wait()

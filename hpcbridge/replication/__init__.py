@@ -1,0 +1,1 @@
+"""Several services on one database: who leads, who is told."""

@@ -1,0 +1,1 @@
+"""The life of a session, and all sessions of this service."""

@@ -1,0 +1,36 @@
+"""What all sessions of a service work with."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hpcbridge.frontends.table import RouteTable
+from hpcbridge.jobscripts.stage import JobFiles
+from hpcbridge.store import Store
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds before a second attempt; each further one takes twice as long, up to the limit.
+
+    ``retry`` is for what has to succeed some day, ``away_limit`` for a store that is away, and
+    ``reopen`` for a tunnel of a session that another replica drives.
+    """
+
+    retry: float = 2.0
+    retry_limit: float = 60.0
+    away_limit: float = 5.0
+    reopen: float = 2.0
+    reopen_limit: float = 60.0
+
+
+@dataclass(frozen=True)
+class SessionContext:
+    """Made once by the service. ``socket_dir`` None puts tunnels on TCP ports; ``group`` is the gid
+    of the front end, which may connect to sockets."""
+
+    store: Store
+    routes: RouteTable
+    files: JobFiles
+    socket_dir: Path | None = None
+    group: int | None = None
+    timing: Timing = field(default_factory=Timing)

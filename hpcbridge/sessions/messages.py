@@ -1,0 +1,63 @@
+"""How a session's end is told to a person."""
+
+from hpcbridge.schedulers.base import JobInfo
+from hpcbridge.states import EndReason
+
+_SAID = {
+    EndReason.OUT_OF_MEMORY: "it used more memory than its job had",
+    EndReason.TIMED_OUT: "its job has used up its walltime",
+    EndReason.NODE_FAILED: "its node failed",
+    EndReason.PREEMPTED: "its job had to make room for another",
+    EndReason.CANCELLED: "its job was cancelled",
+}
+
+
+def how_it_ended(job: JobInfo) -> str:
+    """One sentence: ``Exit status 139 (NonZeroExitCode).``"""
+    status = job.exit_status
+    said = _SAID.get(job.reason) if job.reason else None
+    if said is None and status is not None:
+        said = f"exit status {status}" if status >= 0 else f"ended by signal {-status}"
+    detail = f" ({job.detail})" if job.detail else ""
+    return f"{said or 'its job is over'}{detail}."
+
+
+def quoted(tail: str) -> str:
+    """The last lines of a log, to be put below a sentence."""
+    return f"\nThe last lines of its output:\n{tail}" if tail else "\nIt printed nothing."
+
+
+def died_early(job: JobInfo, tail: str) -> str:
+    """The application was gone before it was ready."""
+    return f"The application ended before it was ready: {how_it_ended(job)}{quoted(tail)}"
+
+
+def ended_later(job: JobInfo) -> str:
+    """The application was gone after it was ready."""
+    return f"The session is over: {how_it_ended(job)}"
+
+
+def still_queued(wait: float, message: str) -> str:
+    """The job did not start in time."""
+    return (
+        f"The job was still in the queue after {wait:g} s and was cancelled. {message} "
+        "Try again later."
+    )
+
+
+def hopeless(why: str) -> str:
+    """The scheduler says that the job can never start."""
+    return f"{why} It was cancelled: it would have waited for ever."
+
+
+def silent_cluster(wait: float) -> str:
+    """The cluster could not be asked until the time was over."""
+    return f"The session was given up after {wait:g} s: its cluster does not answer."
+
+
+def never_ready(wait: float, ready_line: str, tail: str) -> str:
+    """The job runs, but the ready line did not come in time."""
+    return (
+        f"The application was not ready after {wait:g} s and was ended: its output lacks "
+        f"'{ready_line}'.{quoted(tail)}"
+    )

@@ -1,0 +1,199 @@
+"""From the launch of a session to the moment when it is ready."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+from hpcbridge.clusters import queuemessage
+from hpcbridge.clusters.readiness import Following
+from hpcbridge.config.applications import ApplicationSettings
+from hpcbridge.errors import (
+    BridgeError,
+    ClusterUnreachable,
+    JobRejected,
+    OutcomeUnknown,
+    SessionFailed,
+    StoreError,
+    UnexpectedReply,
+)
+from hpcbridge.network.addresses import Address
+from hpcbridge.schedulers.base import JobInfo, JobState
+from hpcbridge.sessions import messages
+from hpcbridge.sessions.progress import Progress
+from hpcbridge.sessions.submission import Submission
+from hpcbridge.sessions.termination import Termination, silent_too_long, too_late
+from hpcbridge.states import EndReason, State
+
+log = logging.getLogger(__name__)
+
+
+class Startup:
+    """submitting -> queued -> starting -> ready.
+
+    Every method raises :class:`~hpcbridge.sessions.termination.Termination` when the session is to
+    end, and :class:`~hpcbridge.errors.BridgeError` for what ends it.
+    """
+
+    def __init__(
+        self, progress: Progress, submission: Submission, application: ApplicationSettings
+    ) -> None:
+        self._progress = progress
+        self._submission = submission
+        self._application = application
+        self._session = progress.session
+        self._row = progress.session.row
+        self._cluster = progress.session.cluster
+        self._timing = progress.session.context.timing
+
+    async def submit(self) -> None:
+        """submitting -> queued."""
+        job_id = None
+        while job_id is None:
+            if self._submission.asked:  # an earlier service was cut off here, or we were
+                job_id = await self._look_up()
+                continue
+            try:
+                job_id = await self._submission.submit(self._application)
+            except (OutcomeUnknown, UnexpectedReply) as lost:
+                if not self._submission.asked:
+                    raise
+                log.warning("session %s: %s", self._row.job_name, lost)
+            except StoreError as error:
+                log.warning("session %s: %s", self._row.job_name, error)
+                if time.monotonic() > self._deadline:
+                    raise
+                await self._progress.pause()
+                self._progress.check_stop()
+        await self._progress.step(State.QUEUED, "Waiting in the queue.", job_id=job_id)
+
+    async def _look_up(self) -> str | None:
+        """The id of a job whose submission has an unknown outcome; None to submit another."""
+        deadline = self._deadline
+        while True:
+            job_id, sure = await self._submission.find()
+            if job_id:
+                return job_id
+            self._progress.check_stop()
+            if sure and self._submission.exhausted:
+                told = SessionFailed("The cluster did not take the job. Launch again.")
+                raise Termination(EndReason.REJECTED, told)
+            if time.monotonic() > deadline:
+                raise silent_too_long(self._application)
+            if sure:
+                log.warning("session %s: its job did not arrive", self._row.job_name)
+                await self._progress.written(self._submission.begin_anew)
+                return None
+            await self._progress.wait(min(deadline, time.monotonic() + self._timing.retry))
+
+    @property
+    def _deadline(self) -> float:
+        """When the launch has taken too long, in monotonic seconds."""
+        begun = self._row.submitting_at or time.time()
+        return self._session.clock.since(begun) + self._application.wait
+
+    async def until_ready(self) -> None:
+        """queued -> starting -> ready."""
+        watch = self._progress.watch_job()
+        if self._ready:  # taken up again after a restart
+            await self._reopen()
+        else:
+            following = self._cluster.follower.follow(
+                self._row.directory, self._application.ready_line, self._session.moved.set
+            )
+            deadline = self._deadline
+            try:
+                while not self._ready:
+                    await self._progress.check()
+                    if not await self._advance(following):
+                        if time.monotonic() > deadline:
+                            raise await self._too_late()
+                        await self._progress.wait(deadline)
+            finally:
+                self._cluster.follower.drop(following)
+        watch.settled = True
+        self._session.settled.set()
+
+    @property
+    def _ready(self) -> bool:
+        return self._row.state == State.READY
+
+    async def _advance(self, following: Following) -> bool:
+        """Take the next step towards ready, if it is time; whether one was taken."""
+        watch = self._session.watch
+        if watch is None or (job := watch.job) is None:
+            return False
+        if self._row.state == State.QUEUED:
+            if watch.hopeless:
+                hopeless = JobRejected(messages.hopeless(watch.hopeless))
+                raise Termination(EndReason.REJECTED, hopeless)
+            return await self._started(job)
+        if not following.ready.is_set() or following.port is None or self._row.host is None:
+            return False
+        return await self._opened(self._row.host, following.port)
+
+    async def _started(self, job: JobInfo) -> bool:
+        """queued -> starting, if the job runs; whether it does."""
+        if job.state != JobState.RUNNING or not job.host:
+            self._row.message = queuemessage.told(job, self._session.outlook)
+            return False
+        message = f"Running on {job.host}; the application is starting."
+        await self._progress.step(State.STARTING, message, host=job.host)
+        self._cluster.tunnels.warm(job.host)
+        return True
+
+    async def _opened(self, host: str, port: int) -> bool:
+        """starting -> ready, if the application can be reached; whether it can."""
+        try:
+            await self._progress.written(
+                lambda: self._unless_over(self._session.endpoint.open(host, port))
+            )
+        except ClusterUnreachable as error:
+            if error.lasting:
+                raise
+            log.warning("session %s: %s", self._row.job_name, error)
+            self._row.message = (
+                f"The application is ready, but its node is not reached yet: {error}"
+            )
+            moved = self._session.moved.set
+            asyncio.get_running_loop().call_later(self._timing.retry, moved)
+            return False
+        await self._progress.step(State.READY, "Ready.", port=port)
+        return True
+
+    async def _unless_over(self, opening: Coroutine[Any, Any, Address]) -> Address:
+        """The tunnel's local end; given up as soon as the session is to end or its job is over."""
+        task = asyncio.ensure_future(opening)
+        task.add_done_callback(lambda _: self._session.moved.set())
+        try:
+            while not task.done():
+                await self._progress.check()
+                await self._progress.wait(None)
+            return task.result()
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def _reopen(self) -> None:
+        """Open a ready session's tunnel again, on the same local end, however long it takes."""
+        row, pause = self._row, self._timing.retry
+        if row.host is None or row.port is None:
+            broken = SessionFailed("The record of this session is not complete.")
+            raise Termination(EndReason.FAILED, broken)
+        while True:
+            await self._progress.check()
+            try:
+                await self._session.endpoint.reopen(row.host, row.port)
+            except BridgeError as error:
+                log.warning("session %s: %s", row.job_name, error)
+            else:
+                return
+            await self._progress.wait(time.monotonic() + pause)
+            pause = min(pause * 2, self._timing.retry_limit)
+
+    async def _too_late(self) -> Termination:
+        silent = self._session.unknown_since is not None
+        started = self._row.state == State.STARTING and not silent
+        tail = await self._progress.tail() if started else ""
+        return too_late(self._row, self._application, tail, silent=silent)

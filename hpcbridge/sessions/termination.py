@@ -1,0 +1,58 @@
+"""Why a session ends, and how that is told."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hpcbridge.config.applications import ApplicationSettings
+from hpcbridge.errors import BridgeError, NotReadyInTime, SessionFailed
+from hpcbridge.schedulers.base import JobInfo
+from hpcbridge.sessions import messages as messages
+from hpcbridge.states import EndReason, State
+from hpcbridge.store import SessionRow
+
+
+class Termination(Exception):
+    """Ends the session. ``told`` is what a client that still waits for it gets to hear.
+
+    ``facts`` are columns of the row that are written with the end.
+    """
+
+    def __init__(
+        self, reason: EndReason, told: BridgeError, facts: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(str(told))
+        self.reason = reason
+        self.told = told
+        self.facts = dict(facts or {})
+
+
+def job_over(row: SessionRow, job: JobInfo, tail: str) -> Termination:
+    """The scheduler says that the job has ended; ``tail`` are its last lines."""
+    facts = {"exit_status": job.exit_status, "log_tail": tail}
+    reason = job.reason or EndReason.FINISHED
+    if row.state == State.READY:
+        return Termination(reason, SessionFailed(messages.ended_later(job)), facts)
+    if reason == EndReason.FINISHED:
+        reason = EndReason.FAILED
+    return Termination(reason, SessionFailed(messages.died_early(job, tail)), facts)
+
+
+def too_late(
+    row: SessionRow, application: ApplicationSettings, tail: str, *, silent: bool
+) -> Termination:
+    """The session was not ready in time; ``silent`` says that its cluster does not answer."""
+    facts = {}
+    if silent:
+        message = messages.silent_cluster(application.wait)
+    elif row.state == State.QUEUED:
+        message = messages.still_queued(application.wait, row.message)
+    else:
+        facts = {"log_tail": tail}
+        message = messages.never_ready(application.wait, application.ready_line, tail)
+    return Termination(EndReason.NEVER_READY, NotReadyInTime(message), facts)
+
+
+def silent_too_long(application: ApplicationSettings) -> Termination:
+    """The cluster could not be asked until the time was over."""
+    told = NotReadyInTime(messages.silent_cluster(application.wait))
+    return Termination(EndReason.NEVER_READY, told)

@@ -1,0 +1,67 @@
+"""The applications as clients are told of them, and what keeps sessions off their clusters."""
+
+from collections.abc import Callable
+
+from pydantic import BaseModel, Field
+
+from hpcbridge.clusters.placement import Placement
+from hpcbridge.config.settings import Settings
+
+
+class ClusterReply(BaseModel):
+    """One of an application's clusters."""
+
+    name: str
+    title: str
+    notice: str = Field("", description="Why new sessions may not get there now, if so.")
+    unknown_since: float | None = Field(
+        None, description="Since when it does not answer, in seconds since the epoch."
+    )
+    wait: float | None = Field(
+        None, description="Seconds that a session launched now is expected to wait; if known."
+    )
+
+
+class ApplicationReply(BaseModel):
+    """What a client can ask for by name."""
+
+    name: str
+    title: str
+    description: str
+    choosable: bool = Field(description="Whether a launch may post 'cluster'.")
+    warm: bool = Field(description="Whether a session is ready, so that a launch gets it at once.")
+    clusters: list[ClusterReply]
+
+
+class CatalogueReply(BaseModel):
+    """All applications, in the order of the configuration."""
+
+    applications: list[ApplicationReply]
+
+
+def catalogue(
+    settings: Settings, placement: Placement, warm: Callable[[str], bool]
+) -> CatalogueReply:
+    """What there is now; ``warm`` tells the applications of which a session is ready."""
+    return CatalogueReply(
+        applications=[
+            ApplicationReply(
+                name=name,
+                title=wanted.title or name,
+                description=wanted.description,
+                choosable=wanted.cluster_by_request,
+                warm=warm(name),
+                clusters=[
+                    ClusterReply(
+                        name=each.name,
+                        title=each.title,
+                        notice=each.notice,
+                        unknown_since=each.silent_since,
+                        wait=each.wait,
+                    )
+                    for each in placement.outlooks(name)
+                ],
+            )
+            for name, wanted in settings.applications.items()
+        ]
+    )

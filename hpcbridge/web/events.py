@@ -1,0 +1,78 @@
+"""Telling clients of a session's progress as it happens: server-sent events.
+
+The format is that of the HTML standard (section 9.2, "Server-sent events"): ``data:`` lines, and a
+comment now and then, so that proxies keep the connection open.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from hpcbridge.errors import NoCapacity, RequestError
+from hpcbridge.notifier import Notifier
+
+HEARTBEAT = 15.0
+"""Seconds after which a comment is sent when there is no news."""
+LOOK = 1.0
+"""Seconds after which a look is taken unnotified: not all that is told notifies."""
+
+STREAMS = 32
+"""Clients that may listen to one session: each costs a connection, of which all users have need."""
+
+
+class Audience:
+    """Who listens to which session."""
+
+    def __init__(self) -> None:
+        self._listening: Counter[str] = Counter()
+
+    def admit(self, session_id: str) -> None:
+        """Raises :class:`~hpcbridge.errors.NoCapacity` where enough listen to it."""
+        if self._listening[session_id] >= STREAMS:
+            raise NoCapacity(
+                f"{STREAMS} clients listen to this session's events, which is the most. "
+                "Ask by GET meanwhile."
+            )
+
+    async def of(self, session_id: str, events: AsyncIterator[str]) -> AsyncIterator[str]:
+        """The same events, told to one listener more."""
+        self._listening[session_id] += 1
+        try:
+            async for each in events:
+                yield each
+        finally:
+            self._listening[session_id] -= 1
+            self._listening += Counter()  # without those that nobody listens to
+
+
+async def stream(
+    describe: Callable[[], Awaitable[dict[str, Any]]],
+    notifier: Callable[[], Notifier | None],
+    over: Callable[[], bool],
+) -> AsyncIterator[str]:
+    """Events, one for each description that differs from the last, until the session has ended.
+
+    ``notifier`` is None where the session is not in this service's hands any more; ``over`` says
+    that the service is stopping. A :class:`~hpcbridge.errors.RequestError` of ``describe`` is the
+    end, too: who listens may not any more, and is told so when asking again.
+    """
+    loop = asyncio.get_running_loop()
+    last, sent = "", loop.time()
+    while not over():
+        changed = notifier()
+        try:
+            described = await describe()
+        except RequestError:
+            return
+        text = json.dumps(described)
+        if text != last:
+            yield f"data: {text}\n\n"
+            last, sent = text, loop.time()
+        elif loop.time() - sent > HEARTBEAT:
+            yield ": still there\n\n"
+            sent = loop.time()
+        if described["state"] == "ended" or changed is None:
+            return
+        await changed.wait(LOOK)

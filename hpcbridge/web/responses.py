@@ -1,0 +1,209 @@
+"""What the launcher API answers: its models, and how a session becomes one of them."""
+
+import re
+from collections.abc import Mapping
+from string import Template
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from hpcbridge.config.settings import ServerSettings
+from hpcbridge.errors import StillStarting
+from hpcbridge.sessions.manager import Sessions
+from hpcbridge.sessions.session import Session
+from hpcbridge.states import EndReason, State
+from hpcbridge.store import SessionRow
+
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,255})(:[0-9]{1,5})?")
+
+
+class ErrorReply(BaseModel):
+    """Every reply to a request that failed."""
+
+    model_config = ConfigDict(extra="allow")
+    error: str = Field(description="What was wrong and what to do, for a person.")
+
+
+class LaunchReply(BaseModel):
+    """A session that is ready: the posted keys, and these."""
+
+    model_config = ConfigDict(extra="allow")
+    id: str = Field(description="Session id. Whoever knows it can stop the session.")
+    sessionURL: str = Field(description="WebSocket address of the application.")
+    secret: str = Field(description="What the application wants to hear from its client.")
+
+
+class EndReply(BaseModel):
+    """An end that can be foreseen; being used puts an ``idle`` one off."""
+
+    at: float = Field(description="Seconds since the epoch.")
+    reason: EndReason
+    message: str
+
+
+class SessionReply(BaseModel):
+    """Where a session stands."""
+
+    model_config = ConfigDict(extra="allow")
+    id: str
+    application: str
+    cluster: str
+    state: State
+    message: str = Field(description="The state in plain words.")
+    job_id: str | None = Field(None, description="The batch system's id of the job.")
+    host: str | None = Field(None, description="The node that runs it.")
+    sessionURL: str | None = Field(None, description="WebSocket address, once it is ready.")
+    reason: EndReason | None = Field(None, description="Why it ended.")
+    exit_status: int | None = Field(None, description="Exit status of the job, or minus a signal.")
+    unknown_since: float | None = Field(
+        None, description="Since when the cluster does not answer, in seconds since the epoch."
+    )
+    queue: str | None = Field(None, description="The partition or queue in which it waits.")
+    position: int | None = Field(
+        None, ge=1, description="Its place in that queue, among the jobs of all users; 1 is next."
+    )
+    waits_for: str | None = Field(
+        None, description='What the job waits for, in plain words; completes "waiting for".'
+    )
+    estimated_start: float | None = Field(
+        None, description="When the scheduler expects to start it, in seconds since the epoch."
+    )
+    tunnel: str | None = Field(
+        None, description="'open', or 'reconnecting' while the node's SSH connection is down."
+    )
+    ends: EndReply | None = Field(
+        None, description="What will end a ready session first, while that is known."
+    )
+    times: dict[State, float] = Field(description="When each state began, seconds since the epoch.")
+    warm: bool | None = Field(None, description="True where it was ready before it was launched.")
+    handed_over_at: float | None = Field(
+        None, description="When a warm session was launched, in seconds since the epoch."
+    )
+    error: str | None = Field(None, description="Present when it ended and was not stopped.")
+
+
+class ListReply(BaseModel):
+    """Who asks, and the living sessions that they may see, the newest first."""
+
+    user: str
+    operator: bool = Field(description="Whether everybody's sessions are listed.")
+    sessions: list[SessionReply]
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorReply, "description": "The request is wrong."},
+    401: {"model": ErrorReply, "description": "Who asks is not known, or not proved."},
+    403: {"model": ErrorReply, "description": "This user, token or page may not do that."},
+    413: {"model": ErrorReply, "description": "The request is too large."},
+    429: {"model": ErrorReply, "description": "Too many wrong logins from this address."},
+    500: {"model": ErrorReply, "description": "The service's own fault; its log has details."},
+    502: {"model": ErrorReply, "description": "The job was refused or failed."},
+    503: {"model": ErrorReply, "description": "No capacity, or the cluster does not answer."},
+    504: {"model": ErrorReply, "description": "Not ready within the application's wait."},
+    "default": {"model": ErrorReply, "description": "Any other failure."},
+}
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
+
+
+def launched(
+    posted: Mapping[str, Any],
+    session: Session,
+    secret: str,
+    request: Request,
+    server: ServerSettings,
+) -> dict[str, Any]:
+    """What wslink's clients want to hear of a session that is ready; see :class:`LaunchReply`."""
+    row = session.row
+    known = {
+        "cluster": row.cluster,
+        "host": row.host,
+        "port": row.port,
+        "job_id": row.job_id,
+        "state": row.state,
+    }
+    return {
+        **posted,
+        **{key: known[key] for key in server.fields},
+        "id": row.id,
+        "sessionURL": _session_url(row, session, request, server),
+        "secret": secret,
+    }
+
+
+def described(
+    row: SessionRow, request: Request, server: ServerSettings, sessions: Sessions
+) -> dict[str, Any]:
+    """Where a session stands, as a :class:`SessionReply` without what is not known."""
+    session = sessions.session(row.id)
+    reply = SessionReply(
+        id=row.id,
+        application=row.application,
+        cluster=row.cluster,
+        state=row.state,
+        message=row.message,
+        job_id=row.job_id,
+        host=row.host,
+        reason=row.reason,
+        exit_status=row.exit_status,
+        unknown_since=session.unknown_since if session else None,
+        times={state: at for state in State if (at := getattr(row, f"{state}_at")) is not None},
+        warm=row.was_warm or None,
+        handed_over_at=row.taken_at if row.was_warm else None,
+    )
+    if session:
+        reply = reply.model_copy(update=_expected(session))
+    if row.state == State.READY:
+        reply.tunnel = session.tunnel_state if session else None
+        for first in session.expiries[:1] if session else []:
+            reply.ends = EndReply(at=first.at, reason=first.reason, message=first.message)
+        reply.sessionURL = _session_url(row, session, request, server)
+    if row.state == State.ENDED and row.reason not in (EndReason.STOPPED, EndReason.FINISHED):
+        reply.error = row.message
+    return reply.model_dump(mode="json", exclude_none=True)
+
+
+def _expected(session: Session) -> dict[str, Any]:
+    """What is known of a wait in the queue."""
+    outlook = session.outlook
+    return {
+        "queue": outlook.queue or None,
+        "waits_for": outlook.waits_for or None,
+        "position": None if outlook.ahead is None else outlook.ahead + 1,
+        "estimated_start": outlook.start,
+    }
+
+
+def _session_url(
+    row: SessionRow, session: Session | None, request: Request, server: ServerSettings
+) -> str:
+    """The configured address with its ``${...}`` filled in. See ``server.session_url``."""
+    host = request.headers.get("host", "")
+    if not _HOST.fullmatch(host):
+        name, port = request.scope.get("server") or ("", None)
+        if port is None:  # a unix socket
+            name, port = server.host, server.port
+        host = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+    local_end = (session.endpoint.address if session else None) or ""
+    local_host, _, local_port = local_end.rpartition(":")
+    return Template(server.session_url).safe_substitute(
+        id=row.id,
+        host=local_host,
+        port=local_port,
+        request_host=host,
+        request_hostname=re.sub(r":[0-9]+$", "", host),
+        ws_scheme="wss" if request.scope["scheme"] == "https" else "ws",
+    )
+
+
+def still_starting(error: StillStarting, session: Session) -> JSONResponse:
+    """503, for a launch that takes longer than its client is kept waiting; it goes on."""
+    content = {
+        "error": str(error),
+        "id": error.session_id,
+        "state": error.state,
+        "reason": error.reason,
+        **_expected(session),
+    }
+    return JSONResponse(content, error.status, {"Retry-After": str(error.retry_after)})

@@ -1,0 +1,475 @@
+"""The ready line in the bytes of a log, and many logs followed at once."""
+
+import asyncio
+import logging
+import os
+import pwd
+import random
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from hpcbridge.clusters import readiness
+from hpcbridge.clusters.readiness import Follower, Following, ReadyLine, parse_status, printable
+from hpcbridge.config.clusters import SSHSettings
+from hpcbridge.errors import ClusterUnreachable
+from hpcbridge.transports.base import Slice, Transport
+from hpcbridge.transports.connection import SSHHost
+from hpcbridge.transports.local import LocalTransport
+from hpcbridge.transports.ssh import SSHTransport
+from tests.sshpeer import SSHPeer
+from tests.waiting import until
+
+LINE = "Starting factory"
+
+
+def nothing() -> None:
+    """No one has to be told."""
+
+
+# -- the line
+
+
+def test_the_line_is_found_over_every_split() -> None:
+    stream = b"noise Start\nwslink: Starting factory"
+    for first in range(len(stream) + 1):
+        for second in range(first, len(stream) + 1):
+            line = ReadyLine(LINE)
+            parts = [stream[:first], stream[first:second], stream[second:]]
+            found = [line.feed(part) for part in parts]
+            assert any(found)
+            assert not any(ReadyLine(LINE).feed(part[:-1]) for part in [stream])
+
+
+def test_the_line_is_found_byte_by_byte_and_not_before_its_last() -> None:
+    line = ReadyLine(LINE)
+    stream = b"Starting Starting factorStarting factory"
+    assert [line.feed(bytes([byte])) for byte in stream] == [False] * (len(stream) - 1) + [True]
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [b"", b"\r\n" * 50, b"\x00" * 1000, bytes(range(256)) * 20, b"\x1b[31m", b"Starting fact\n"],
+)
+def test_noise_before_the_line_is_no_trouble(noise: bytes) -> None:
+    line = ReadyLine(LINE)
+    assert not line.feed(noise)
+    assert line.feed(LINE.encode())
+
+
+def test_a_line_that_is_not_quite_it_is_not_it() -> None:
+    line = ReadyLine(LINE)
+    for part in (
+        b"Starting Factory",
+        b"Starting  factory",
+        b"starting factory",
+        b"Starting\nfactory",
+    ):
+        assert not line.feed(part)
+
+
+@pytest.mark.parametrize("text", ["x", "öä", "Bereit: 100 %", "a" * 5000])
+def test_any_text_may_be_the_line(text: str) -> None:
+    data = text.encode()
+    line = ReadyLine(text)
+    assert not line.feed(b"-" + data[:-1])
+    assert line.feed(data[-1:] + b"-")
+
+
+def test_a_random_stream_is_cut_anywhere() -> None:
+    chance = random.Random(1)
+    for _ in range(300):
+        stream = bytes(chance.choices(b"Starting fcoy\n", k=200))
+        stream += LINE.encode() + bytes(chance.choices(b"abc", k=20))
+        line, position, seen = ReadyLine(LINE), 0, False
+        while position < len(stream):
+            size = chance.randint(1, 30)
+            seen = line.feed(stream[position : position + size]) or seen
+            position += size
+        assert seen
+
+
+# -- the status file
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("port=8080\n", {"port": 8080}),
+        ("port=1024\nexit=0\n", {"port": 1024, "exit": 0}),
+        ("port=65535", {"port": 65535}),
+        ("port=0\n", {}),
+        ("port=22\n", {}),
+        ("port=1023\n", {}),
+        ("port=65536\n", {}),
+        ("port=99999999999999999999\n", {}),
+        ("port=-8080\n", {}),
+        ("port=+8080\n", {}),
+        ("port=8080.0\n", {}),
+        ("port=0x1f90\n", {}),
+        ("port= 8080\n", {}),
+        ("port=8_080\n", {}),
+        ("port=\n", {}),
+        ("port\n", {}),
+        ("port=8080;rm\n", {}),
+        ("port=evil\nport=9000\n", {"port": 9000}),
+        ("port=٨٠٨٠\n", {}),
+        ("host=evil\nport=8080\n", {"port": 8080}),
+        ("exit=139\n", {"exit": 139}),
+        ("exit=256\n", {}),
+        ("exit=-1\n", {}),
+        ("\x00\xff\n", {}),
+        ("", {}),
+    ],
+)
+def test_only_sensible_numbers_are_taken_from_a_job(text: str, found: dict[str, int]) -> None:
+    assert parse_status(text.encode()) == found
+
+
+def test_a_huge_status_file_is_not_read_to_its_end() -> None:
+    assert parse_status(b"x" * 10_000_000 + b"\nport=8080\n") == {}
+
+
+def test_a_port_is_taken_once() -> None:
+    moved: list[int] = []
+    following = Following("/s", LINE, lambda: moved.append(1))
+    following.take_status(b"port=8080\n")
+    following.take_status(b"port=9090\n")
+    assert following.port == 8080
+    assert moved == [1]
+    assert not following.exited.is_set()
+    following.take_status(b"port=9090\nexit=1\n")
+    assert following.exited.is_set()
+
+
+# -- what people get to see
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"plain\n\n", "plain"),
+        (b"\x1b[1;31mred\x1b[0m", "red"),
+        (b"\x1b[2J\x1b[Hgone\x07", "gone"),
+        (b"a\r\nb\rc", "a\nb\nc"),
+        (b"tab\there", "tab\there"),
+        (b"\xff\xfe", "\ufffd\ufffd"),
+        ("grüße 日本".encode(), "grüße 日本"),
+        (b"a\x00b\x08c\x7f", "abc"),
+        ("a\x9b31mb".encode(), "a31mb"),
+        (b"<script>", "<script>"),
+        (b"\x1b", ""),
+        (b"\x1b[", "["),
+    ],
+)
+def test_terminal_and_control_codes_are_removed(data: bytes, text: str) -> None:
+    assert printable(data) == text
+
+
+def test_only_the_end_of_a_log_is_kept() -> None:
+    following = Following("/s", LINE, nothing)
+    for _ in range(100):
+        following.take(b"x" * 1000)
+    following.take(b"end")
+    assert following.offset == 100_003
+    assert len(following.tail) == readiness.TAIL
+    assert following.tail.endswith(b"xend")
+
+
+# -- following
+
+
+class Sessions:
+    """Session directories below one root, followed by one follower."""
+
+    def __init__(self, root: Path, transport: Transport) -> None:
+        self.root = root
+        self.woken = 0
+        self.follower = Follower(transport, self._wake)
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+    def directory(self, name: str) -> Path:
+        path = self.root / name
+        path.mkdir()
+        return path
+
+    def follow(self, path: Path, moved: Callable[[], None] = nothing) -> Following:
+        return self.follower.follow(str(path), LINE, moved)
+
+
+@pytest.fixture
+async def local(tmp_path: Path) -> AsyncIterator[Sessions]:
+    sessions = Sessions(tmp_path, LocalTransport())
+    yield sessions
+    await sessions.follower.close()
+
+
+@pytest.fixture
+async def over_ssh(tmp_path: Path) -> AsyncIterator[Sessions]:
+    (tmp_path / "peer").mkdir()
+    with SSHPeer(tmp_path / "peer") as peer:
+        host = SSHHost(
+            SSHSettings(
+                host=peer.host,
+                port=peer.port,
+                user=peer.user,
+                known_hosts=peer.known_hosts,
+                identity_files=[peer.client_key],
+            )
+        )
+        transport = SSHTransport(host)
+        sessions = Sessions(tmp_path, transport)
+        yield sessions
+        await sessions.follower.close()
+        await transport.close()
+        await host.close()
+
+
+SSHD = Path("/usr/sbin/sshd")
+
+
+@pytest.fixture
+async def over_sshd(tmp_path: Path) -> AsyncIterator[Sessions]:
+    """A real sshd of this account's own."""
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)
+    for name in ("host_key", "client_key"):
+        key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)]
+        subprocess.run(key, check=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = tmp_path / "sshd_config"
+    config.write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {tmp_path}/host_key\nUsePAM no\n"
+        f"AuthorizedKeysFile {tmp_path}/client_key.pub\nStrictModes no\nPidFile none\n"
+        f"PermitRootLogin yes\nPermitUserEnvironment no\nSubsystem sftp internal-sftp\n"
+    )
+    known = tmp_path / "known_hosts"
+    known.write_text(f"[127.0.0.1]:{port} {(tmp_path / 'host_key.pub').read_text()}")
+    log = tmp_path / "sshd.log"
+    log.touch()
+    sshd = await asyncio.create_subprocess_exec(SSHD, "-D", "-f", config, "-E", log)
+    host = SSHHost(
+        SSHSettings(
+            host="127.0.0.1",
+            port=port,
+            user=pwd.getpwuid(os.geteuid()).pw_name,
+            known_hosts=known,
+            identity_files=[tmp_path / "client_key"],
+        )
+    )
+    transport = SSHTransport(host)
+    sessions = Sessions(tmp_path, transport)
+    try:
+        await until(lambda: "listening" in log.read_text())
+        yield sessions
+    finally:
+        await sessions.follower.close()
+        await transport.close()
+        await host.close()
+        sshd.terminate()
+        await sshd.wait()
+
+
+@pytest.fixture(params=["local", "over_ssh"])
+def sessions(request: pytest.FixtureRequest) -> Sessions:
+    found: Sessions = request.getfixturevalue(request.param)
+    return found
+
+
+async def test_a_log_that_appears_late_is_followed_to_its_ready_line(sessions: Sessions) -> None:
+    path = sessions.directory("s")
+    moved = asyncio.Event()
+    following = sessions.follow(path, moved.set)
+    await asyncio.sleep(0.1)
+    log = path / "output.log"
+    log.write_bytes(b"wslink: Star")
+    await until(lambda: following.offset == 12)
+    assert not following.ready.is_set()
+    with log.open("ab") as file:
+        file.write(b"ting factory")
+    async with asyncio.timeout(60):
+        await moved.wait()
+    assert following.ready.is_set()
+    assert following.tail == b"wslink: Starting factory"
+
+
+async def test_a_port_and_an_exit_status_are_hints_to_ask_the_scheduler(sessions: Sessions) -> None:
+    path = sessions.directory("s")
+    following = sessions.follow(path)
+    (path / "status").write_text("port=8080\n")
+    await until(lambda: following.port == 8080)
+    assert sessions.woken == 1
+    (path / "status").write_text("port=8080\nexit=3\n")
+    await until(following.exited.is_set)
+    await until(lambda: sessions.woken == 2)
+
+
+async def test_the_port_is_known_soon_after_the_first_output(sessions: Sessions) -> None:
+    path = sessions.directory("s")
+    (path / "status").write_text("port=8080\n")
+    following = sessions.follow(path)
+    (path / "output.log").write_text(LINE)
+    await until(following.ready.is_set)
+    await until(lambda: following.port is not None)
+
+
+async def test_a_link_or_a_foreign_file_in_the_logs_place_is_not_followed(
+    sessions: Sessions, tmp_path: Path
+) -> None:
+    path = sessions.directory("s")
+    (tmp_path / "elsewhere").write_text(LINE)
+    (path / "output.log").symlink_to(tmp_path / "elsewhere")
+    following = sessions.follow(path)
+    good = sessions.directory("good")
+    (good / "output.log").write_text(LINE)
+    other = sessions.follow(good)
+    await until(other.ready.is_set)
+    assert not following.ready.is_set()
+    assert following.offset == 0
+
+
+async def test_the_end_of_a_log_is_told_for_people(sessions: Sessions) -> None:
+    path = sessions.directory("s")
+    tail = sessions.follower.tail
+    assert await tail(str(path)) == ""
+    (path / "scheduler.out").write_bytes(b"job.sh: not found\n")
+    assert await tail(str(path)) == "job.sh: not found"
+    (path / "output.log").write_bytes(b"x" * 10_000 + b"\n\x1b[1mlast\x1b[0m\n")
+    assert (await tail(str(path))).endswith("\nlast")
+    assert len(await tail(str(path))) <= readiness.TAIL
+
+
+async def test_asking_for_the_end_of_a_log_disturbs_nobody_who_follows_it(
+    sessions: Sessions, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "hpcbridge")
+    path = sessions.directory("s")
+    (path / "output.log").write_text("loading\n")
+    following = sessions.follow(path)
+    deadline = time.monotonic() + 1.5
+    while time.monotonic() < deadline:
+        assert await sessions.follower.tail(str(path)) == "loading"
+    with (path / "output.log").open("a") as file:
+        file.write(LINE)
+    await until(following.ready.is_set)
+    assert caplog.messages == []
+
+
+class Counted(LocalTransport):
+    """Counts what is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slices: list[Slice] = []
+        self.bytes = 0
+        self.failing: Exception | None = None
+
+    async def read(self, wanted: Sequence[Slice]) -> list[bytes | None]:
+        if self.failing is not None:
+            raise self.failing
+        self.slices += wanted
+        found = await super().read(wanted)
+        self.bytes += sum(len(each or b"") for each in found)
+        return found
+
+
+@pytest.fixture
+async def counted(tmp_path: Path) -> AsyncIterator[tuple[Sessions, Counted]]:
+    transport = Counted()
+    sessions = Sessions(tmp_path, transport)
+    yield sessions, transport
+    await sessions.follower.close()
+
+
+async def test_only_new_bytes_are_read(counted: tuple[Sessions, Counted]) -> None:
+    sessions, transport = counted
+    path = sessions.directory("s")
+    following = sessions.follow(path)
+    with (path / "output.log").open("wb", buffering=0) as log:
+        for _ in range(20):
+            log.write(b"x" * 5000)
+            await asyncio.sleep(0.01)
+        log.write(LINE.encode())
+        await until(following.ready.is_set)
+    assert transport.bytes == 100_000 + len(LINE)
+
+
+async def test_a_log_of_a_gigabyte_is_read_in_pieces(
+    counted: tuple[Sessions, Counted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions, transport = counted
+    monkeypatch.setattr(readiness, "CHUNK", 2**26)
+    path = sessions.directory("s")
+    with (path / "output.log").open("wb") as log:
+        log.truncate(2**30)  # a hole: it takes no space
+        log.seek(2**30)
+        log.write(LINE.encode())
+    following = sessions.follow(path)
+    quick = sessions.directory("quick")
+    other = sessions.follow(quick)
+    (quick / "output.log").write_text(LINE)
+    await until(other.ready.is_set)
+    await until(following.ready.is_set)
+    assert following.offset == 2**30 + len(LINE)
+    assert len(following.tail) == readiness.TAIL
+    assert max(each.limit for each in transport.slices) == 2**26
+
+
+async def test_nothing_is_read_when_nobody_waits(counted: tuple[Sessions, Counted]) -> None:
+    sessions, transport = counted
+    path = sessions.directory("s")
+    following = sessions.follow(path)
+    await until(lambda: transport.slices)
+    sessions.follower.drop(following)
+    await asyncio.sleep(0.1)
+    before = len(transport.slices)
+    await asyncio.sleep(0.1)
+    assert len(transport.slices) == before
+    again = sessions.follow(path)
+    (path / "output.log").write_text(LINE)
+    await until(again.ready.is_set)
+
+
+@pytest.mark.parametrize("error", [ClusterUnreachable("down"), RuntimeError("a bug")])
+async def test_following_goes_on_after_trouble(
+    counted: tuple[Sessions, Counted],
+    error: Exception,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sessions, transport = counted
+    path = sessions.directory("s")
+    following = sessions.follow(path)
+    transport.failing = error
+    await until(lambda: "cannot be read" in caplog.text)
+    transport.failing = None
+    (path / "output.log").write_text(LINE)
+    await until(following.ready.is_set)
+
+
+@pytest.mark.parametrize(
+    "sessions",
+    [
+        "local",
+        pytest.param("over_sshd", marks=pytest.mark.skipif(not SSHD.exists(), reason="needs sshd")),
+    ],
+    indirect=True,
+)
+async def test_fifty_ready_lines_are_each_seen(sessions: Sessions) -> None:
+    paths = [sessions.directory(f"s{number}") for number in range(50)]
+    for path in paths:
+        (path / "output.log").write_bytes(b"loading\n")
+        (path / "status").write_text("port=8080\n")
+    followings = [sessions.follow(path) for path in paths]
+    await until(lambda: all(each.offset for each in followings))
+    for number in random.Random(1).sample(range(50), 50):
+        assert not followings[number].ready.is_set()
+        with (paths[number] / "output.log").open("ab", buffering=0) as log:
+            log.write(b"wslink: Starting factory")
+        await until(followings[number].ready.is_set)

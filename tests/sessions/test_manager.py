@@ -1,0 +1,138 @@
+"""What clients ask of all sessions at once: one never spoils it for another."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from hpcbridge.clusters.cluster import Cluster
+from hpcbridge.config.settings import Settings
+from hpcbridge.errors import KeyReused
+from hpcbridge.frontends.table import RouteTable
+from hpcbridge.sessions.context import SessionContext
+from hpcbridge.sessions.manager import Sessions
+from hpcbridge.sessions.session import Session
+from hpcbridge.store import State, Store
+from tests.fakes import FakeFiles, FakePublisher, FakeScheduler, FakeTransport, fake_cluster
+from tests.waiting import until
+
+KEY = "0123456789abcdef"
+APPLICATION = {"cluster": "fake", "template": "t", "hold": 60}
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return fake_cluster()
+
+
+@pytest.fixture
+async def sessions(tmp_path: Path, cluster: Cluster) -> AsyncIterator[Sessions]:
+    settings = Settings(
+        server={"state_dir": tmp_path / "state"},  # type: ignore[arg-type]
+        clusters={"fake": {"scheduler": "local", "session_root": "/s", "grace": 0.1}},  # type: ignore[dict-item]
+        applications={"one": APPLICATION, "other": APPLICATION},  # type: ignore[dict-item]
+    )
+    store = await Store.open(f"sqlite+aiosqlite:///{tmp_path}/db.sqlite")
+    routes = RouteTable([FakePublisher()])
+    sessions = Sessions(
+        settings, SessionContext(store, routes, cast(Any, FakeFiles())), {"fake": cluster}
+    )
+    await sessions.start()
+    yield sessions
+    await sessions.close()
+    await routes.close()
+    await cluster.close()
+    await store.close()
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    """One that an application listens on."""
+    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+
+
+async def become_ready(session: Session, cluster: Cluster, port: int) -> None:
+    await until(lambda: session.row.state == State.QUEUED)
+    cast(FakeScheduler, cluster.scheduler).run(session.row.job_id or "")
+    application = cast(FakeTransport, cluster.transport).session(session.row)
+    application.tells(f"port={port}\n")
+    application.prints("Starting factory")
+    await until(lambda: session.row.state == State.READY)
+
+
+async def test_a_launch_hears_nothing_of_what_became_of_anothers(sessions: Sessions) -> None:
+    await sessions.launch("one", {}, client="alice", key=KEY)
+    wrong = asyncio.create_task(sessions.launch("other", {}, client="bob", key=KEY))
+    await until(lambda: sessions._writes)
+    session = await sessions.launch("one", {}, client="carol")
+    assert session.row.state != State.ENDED
+    with pytest.raises(KeyReused):
+        await wrong
+
+
+async def test_a_launch_that_is_given_up_leaves_anothers_alone(sessions: Sessions) -> None:
+    first = asyncio.create_task(sessions.launch("one", {}, client="alice"))
+    await until(lambda: sessions._writes)
+    second = asyncio.create_task(sessions.launch("one", {}, client="bob"))
+    await asyncio.sleep(0)
+    second.cancel()
+    assert (await first).row.state != State.ENDED
+
+
+async def test_a_client_that_hangs_up_while_it_is_given_its_session_leaves_it_to_its_repeat(
+    sessions: Sessions, cluster: Cluster, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note, noted, going_on = sessions.store.note, asyncio.Event(), asyncio.Event()
+
+    async def slow(*arguments: Any, **changes: Any) -> bool:
+        done = await note(*arguments, **changes)
+        if changes == {"claimed": True}:
+            noted.set()
+            await going_on.wait()
+        return done
+
+    monkeypatch.setattr(sessions.store, "note", slow)
+    session = await sessions.launch("one", {}, client="alice")
+    await become_ready(session, cluster, port)
+    waiting = asyncio.create_task(sessions.ready(session))
+    await noted.wait()
+    waiting.cancel()
+    going_on.set()
+    await asyncio.wait({waiting})
+    row = await sessions.store.get(session.row.id)
+    assert row is not None
+    assert (row.claimed, row.forsaken) == (False, True)
+    repeated = await sessions.launch("one", {}, client="alice")
+    assert repeated is session
+    assert await sessions.ready(repeated)
+
+
+async def test_who_is_given_a_session_keeps_it_though_another_who_waited_hangs_up(
+    sessions: Sessions, cluster: Cluster, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both sent the same Idempotency-Key."""
+    note, noted, going_on = sessions.store.note, asyncio.Event(), asyncio.Event()
+
+    async def slow(*arguments: Any, **changes: Any) -> bool:
+        if changes == {"claimed": True} and not noted.is_set():
+            noted.set()
+            await going_on.wait()
+        return await note(*arguments, **changes)
+
+    monkeypatch.setattr(sessions.store, "note", slow)
+    session = await sessions.launch("one", {}, key=KEY)
+    await become_ready(session, cluster, port)
+    first = asyncio.create_task(sessions.ready(session))
+    await noted.wait()
+    assert await sessions.ready(session)
+    first.cancel()
+    going_on.set()
+    await asyncio.wait({first})
+    row = await sessions.store.get(session.row.id)
+    assert row is not None
+    assert (row.claimed, row.forsaken, session.keepalive.claimed) == (True, False, True)
