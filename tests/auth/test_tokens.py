@@ -118,6 +118,7 @@ async def test_what_is_no_valid_token_is_refused_in_the_same_words(
 ) -> None:
     """Expired, revoked, foreign and truncated ones cannot be told apart by who sends them."""
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="httpx")  # the command line makes it silent
     async with launcher(auth=auth(site, "token", failures=1000)) as api:
         token = await made(api)
         wrong = wrong_tokens(token)

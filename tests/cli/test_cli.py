@@ -13,6 +13,7 @@ import pytest
 
 import hpcbridge
 from hpcbridge.cli import main as cli
+from hpcbridge.cli import serve
 
 COMMANDS = [
     [],
@@ -124,7 +125,7 @@ def test_who_starts_the_service_is_told_what_works_now(
     site: Any, tmp_path: Path, accept: list[str], browser: bool, said: str
 ) -> None:
     secret = {"secret_file": str(tmp_path / "secret")} if "header" in accept else {}
-    told = cli._first_steps(site.settings(auth={"accept": accept, **secret}), "http://h:1/")
+    told = serve._first_steps(site.settings(auth={"accept": accept, **secret}), "http://h:1/")
     assert said in told
     assert ("In a browser:   http://h:1/" in told) is browser
 
@@ -347,3 +348,20 @@ def test_a_reader_who_has_read_enough_ends_the_command_without_a_word() -> None:
             check=False,
         )
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_the_help_answers_without_importing_what_commands_work_with() -> None:
+    """What is not imported costs no time: `--help` and completion are to answer at once."""
+    program = (
+        "import sys; from hpcbridge.cli.main import app\n"
+        "try: app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'fastapi', 'sqlalchemy', 'asyncssh', 'pydantic', 'httpx', 'jinja2', 'uvicorn'}\n"
+        "sys.exit(', '.join(sorted(heavy & sys.modules.keys())) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+    assert "serve" in done.stdout

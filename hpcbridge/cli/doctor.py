@@ -1,0 +1,39 @@
+"""``hpcbridge doctor``: is a site in order?"""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hpcbridge.cli.options import Config
+
+
+def examine(
+    config: Config,
+    audit: Annotated[
+        bool,
+        typer.Option("--audit", help="Also compare the sessions with what is there of them."),
+    ] = False,
+    user: Annotated[
+        str | None,
+        typer.Option(help="Also look as this user, where users' jobs are their own."),
+    ] = None,
+) -> None:
+    """Check a site from its configuration to its batch system; exit status 1 if a line is red.
+
+    May run beside the service, as its account. It starts no job and changes nothing.
+    """
+    if not asyncio.run(_examine(config, audit=audit, user=user)):
+        raise typer.Exit(1)
+
+
+async def _examine(config: Path, *, audit: bool, user: str | None) -> bool:
+    from hpcbridge import doctor
+
+    well = True
+    async for found in doctor.examine(config, audit=audit, user=user):
+        word, colour = ("ok  ", typer.colors.GREEN) if found.good else ("FAIL", typer.colors.RED)
+        typer.secho(f"{word}  {found.what}: {found.said}", fg=colour)
+        well = well and found.good
+    return well

@@ -1,0 +1,68 @@
+"""``hpcbridge serve``: the service in the foreground."""
+
+import asyncio
+import logging
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hpcbridge.cli.options import Config
+
+if TYPE_CHECKING:
+    from hpcbridge.config.settings import Settings
+
+
+def serve(
+    config: Config,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="TCP port instead of the file's.")
+    ] = None,
+    end_sessions: Annotated[
+        bool,
+        typer.Option("--end-sessions", help="When stopped, end all sessions; else they go on."),
+    ] = False,
+) -> None:
+    """Run the service in the foreground until Ctrl-C or SIGTERM.
+
+    Prints "hpcbridge ready on http://HOST:PORT/" when it accepts requests. Sessions outlive it: the
+    next service with the same state directory takes them up again.
+    """
+    from hpcbridge import service
+    from hpcbridge.config import file as configfile
+
+    settings = configfile.load(config)
+    if port is not None:
+        changed = settings.server.model_copy(update={"port": port})
+        settings = settings.model_copy(update={"server": changed})
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=settings.server.log_level.upper(),
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+    )
+    for chatty in ("asyncssh", "aiosqlite", "uvicorn.error", "alembic", "httpx", "httpcore"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+    def ready(url: str) -> None:
+        print(f"hpcbridge ready on {url}", flush=True)
+        print(_first_steps(settings, url), flush=True)
+
+    asyncio.run(service.serve(settings, end_sessions=end_sessions, ready=ready))
+
+
+def _first_steps(settings: "Settings", url: str) -> str:
+    """What a person may do now."""
+    if url.startswith("unix:"):
+        return "  The front end connects to it. Ctrl-C stops the service."
+    address = url.rstrip("/") + settings.server.endpoint
+    name = next(iter(settings.applications))
+    body = f'{{"application": "{name}"}}'
+    if settings.auth.accept == ["header"]:
+        return "  The front end names the users to it. Ctrl-C stops the service."
+    token = '-H "Authorization: Bearer TOKEN" ' if settings.auth.on else ""
+    page = settings.server.portal and settings.server.content is None and not settings.auth.on
+    return (
+        (f"  In a browser:   {url}\n" if page else "")
+        + f"  In a terminal:  curl -X POST {token}-d '{body}' {address}\n"
+        + "  Ctrl-C stops the service."
+    )
