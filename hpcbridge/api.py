@@ -31,6 +31,7 @@ from hpcbridge.errors import (
 from hpcbridge.notifier import Notifier
 from hpcbridge.portal import pages
 from hpcbridge.sessions.manager import Sessions
+from hpcbridge.web import logs
 from hpcbridge.web.access import Access
 from hpcbridge.web.catalogue import CatalogueReply, catalogue
 from hpcbridge.web.events import Audience, stream
@@ -88,6 +89,7 @@ def create_app(settings: Settings, sessions: Sessions, access: Access | None = N
         redirect_slashes=False,
     )
     app.include_router(_router(settings, sessions, access), prefix=server.endpoint)
+    app.include_router(logs.router(sessions, access), prefix=server.endpoint)
     if server.content is not None:
         if not server.content.is_dir():
             raise ConfigError(f"server.content: {server.content} is not a directory.")

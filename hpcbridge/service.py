@@ -26,6 +26,7 @@ from hpcbridge.frontends.timed import TimedProtocol
 from hpcbridge.jobscripts.stage import JobFiles
 from hpcbridge.network.addresses import UNIX_PATH_LIMIT
 from hpcbridge.sessions.context import SessionContext, Timing
+from hpcbridge.sessions.logs import Logs
 from hpcbridge.sessions.manager import Sessions
 from hpcbridge.store import Store
 from hpcbridge.transports.filehelper import open_to_others
@@ -126,8 +127,10 @@ async def running(
                 opened.push_async_callback(each.close)
             opened.push_async_callback(routes.close)
             socket_dir = settings.socket_dir if settings.frontend.local_end == "unix" else None
+            logs = Logs(settings.log_dir, settings.logs)
+            logs.prepare()
             context = SessionContext(
-                store, routes, JobFiles(settings.template_dirs), socket_dir, group
+                store, routes, JobFiles(settings.template_dirs), socket_dir, group, TIMING, logs
             )
             sessions = Sessions(settings, context, built)
             opened.push_async_callback(sessions.close, end_sessions=end_sessions)

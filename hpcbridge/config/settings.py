@@ -16,6 +16,7 @@ from hpcbridge.config.applications import ApplicationSettings
 from hpcbridge.config.auth import AuthSettings, proxies_wrong
 from hpcbridge.config.clusters import ClusterSettings, RemoteCluster
 from hpcbridge.config.fields import FilePath, Name, Network, Origin, Seconds, Section
+from hpcbridge.config.logs import LogSettings
 from hpcbridge.config.warmrules import warm_wrong
 
 
@@ -193,6 +194,7 @@ class Settings(BaseSettings):
     frontend: FrontEndSettings = Field(default_factory=FrontEndSettings)
     auth: AuthSettings = Field(default_factory=AuthSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
+    logs: LogSettings = Field(default_factory=LogSettings)
     template_dirs: list[FilePath] = Field(
         default_factory=list, description="Directories of the admin's job templates, first wins."
     )
@@ -291,6 +293,11 @@ class Settings(BaseSettings):
         loopback = server.host in ("localhost", "::1") or server.host.startswith("127.")
         guarded = loopback and server.unix_socket is None and not self.auth.on
         return [self.frontend.server_name] if guarded else None
+
+    @property
+    def log_dir(self) -> Path:
+        """Where the output of ended sessions is kept."""
+        return self.logs.directory or self.server.state_dir / "logs"
 
     @property
     def socket_dir(self) -> Path:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from hpcbridge.frontends.table import RouteTable
 from hpcbridge.jobscripts.stage import JobFiles
+from hpcbridge.sessions.logs import Logs
 from hpcbridge.store import Store
 
 
@@ -26,7 +27,7 @@ class Timing:
 @dataclass(frozen=True)
 class SessionContext:
     """Made once by the service. ``socket_dir`` None puts tunnels on TCP ports; ``group`` is the gid
-    of the front end, which may connect to sockets."""
+    of the front end, which may connect to sockets. Without ``logs`` no output is kept."""
 
     store: Store
     routes: RouteTable
@@ -34,3 +35,4 @@ class SessionContext:
     socket_dir: Path | None = None
     group: int | None = None
     timing: Timing = field(default_factory=Timing)
+    logs: Logs | None = None

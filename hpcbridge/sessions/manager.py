@@ -31,6 +31,7 @@ from hpcbridge.frontends.base import SESSION_ID
 from hpcbridge.network.addresses import Address
 from hpcbridge.replication.replica import Replica
 from hpcbridge.sessions.context import SessionContext
+from hpcbridge.sessions.logs import Logs
 from hpcbridge.sessions.quotas import quotas
 from hpcbridge.sessions.registry import SessionRegistry
 from hpcbridge.sessions.session import Session
@@ -304,9 +305,16 @@ class Sessions:
             try:
                 await self._context.store.prune(self._settings.store.keep_ended)
                 await Tokens(self._context.store).prune(self._settings.store.keep_ended)
+                if self._context.logs is not None:
+                    await self._context.logs.prune()
             except StoreError as error:
                 log.warning("old sessions and tokens cannot be forgotten: %s", error)
             await asyncio.sleep(PRUNE_INTERVAL)
+
+    @property
+    def logs(self) -> Logs | None:
+        """The output of the sessions, where it is kept."""
+        return self._context.logs
 
     @property
     def store(self) -> Store:

@@ -24,12 +24,15 @@ class Teardown:
         self._row = progress.session.row
         self._store = progress.session.context.store
         self._timing = progress.session.context.timing
+        # Blotted out in the output that is kept; the row forgets it with the end.
+        self._secret: str | None = None
 
     async def end(self, end: Termination) -> bool:
         """Write the end down and tell whoever waits; the job is cleaned up afterwards.
 
         False where nobody seemed to want it any more, and a client of another replica does.
         """
+        self._secret = self._row.secret or self._secret
         changes: dict[str, Any] = {"state": State.ENDED, "reason": end.reason, "message": str(end)}
         changes |= {"secret": None, "ended_at": time.time(), **end.facts}
         if not await self._write_end(changes, as_seen=end.reason == EndReason.IDLE):
@@ -63,6 +66,7 @@ class Teardown:
         while True:
             try:
                 await self._end_job()
+                await self._keep_log()
                 await self._submission.remove()
                 # If that failed at the end:
                 await self._session.context.routes.remove(self._row.id)
@@ -74,6 +78,10 @@ class Teardown:
                 return
             await asyncio.sleep(pause)
             pause = min(pause * 2, self._timing.retry_limit)
+
+    async def _keep_log(self) -> None:
+        if (logs := self._session.context.logs) is not None:
+            await logs.keep(self._session.cluster, self._row, self._secret)
 
     async def _end_job(self) -> None:
         """Cancel the job until there is proof that it is over."""

@@ -1,0 +1,164 @@
+"""What applications print: read while they run, kept when they have ended, for their owner only."""
+
+import os
+import socket
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpcbridge.config.logs import LogSettings
+from hpcbridge.sessions.logs import Logs
+from hpcbridge.store import SessionRow
+from hpcbridge.transports.local import LocalTransport
+from tests.waiting import until
+
+CHATTY = """#!/usr/bin/env python3
+import json, os, pathlib, socket, sys
+secret = pathlib.Path(os.environ["HPCBRIDGE_DIRECTORY"], "secret").read_text()
+print("my secret is", secret, flush=True)
+listener = socket.create_server(("127.0.0.1", int(os.environ["HPCBRIDGE_PORT"])))
+print("Starting factory", flush=True)
+while True:
+    listener.accept()[0].close()
+    print("somebody was here \\x1b[31m", flush=True)
+"""
+
+
+@pytest.fixture
+def chatty(site: Any) -> dict[str, Any]:
+    return {
+        "chatty": {
+            "cluster": "here",
+            "template": "command.sh",
+            "properties": {"program": site.program("chatty", CHATTY)},
+        }
+    }
+
+
+async def read(api: Any, session_id: str, offset: int = 0, **more: Any) -> tuple[bytes, int, bool]:
+    reply = await api.client.get(f"/paraview/{session_id}/log", params={"offset": offset, **more})
+    assert reply.status_code == 200, reply.text
+    assert reply.headers["content-type"] == "text/plain; charset=utf-8"
+    next_offset = int(reply.headers["x-log-next"])
+    assert next_offset == offset + len(reply.content)
+    return reply.content, next_offset, reply.headers["x-log-ended"] == "true"
+
+
+async def test_output_can_be_followed_and_stays_when_the_session_has_ended(
+    launcher: Callable[..., Any], chatty: dict[str, Any]
+) -> None:
+    async with launcher(applications=chatty) as api:
+        launched = (await api.post({"application": "chatty"})).json()
+        seen, where, ended = await read(api, launched["id"])
+        assert b"Starting factory" in seen
+        assert not ended
+        assert launched["secret"].encode() not in seen
+        assert b"*" * len(launched["secret"]) in seen
+
+        host, _, port = api.sessions.session(launched["id"]).endpoint.address.rpartition(":")
+        socket.create_connection((host, int(port))).close()
+
+        async def more() -> bytes:
+            return (await read(api, launched["id"], where))[0]
+
+        await until(more, "what it printed when somebody came")
+        assert (await api.client.delete(f"/paraview/{launched['id']}")).status_code == 200
+        session = api.sessions.session(launched["id"])
+        await until(lambda: session.row.job_ended)
+        kept, _, ended = await read(api, launched["id"])
+        assert ended
+        assert kept.startswith(seen)
+        assert launched["secret"].encode() not in kept
+        (file,) = api.settings.log_dir.iterdir()
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+
+
+async def test_a_part_never_cuts_the_secret_in_two(
+    launcher: Callable[..., Any], chatty: dict[str, Any]
+) -> None:
+    async with launcher(applications=chatty) as api:
+        launched = (await api.post({"application": "chatty"})).json()
+        whole, offset = b"", 0
+        for _ in range(80):
+            data, offset, _ = await read(api, launched["id"], offset, limit=7)
+            whole += data
+        assert launched["secret"].encode() not in whole
+        assert b"my secret is ***" in whole
+
+
+async def test_of_a_session_that_was_never_there_there_is_no_output(
+    launcher: Callable[..., Any],
+) -> None:
+    async with launcher() as api:
+        for name in ("0" * 40, "..", "%2e%2e%2fdatabase"):
+            reply = await api.client.get(f"/paraview/{name}/log")
+            assert reply.status_code == 404
+        reply = await api.client.get(f"/paraview/{'0' * 40}/log", params={"offset": -1})
+        assert reply.status_code == 400
+
+
+async def test_nothing_is_kept_where_the_site_wants_nothing_kept(
+    launcher: Callable[..., Any], chatty: dict[str, Any]
+) -> None:
+    async with launcher(applications=chatty, logs={"keep": 0}) as api:
+        launched = (await api.post({"application": "chatty"})).json()
+        assert b"Starting" in (await read(api, launched["id"]))[0]
+        session = api.sessions.session(launched["id"])
+        await api.client.delete(f"/paraview/{launched['id']}")
+        await until(lambda: session.row.job_ended)
+        await until(lambda: api.sessions.session(launched["id"]) is None)
+        assert (await api.client.get(f"/paraview/{launched['id']}/log")).status_code == 404
+        assert not api.settings.log_dir.exists()
+
+
+def a_row(directory: Path) -> SessionRow:
+    return SessionRow(
+        id="a" * 40, application="a", cluster="c", job_name="hpcb-1", directory=str(directory)
+    )
+
+
+class HereCluster:
+    transport = LocalTransport()
+
+
+async def test_of_a_long_output_the_beginning_and_the_end_are_kept(tmp_path: Path) -> None:
+    session = tmp_path / "session"
+    session.mkdir()
+    with (session / "output.log").open("wb") as file:
+        file.write(b"the beginning\n")
+        file.truncate(3 * 2**30)  # takes no room: a hole
+        file.seek(0, 2)
+        file.write(b"\nthe end")
+    logs = Logs(tmp_path / "logs", LogSettings(session_limit=1))
+    logs.prepare()
+    await logs.keep(HereCluster(), a_row(session), None)  # type: ignore[arg-type]
+    kept = (tmp_path / "logs/hpcb-1.log").read_bytes()
+    assert kept.startswith(b"the beginning\n")
+    assert kept.endswith(b"\nthe end")
+    assert b"bytes are left out here" in kept
+    assert len(kept) < 1.1 * 2**20
+
+
+async def test_a_link_in_the_place_of_the_output_is_not_followed(tmp_path: Path) -> None:
+    session, other = tmp_path / "session", tmp_path / "database"
+    session.mkdir()
+    other.write_text("all secrets")
+    (session / "output.log").symlink_to(other)
+    logs = Logs(tmp_path / "logs", LogSettings())
+    logs.prepare()
+    await logs.keep(HereCluster(), a_row(session), None)  # type: ignore[arg-type]
+    assert not list((tmp_path / "logs").iterdir())
+
+
+async def test_what_is_old_or_too_much_is_removed(tmp_path: Path) -> None:
+    logs = Logs(tmp_path, LogSettings(total_limit=1, keep=1000))
+    for number, (age, size) in enumerate([(5000, 10), (300, 700_000), (200, 600_000), (100, 10)]):
+        path = tmp_path / f"{number}.log"
+        path.write_bytes(b"x" * size)
+        os.utime(path, (path.stat().st_mtime - age,) * 2)
+    await logs.prune()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2.log", "3.log"]
