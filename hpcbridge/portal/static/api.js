@@ -44,7 +44,7 @@ export class Launcher {
     return answer;
   }
 
-  /** Who the visitor is, and their sessions; where the service knows users. */
+  /** Who asks, and their sessions; where the service knows users. */
   list() {
     return call(this.endpoint);
   }
@@ -56,6 +56,18 @@ export class Launcher {
 
   status(id) {
     return call(`${this.endpoint}/${encodeURIComponent(id)}`);
+  }
+
+  /** What a session's application printed, from `offset` (bytes) on: `{text, next, ended}`. */
+  async log(id, offset) {
+    const url = `${this.endpoint}/${encodeURIComponent(id)}/log?offset=${offset}`;
+    const response = await fetch(url, { cache: 'no-store' });
+    if (!response.ok) throw new ApiError('The output cannot be read.', response.status);
+    return {
+      text: await response.text(),
+      next: Number(response.headers.get('X-Log-Next')),
+      ended: response.headers.get('X-Log-Ended') === 'true',
+    };
   }
 
   /** The address of the same as server-sent events. */

@@ -19,10 +19,12 @@ export class Outlook {
   }
 
   /** `offset`: how far the service's clock is ahead of ours, in seconds. */
-  report({ state, queue, position, estimated_start: start, ends }, offset = this.offset) {
+  report({ state, queue, position, estimated_start: start, ends, gives_up_at: limit }, offset = this.offset) {
     const waits = state === 'queued';
-    Object.assign(this, { offset, ends, start: waits ? start : undefined });
-    byId('wait').hidden = !waits || (!position && !start);
+    const unready = ['submitting', 'queued', 'starting'].includes(state);
+    Object.assign(this, { offset, ends, start: waits ? start : undefined, limit: unready ? limit : undefined });
+    byId('wait').hidden = (!waits || (!position && !start)) && !this.limit;
+    byId('wait-limit').hidden = !this.limit;
     byId('wait-place').hidden = !position;
     byId('wait-start').hidden = !start;
     byId('wait-hint').hidden = !waits;
@@ -42,6 +44,10 @@ export class Outlook {
       const left = this.left(this.start);
       write('wait-until', until(left));
       write('wait-at', left > 0 ? `${timeOfDay(Date.now() + left * 1000)}; it may change` : '');
+    }
+    if (this.limit) {
+      const rest = this.left(this.limit);
+      write('wait-limit-at', rest > 0 ? `${timeOfDay(Date.now() + rest * 1000)}, ${until(rest)}` : 'now');
     }
     const left = this.ends ? Math.max(0, this.left(this.ends.at)) : Infinity;
     byId('fact-left-row').hidden = left === Infinity;

@@ -1,5 +1,6 @@
 // The page's entry: the catalogue's forms, and the session that they open.
 import { Launcher } from './api.js';
+import { Running } from './running.js';
 import { Session } from './session.js';
 
 const { endpoint, client } = document.body.dataset;
@@ -8,7 +9,14 @@ const who = document.getElementById('who');
 /** Milliseconds between two looks at how the clusters are. */
 const LOOK = 15000;
 let lastButton = null;
-const session = new Session(launcher, client, () => lastButton?.focus());
+const titles = Object.fromEntries(
+  [...document.querySelectorAll('form[data-application]')].map(({ dataset }) => [dataset.application, dataset.title]),
+);
+const session = new Session(launcher, client, () => {
+  (lastButton ?? document.getElementById('catalogue-title')).focus();
+  running.look().catch(() => null);
+});
+const running = new Running(launcher, (kept, answer) => session.take(kept, answer), titles, Boolean(who));
 
 /** The request that a form stands for: `{application, ...parameters}`, typed; null is left out. */
 function requestOf(form) {
@@ -99,6 +107,7 @@ async function look() {
   if (!document.hidden && document.body.dataset.view === 'catalogue') {
     try {
       (await launcher.applications()).applications.forEach(tell);
+      await running.look();
     } catch {
       // The page does without; a launch says what is wrong.
     }

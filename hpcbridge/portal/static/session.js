@@ -1,11 +1,12 @@
 // One session, from the click to the end: launch, follow, connect, reconnect, stop.
 import { Feed } from './feed.js';
+import { memory } from './memory.js';
 import { Stage } from './stage.js';
+import { Trouble } from './trouble.js';
 import { RemoteView } from './viewer.js';
 import { byId } from './words.js';
 
-const RETRIES = [250, 500, 1000, 2000, 4000]; // ms
-const MEMORY = 'hpcbridge.session'; // so that a reload of the tab finds its session again
+const RETRIES = [250, 500, 1000, 2000, 4000]; // ms; the last one again for as long as it lives
 const ENDED = {
   stopped: 'The session was stopped',
   finished: 'The application has ended',
@@ -21,6 +22,8 @@ const ENDED = {
 };
 // Ends that were told beforehand, and are nobody's failure.
 const FORESEEN = ['stopped', 'finished', 'timed_out', 'idle'];
+
+const NEVER_STARTED = 'The job did not start in time';
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -39,10 +42,12 @@ export class Session {
     this.stage = new Stage();
     this.view = new RemoteView(byId('view'), client);
     this.view.addEventListener('image', ({ detail }) => this.pictured(detail));
+    this.trouble = new Trouble(launcher);
     this.view.addEventListener('close', () => this.reconnect(this.run));
     byId('stop').addEventListener('click', () => this.stop());
-    byId('again').addEventListener('click', () => this.launch(this.title, this.request));
+    byId('again').addEventListener('click', () => this.again());
     byId('back').addEventListener('click', () => this.close());
+    byId('leave').addEventListener('click', () => this.close());
     byId('reset-view').addEventListener('click', () => this.view.reset());
     byId('fullscreen').addEventListener('click', () => {
       if (document.fullscreenElement) document.exitFullscreen();
@@ -55,7 +60,7 @@ export class Session {
 
   /** `request` is `{application, ...parameters}`; `title` names it for people. */
   async launch(title, request) {
-    const run = this.open(title, request);
+    const run = this.open({ title, request });
     performance.clearMarks();
     mark('launch');
     this.view.prepare().catch(() => null); // connect() tells
@@ -67,24 +72,17 @@ export class Session {
       }
       const { id, secret } = answer;
       Object.assign(this, { id, secret });
-      sessionStorage.setItem(MEMORY, JSON.stringify({ id, secret, title, request }));
+      memory.add({ id, secret, title, request });
       await this.follow(run, answer);
     } catch (error) {
       if (run === this.run) this.fail('The session could not be started', error.message);
     }
   }
 
-  /** Take up the session that this tab had before it was reloaded, if it is still there. */
-  async resume() {
-    const kept = JSON.parse(sessionStorage.getItem(MEMORY) ?? 'null');
-    if (!kept) return;
-    const answer = await this.launcher.status(kept.id).catch(() => null);
-    if (!answer || answer.state === 'ended') {
-      this.forget();
-      return;
-    }
-    const run = this.open(kept.title, kept.request);
-    Object.assign(this, { id: kept.id, secret: kept.secret });
+  /** Show a session that was launched before: here, in another tab, or before a reload. */
+  async take(kept, answer) {
+    const run = this.open(kept);
+    memory.add(kept);
     try {
       await this.follow(run, answer);
     } catch (error) {
@@ -92,19 +90,30 @@ export class Session {
     }
   }
 
-  open(title, request) {
+  /** Take up the session that this tab had before it was reloaded, if it is still there. */
+  async resume() {
+    const kept = memory.shown;
+    if (!kept) return;
+    const answer = await this.launcher.status(kept.id).catch(() => null);
+    if (answer && answer.state !== 'ended') this.take(kept, answer);
+    else if (answer) memory.remove(kept.id);
+    else memory.leave();
+  }
+
+  open({ title, request, id = null, secret = null }) {
     this.run += 1;
-    Object.assign(this, { title, request, id: null, secret: null, url: null, tries: 0 });
+    Object.assign(this, { title, request, id, secret, url: null, tries: 0, living: Boolean(id) });
     this.stage.open(title);
     return this.run;
   }
 
   async follow(run, first) {
+    this.living = true;
     this.feed = new Feed(this.launcher.events(this.id));
     for (let answer = first; run === this.run; answer = await this.news(run, answer)) {
       this.stage.report(answer, this.launcher.offset);
       if (answer.state === 'ended') this.ended(answer);
-      else if (answer.sessionURL && !this.url) this.attach(run, answer.sessionURL);
+      else if (answer.state === 'ready' && !this.url) this.show(run, answer);
     }
   }
 
@@ -117,18 +126,28 @@ export class Session {
     return this.url ? ask().catch(() => last) : this.patiently(run, ask);
   }
 
-  /** Ask again for a while when the service does not answer: it may be restarting. */
+  /** Ask until the service answers: it may be restarting, and the session outlives that. */
   async patiently(run, ask) {
-    for (const wait of RETRIES) {
+    for (let tries = 0; ; tries += 1) {
       try {
         return await ask();
       } catch (error) {
         if (error.status || run !== this.run) throw error;
         this.stage.say('The service does not answer; trying again.');
-        await pause(wait);
+        await pause(RETRIES[tries] ?? RETRIES.at(-1));
       }
     }
-    return ask();
+  }
+
+  /** The session is ready: show its own page, or connect to its pictures. */
+  show(run, { page, sessionURL }) {
+    if (page) {
+      this.url = page;
+      this.stage.page(page);
+      this.trouble.watch(this.id);
+    } else if (sessionURL) {
+      this.attach(run, sessionURL);
+    }
   }
 
   async attach(run, url) {
@@ -148,18 +167,21 @@ export class Session {
   async reconnect(run, error = new Error('The connection was lost.')) {
     if (run !== this.run || this.reconnecting) return;
     this.reconnecting = true;
-    const wait = RETRIES[this.tries];
+    const wait = RETRIES[this.tries] ?? RETRIES.at(-1);
     this.tries += 1;
     try {
       if (this.stage.state === 'live') this.stage.show('lost');
-      await pause(wait ?? 0);
+      else this.stage.say(`${error.message} Trying again.`);
+      await pause(wait);
       const answer = await this.patiently(run, () => this.launcher.status(this.id));
       if (run !== this.run) return;
       if (answer.state === 'ended') this.ended(answer);
-      else if (wait === undefined) this.fail('The picture cannot be shown', error.message);
+      else if (error.lasting) this.broken(error.message);
       else queueMicrotask(() => this.attach(run, answer.sessionURL ?? this.url));
     } catch (problem) {
-      if (run === this.run) this.fail('The connection was lost', problem.message);
+      if (run !== this.run) return;
+      if (problem.status === 404) this.living = false;
+      this.fail('The connection was lost', problem.message);
     } finally {
       this.reconnecting = false;
     }
@@ -169,21 +191,46 @@ export class Session {
     if (detail.first) {
       mark('first-image');
       this.tries = 0;
+      this.trouble.watch(this.id);
     }
     this.stage.pictured(detail);
   }
 
-  ended({ reason, error, message }) {
-    this.forget();
-    const title = ENDED[reason] ?? 'The session has ended';
+  ended({ reason, error, message, times }) {
+    this.living = false;
+    if (this.id) memory.remove(this.id);
+    const unstarted = reason === 'never_ready' && !times?.starting;
+    const title = unstarted ? NEVER_STARTED : ENDED[reason] ?? 'The session has ended';
     const failed = error && !FORESEEN.includes(reason);
     this.fail(title, error ?? message ?? '', failed ? 'error' : 'ended');
   }
 
-  fail(title, text, state) {
+  /** The session lives, but this page cannot show it. */
+  broken(text) {
+    this.fail('The picture cannot be shown', `${text} The session goes on.`, 'broken');
+  }
+
+  fail(title, text, state = this.living ? 'broken' : 'error') {
     this.unfollow();
     this.view.close();
     this.stage.fail(title, text, state);
+  }
+
+  /** Connect again to a session that lives; launch another where it has ended. */
+  async again() {
+    const { id, secret, title, request, living } = this;
+    if (!living || !id) {
+      this.launch(title, request);
+      return;
+    }
+    const run = this.open({ id, secret, title, request });
+    try {
+      await this.follow(run, await this.patiently(run, () => this.launcher.status(id)));
+    } catch (error) {
+      if (run !== this.run) return;
+      if (error.status === 404) this.living = false;
+      this.fail('The session cannot be followed', error.message);
+    }
   }
 
   async stop() {
@@ -191,31 +238,32 @@ export class Session {
     this.unfollow();
     this.view.close();
     this.stage.show('stopping');
-    this.forget();
     try {
       if (id) await this.launcher.stop(id);
-      this.close();
     } catch (error) {
-      if (error.status === 404) this.close(); // it had ended already
-      else this.fail('The session could not be stopped', error.message);
+      if (error.status !== 404) { // else it had ended already
+        this.fail('The session could not be stopped', error.message);
+        return;
+      }
     }
+    if (id) memory.remove(id);
+    this.living = false;
+    this.close();
   }
 
   /** Nothing that is still under way may touch the page. */
   unfollow() {
     this.run += 1;
     this.feed?.close();
+    this.trouble.clear();
   }
 
+  /** Back to the catalogue; a session that lives is listed there. */
   close() {
     this.unfollow();
-    this.forget();
+    memory.leave();
     this.view.close();
     this.stage.close();
     this.leave();
-  }
-
-  forget() {
-    sessionStorage.removeItem(MEMORY);
   }
 }

@@ -14,6 +14,8 @@ const LABELS = {
   stopping: 'Stopping',
   ended: 'Ended',
   error: 'Failed',
+  broken: 'Not shown',
+  open: 'Running',
 };
 
 /** "4.2 s", and "26:05 min" for a wait. */
@@ -62,15 +64,18 @@ export class Stage {
   show(state) {
     this.state = state;
     const { live } = this;
-    const over = state === 'error' || state === 'ended';
+    const over = ['error', 'ended', 'broken'].includes(state);
     byId('stage').dataset.state = state;
     byId('connection').dataset.state = state;
     byId('connection').textContent = LABELS[state];
-    byId('progress').hidden = live || over;
+    byId('progress').hidden = live || over || state === 'open';
+    byId('page').hidden = state !== 'open';
+    byId('leave').hidden = over;
     byId('failure').hidden = !over;
     byId('reset-view').hidden = !live;
-    byId('fullscreen').hidden = !live || !document.fullscreenEnabled;
-    byId('stop').hidden = over;
+    byId('fullscreen').hidden = !(live || state === 'open') || !document.fullscreenEnabled;
+    byId('stop').hidden = over && state !== 'broken';
+    byId('again').textContent = state === 'broken' ? 'Connect again' : 'Try again';
     byId('stop').disabled = state === 'stopping';
     this.entitle();
   }
@@ -90,8 +95,9 @@ export class Stage {
     const { state, message, times, job_id: job, host, cluster, waits_for: missing } = answer;
     this.outlook.report(answer, offset);
     if (STEPS.includes(state) && (this.state === 'idle' || STEPS.includes(this.state))) {
-      this.since[state] ??= performance.now();
       this.times = times ?? this.times;
+      this.since[state] ??= this.moment(this.times[state], offset);
+      if (this.times.submitting) this.asked = this.moment(this.times.submitting, offset);
       if (state !== this.state) this.show(state);
       this.steps();
       this.entitle(state === 'queued' ? answer.position : undefined);
@@ -100,6 +106,20 @@ export class Stage {
     if (job) byId('fact-job').textContent = job;
     if (host) byId('fact-host').textContent = host;
     if (cluster) byId('fact-cluster').textContent = cluster;
+  }
+
+  /** A moment of the service's clock on ours, as `performance.now()` counts; now, if unknown. */
+  moment(at, offset = 0) {
+    const ago = at ? Date.now() + offset * 1000 - at * 1000 : 0;
+    return performance.now() - Math.max(0, ago);
+  }
+
+  /** The application's own page, at the session's own address. */
+  page(url) {
+    byId('page-frame').src = url;
+    byId('page-frame').title = this.title;
+    byId('page-link').href = url;
+    this.show('open');
   }
 
   say(message) {
@@ -155,8 +175,10 @@ export class Stage {
     byId('failure-log-title').hidden = !heading;
     byId('failure-log').textContent = log.join('\n').trimEnd();
     byId('failure-log').hidden = !byId('failure-log').textContent;
+    this.tail = byId('failure-log');
     byId('facts').hidden = byId('fact-job').textContent === UNKNOWN;
     this.show(state);
+    this.tail.scrollTop = this.tail.scrollHeight; // what it said last says why
     byId('again').focus({ preventScroll: true });
   }
 
@@ -165,5 +187,7 @@ export class Stage {
     this.outlook.forget();
     byId('view').hidden = true;
     byId('hint').hidden = true;
+    byId('page').hidden = true;
+    byId('page-frame').removeAttribute('src');
   }
 }

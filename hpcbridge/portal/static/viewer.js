@@ -9,6 +9,7 @@ const FRAME_BUDGET = 45; // ms a frame may take the node while it moves; smaller
 const LEAST_RATIO = 0.5; // of the width; less is no longer legible
 const MOST_PIXELS = 2.4e6; // a bigger stage is scaled up here: software rendering pays by the pixel
 const RATE_WINDOW = 1000; // ms
+const GREETING = 15_000; // ms that an application may take to answer when we connect
 
 /**
  * Events: `image` (after each picture drawn; detail {first, rate, width, height}), with the rate in
@@ -49,15 +50,16 @@ export class RemoteView extends EventTarget {
     return this.loaded;
   }
 
-  /** Connect and ask for pictures. Rejects with an Error for people. */
+  /** Connect and ask for pictures. Rejects with an Error for people; `lasting` if it is no use to try again. */
   async connect(url, secret) {
     this.close();
     const { default: SmartConnect } = await this.prepare();
     const link = SmartConnect.newInstance({ config: { sessionURL: url, secret } });
     this.link = link;
     const session = await new Promise((resolve, reject) => {
+      setTimeout(() => reject(new Error(SILENT)), GREETING);
       link.onConnectionReady((connection) => resolve(connection.getSession()));
-      link.onConnectionError((_, error) => reject(new Error(connectionText(error))));
+      link.onConnectionError((_, error) => reject(refusal(error)));
       link.onConnectionClose(() => {
         reject(new Error('The connection was closed.'));
         if (this.link === link) this.lost();
@@ -72,7 +74,9 @@ export class RemoteView extends EventTarget {
     this.resize();
     this.sizes.observe(this.canvas.parentElement);
     const answer = await observer.catch((error) => ({ error: error.message }));
-    if (answer?.error) throw new Error(`The application does not push pictures: ${answer.error}`);
+    if (answer?.error) {
+      throw lasting(`The application does not push pictures: ${answer.error}. It may have a page of its own.`);
+    }
     this.viewId = answer?.viewId ?? null;
   }
 
@@ -226,7 +230,14 @@ export class RemoteView extends EventTarget {
   }
 }
 
-function connectionText(error) {
-  if (error?.message) return `The application refused the connection: ${error.message}.`;
-  return 'The application could not be reached.';
+const SILENT = 'The application does not answer. One of wslink 1, as ParaView 5 has, cannot be shown here: '
+  + 'give it wslink 2 (its pythonpath), or open it by its own page (viewer in its configuration).';
+
+function lasting(text) {
+  return Object.assign(new Error(text), { lasting: true });
+}
+
+function refusal(error) {
+  if (error?.message) return lasting(`The application refused the connection: ${error.message}.`);
+  return new Error('The application could not be reached.');
 }
