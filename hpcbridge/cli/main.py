@@ -13,7 +13,16 @@ from typing import Annotated
 import typer
 
 import hpcbridge
-from hpcbridge.cli import configuration, doctor, frontend, serve, sudoers, templates, tokens
+from hpcbridge.cli import (
+    configuration,
+    doctor,
+    frontend,
+    launcherfile,
+    serve,
+    sudoers,
+    templates,
+    tokens,
+)
 from hpcbridge.errors import BridgeError
 
 app = typer.Typer(
@@ -24,6 +33,7 @@ app = typer.Typer(
     "through SSH tunnels.",
 )
 app.command("serve")(serve.serve)
+app.command("import")(launcherfile.import_launcher)
 app.command("doctor")(doctor.examine)
 app.command("sudoers")(sudoers.print_rules)
 app.add_typer(configuration.app, name="config")

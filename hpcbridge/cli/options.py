@@ -6,7 +6,10 @@ from typing import Annotated
 import typer
 
 Config = Annotated[
-    Path, typer.Argument(metavar="FILE", help="The TOML file, such as /etc/hpcbridge.toml.")
+    Path,
+    typer.Argument(
+        metavar="FILE", help="The TOML file, such as /etc/hpcbridge.toml, or a launcher.json."
+    ),
 ]
 Application = Annotated[
     str, typer.Argument(metavar="APPLICATION", help="An application of the configuration.")

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from hpcbridge.config.commandwords import first, unknown
 from hpcbridge.config.fields import Name, Pattern, Primitive, Seconds, Section
 from hpcbridge.config.warm import WarmSettings
 
@@ -21,6 +22,11 @@ class ParameterSettings(Section):
     min: float | None = Field(None, description="Smallest number.")
     max: float | None = Field(None, description="Largest number.")
     title: str = Field("", description="Name for people.")
+    lenient: bool = Field(
+        False,
+        description="Whether a str takes a number, true or false for its text, and the default "
+        "takes the place of what is not allowed, as with ParaViewWeb's launcher; else an error.",
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> "ParameterSettings":
@@ -103,6 +109,12 @@ class ApplicationSettings(Section):
     parameters: dict[Name, ParameterSettings] = Field(
         default_factory=dict, description="Values that users may post."
     )
+    command: list[str] = Field(
+        default_factory=list,
+        description="The program and its arguments, for the template commandline.sh. Filled in: "
+        "${job.port}, ${job.bind}, ${job.launch} and ${job.secret_file} (launch.py and the secret, "
+        "both files), ${job.name}, ${param.NAME}, ${app.NAME}; $$ is a dollar sign.",
+    )
     warm: WarmSettings | None = Field(
         None, description="Sessions that are kept ready before anybody asks for them."
     )
@@ -113,6 +125,23 @@ class ApplicationSettings(Section):
         if taken := sorted(value.keys() & {"application", "id", "secret", "sessionURL", "error"}):
             raise ValueError(f"{', '.join(taken)}: reserved by the launcher API")
         return value
+
+    @model_validator(mode="after")
+    def _command_is_known(self) -> "ApplicationSettings":
+        if self.template == "commandline.sh" and not self.command:
+            raise ValueError("command is required with the template commandline.sh")
+        there = {"param": self.parameters, "app": ("name", *self.properties)}
+        for word in self.command:
+            if wrong := unknown(word, there):
+                raise ValueError(f"command: {wrong}")
+            hole = first(word)
+            rules = self.parameters.get(hole.name) if hole and hole.group == "param" else None
+            if rules and rules.type == "str" and not (rules.pattern or rules.choices):
+                raise ValueError(
+                    f"command: '{word}' begins with {hole}, so users could add options to the "
+                    "program: give the parameter choices, or a pattern such as '[^-].*'"
+                )
+        return self
 
     @model_validator(mode="after")
     def _one_of_several(self) -> "ApplicationSettings":

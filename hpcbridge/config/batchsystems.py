@@ -17,6 +17,10 @@ class LocalCluster(ClusterSettings):
     scheduler: Literal["local"] = Field(description="This machine, by the embedded batch runner.")
     slots: int = Field(4, ge=1, description="Jobs that may run at once.")
     queue: int = Field(32, ge=0, description="Jobs that may wait for a slot.")
+    environment: list[str] = Field(
+        default_factory=list,
+        description="Variables of the service's environment that jobs get too, such as DISPLAY.",
+    )
 
 
 class SlurmCluster(RemoteCluster):

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import logging
 import os
 import tomllib
 import types
@@ -13,29 +14,45 @@ import tomli_w
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import SettingsError
 
+from hpcbridge.config import launcherjson
 from hpcbridge.config.adapters import BROKEN
 from hpcbridge.config.fields import Primitive
 from hpcbridge.config.parameters import check_parameters
 from hpcbridge.config.settings import Settings
 from hpcbridge.errors import BadParameter, ConfigError
 
+log = logging.getLogger(__name__)
+
 MASK = "********"
 
 
 def load(path: Path) -> Settings:
-    """Read the TOML file at ``path`` and the environment.
+    """Read the TOML file at ``path``, or one of ParaViewWeb's launcher, and the environment.
 
     Relative paths in the file count from the file's directory. Raises
     :class:`~hpcbridge.errors.ConfigError`, with a line for each thing that is wrong.
     """
+    if launcherjson.is_launcher_file(path):
+        translation = launcherjson.read(path)
+        for notice in translation.notifications:
+            log.warning("%s: %s", path, notice)
+        return checked(path, translation.data)
+    return checked(path, _toml(path))
+
+
+def _toml(path: Path) -> dict[str, Any]:
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not TOML: byte {error.start} is not UTF-8.") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}.") from error
+
+
+def checked(path: Path, data: dict[str, Any]) -> Settings:
+    """The settings that the file at ``path`` holds as ``data``; raises as :func:`load` does."""
     try:
         settings = Settings(**_absolute(Settings, data, path.resolve().parent))
     except ValidationError as error:
@@ -198,7 +215,8 @@ def _impossible(path: Path, settings: Settings) -> Iterator[str]:
             given += [("choices", each) for each in rules.choices or []]
             for where, value in given:
                 try:
-                    check_parameters({key: rules}, {key: value})
+                    strict = rules.model_copy(update={"lenient": False})
+                    check_parameters({key: strict}, {key: value})
                 except BadParameter as error:
                     place = f"applications.{name}.parameters.{key}.{where}"
                     yield f"{path}: {place}: {value!r} is not possible. {error}"

@@ -4,6 +4,7 @@ They live in a namespace of their own (``param.NAME`` in templates): nothing tha
 take the place of a value of the admin's, and keys that are not declared have no effect.
 """
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -40,6 +41,8 @@ def check_parameters(
 def _check(name: str, rules: ParameterSettings, value: Any) -> Primitive:
     converted = _convert(rules, value)
     if converted is None or not _fits(rules, converted):
+        if rules.lenient and rules.default is not None:
+            return rules.default
         raise BadParameter(f"Parameter '{name}' must be {_allowed(rules)}.")
     return converted
 
@@ -48,6 +51,8 @@ def _convert(rules: ParameterSettings, value: Any) -> Primitive | None:
     """``value`` in the declared type; text is read, as page addresses carry all values as text."""
     match rules.type:
         case "str":
+            if rules.lenient and isinstance(value, bool | int | float):
+                return json.dumps(value)
             return value if isinstance(value, str) else None
         case "bool":
             words = {"true": True, "false": False}

@@ -15,7 +15,7 @@ from hpcbridge.config.adapters import SETTINGS
 from hpcbridge.config.applications import ApplicationSettings
 from hpcbridge.config.auth import AuthSettings, proxies_wrong
 from hpcbridge.config.clusters import ClusterSettings, RemoteCluster
-from hpcbridge.config.fields import FilePath, Name, Network, Origin, Seconds, Section
+from hpcbridge.config.fields import FilePath, Name, Network, Origin, Primitive, Seconds, Section
 from hpcbridge.config.logs import LogSettings
 from hpcbridge.config.warmrules import warm_wrong
 
@@ -68,6 +68,12 @@ class ServerSettings(Section):
         default_factory=list,
         description="Further keys in a launch reply: cluster, host, port, job_id, state.",
     )
+    reply: dict[str, Primitive] = Field(
+        default_factory=dict,
+        description="Texts that a launch reply has besides, by key. Filled in: ${id}, ${host} and "
+        "${port} of the route, ${application}, ${param.NAME} as posted; a text of which something "
+        "is not known is left out.",
+    )
     session_url: str = Field(
         "${ws_scheme}://${request_host}/proxy?sessionId=${id}&path=ws",
         description="Address given to clients. Filled in: ${id}, ${host} and ${port} of the route, "
@@ -97,6 +103,13 @@ class ServerSettings(Section):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe messages that are logged."
     )
+
+    @field_validator("reply")
+    @classmethod
+    def _free_keys(cls, value: dict[str, Primitive]) -> dict[str, Primitive]:
+        if taken := sorted(value.keys() & {"id", "secret", "sessionURL", "error"}):
+            raise ValueError(f"{', '.join(taken)}: reserved by the launcher API")
+        return value
 
     @field_validator("fields")
     @classmethod

@@ -21,6 +21,7 @@ from hpcbridge.jobscripts.rules import Problem, Severity, inspect
 from hpcbridge.jobscripts.shelltext import DIRECTIVE
 from hpcbridge.jobscripts.sources import BUILTIN, LAUNCH_STUB, TemplateSet, TemplateSource
 from hpcbridge.jobscripts.values import Namespace, Primitive, ScriptContext, Verbatim
+from hpcbridge.jobscripts.words import shell_words
 
 __all__ = [
     "BUILTIN",
@@ -55,7 +56,8 @@ def render(templates: TemplateSet, name: str, context: ScriptContext) -> str:
     Raises TemplateError when the template (or an admin's value) is wrong, and BadParameter when a
     user's value cannot be put into a script. Reads files; takes about a millisecond once loaded.
     """
-    names = context.namespaces()
+    groups = context.namespaces()
+    names = {**groups, "command": shell_words(context.command, groups)}
     script = _run(templates, name, names, neutral=False)
     _accept_script(name, script)
     growth = _directives(script) - _directives(_run(templates, name, names, neutral=True))
@@ -154,9 +156,7 @@ def _finalize(context: Context, value: object) -> str:
     return value if isinstance(value, Verbatim) else values.sh(value)
 
 
-def _run(
-    templates: TemplateSet, name: str, names: Mapping[str, Namespace], *, neutral: bool
-) -> str:
+def _run(templates: TemplateSet, name: str, names: Mapping[str, object], *, neutral: bool) -> str:
     """Render; ``neutral`` takes the same branches but writes ``x`` for every placeholder."""
     try:
         return environment(templates).get_template(name).render({**names, _NEUTRAL: neutral})

@@ -7,7 +7,7 @@ from hpcbridge.config.fields import Primitive
 from hpcbridge.config.settings import Settings
 from hpcbridge.jobscripts.check import check
 from hpcbridge.jobscripts.render import ScriptContext, TemplateSet, render
-from hpcbridge.jobscripts.rules import Problem
+from hpcbridge.jobscripts.rules import Problem, Severity
 from hpcbridge.jobscripts.stage import script_context
 from hpcbridge.schedulers.base import JobRequest
 
@@ -44,7 +44,17 @@ def check_all(settings: Settings) -> Iterator[tuple[str, list[Problem]]]:
         for cluster in wanted.cluster:
             context = sample_context(settings, name, _samples(wanted), cluster)
             problems |= dict.fromkeys(check(templates, wanted.template, context))
+        problems |= dict.fromkeys(_shown_secrets(wanted))
         yield name, list(problems)
+
+
+def _shown_secrets(wanted: ApplicationSettings) -> Iterator[Problem]:
+    if any("${job.secret}" in word for word in wanted.command):
+        message = (
+            "command: ${job.secret} can be read by everybody on the node. Write ${job.launch} "
+            "before a Python script, or ${job.secret_file} for a program that reads files."
+        )
+        yield Problem(None, message, Severity.WARNING, wanted.template)
 
 
 def sample_request(settings: Settings, application: str, cluster: str) -> JobRequest:

@@ -37,6 +37,7 @@ def script_context(
         options={**cluster.options, **application.options},
         scheduler=cluster.scheduler,
         python=python,
+        command=application.command,
     )
 
 

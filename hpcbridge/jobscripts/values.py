@@ -3,7 +3,7 @@
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -28,7 +28,8 @@ class ScriptContext:
     ``bind`` the address the application listens on, ``127.0.0.1`` or ``0.0.0.0``; ``properties``
     the admin's constants for this application; ``parameters`` the user's typed values; ``options``
     what the configuration adds (partition, qos, ...); ``python`` an interpreter for the launch
-    stub; ``scheduler`` the kind of batch system, by which ``options.sh`` chooses its directives.
+    stub; ``scheduler`` the kind of batch system, by which ``options.sh`` chooses its directives;
+    ``command`` the application's, as :mod:`hpcbridge.config.commandwords` has it.
     """
 
     job_name: str
@@ -41,6 +42,7 @@ class ScriptContext:
     options: Mapping[str, Primitive] = field(default_factory=dict)
     python: str = "python3"
     scheduler: str = ""
+    command: Sequence[str] = ()
 
     def namespaces(self) -> dict[str, "Namespace"]:
         """The template's names: ``job``, ``app``, ``param``, ``cluster`` and ``bridge``.

@@ -77,8 +77,11 @@ class _Job:
 class LocalScheduler:
     """Implements :class:`~hpcbridge.schedulers.base.Scheduler` on this machine."""
 
-    def __init__(self, directory: Path, *, slots: int, queue: int) -> None:
+    def __init__(
+        self, directory: Path, *, slots: int, queue: int, environment: Collection[str] = ()
+    ) -> None:
         self._directory = directory
+        self._environment = {key: os.environ[key] for key in environment if key in os.environ}
         self._slots = slots
         self._queue = queue
         self._jobs: dict[int, _Job] = {}
@@ -195,7 +198,7 @@ class LocalScheduler:
         try:
             job.boot = processes.boot_id()
             await self._save(job)  # before the process exists: it is looked for after a crash
-            job.pid = await asyncio.to_thread(_start, job, self._exit_file(job))
+            job.pid = await asyncio.to_thread(_start, job, self._exit_file(job), self._environment)
         except (OSError, ClusterError) as error:
             job.detail = f"it did not start: {getattr(error, 'strerror', None) or error}"
             log.warning("local job %s: %s", job.name, job.detail)
@@ -384,15 +387,15 @@ def _info(job: _Job, waiting: list[int]) -> JobInfo:
     )
 
 
-def _start(job: _Job, exit_file: str) -> int:
-    """Start the keeper of a job; its pid."""
+def _start(job: _Job, exit_file: str, more: Mapping[str, str]) -> int:
+    """Start the keeper of a job, with ``more`` in its environment; its pid."""
     Path(exit_file).unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
     output = os.open(Path(job.directory) / "scheduler.out", flags, 0o600)
     try:
         os.set_blocking(output, True)
         argv = ["/bin/sh", "-c", KEEPER, "hpcbridge-job", exit_file, job.script, job.directory]
-        environment = {**clean_environment(), processes.COOKIE: job.name}
+        environment = {**more, **clean_environment(), processes.COOKIE: job.name}
         return processes.spawn(argv, environment, output)
     finally:
         os.close(output)
@@ -427,6 +430,9 @@ def _read_status(path: Path) -> int | None:
 KIND = Kind(
     LocalCluster,
     lambda site: LocalScheduler(
-        site.directory, slots=site.settings.slots, queue=site.settings.queue
+        site.directory,
+        slots=site.settings.slots,
+        queue=site.settings.queue,
+        environment=site.settings.environment,
     ),
 )

@@ -9,6 +9,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from hpcbridge.config.fields import Primitive
 from hpcbridge.config.settings import ServerSettings
 from hpcbridge.errors import StillStarting
 from hpcbridge.sessions.manager import Sessions
@@ -125,10 +126,38 @@ def launched(
     }
     return {
         **posted,
+        **_texts(posted, session, server),
         **{key: known[key] for key in server.fields},
         "id": row.id,
         "sessionURL": _session_url(row, session, request, server),
         "secret": secret,
+    }
+
+
+class _Filled(Template):
+    """Names with dots, too: ``${param.NAME}``."""
+
+    braceidpattern = r"(?a:[A-Za-z][A-Za-z0-9_.-]*)"
+
+
+def _texts(
+    posted: Mapping[str, Any], session: Session, server: ServerSettings
+) -> dict[str, Primitive]:
+    """The further texts of a launch reply. See ``server.reply``."""
+    if not server.reply:
+        return {}
+    row = session.row
+    host, _, port = (session.endpoint.address or "").rpartition(":")
+    names = {"id": row.id, "host": host, "port": port, "application": row.application}
+    chosen = {**posted, **row.parameters}.items()
+    names |= {f"param.{key}": str(each) for key, each in chosen if isinstance(each, Primitive)}
+    texts = {key: _Filled(str(each)) for key, each in server.reply.items()}
+    return {
+        key: text.safe_substitute(names)
+        if isinstance(server.reply[key], str)
+        else server.reply[key]
+        for key, text in texts.items()
+        if names.keys() >= set(text.get_identifiers())
     }
 
 

@@ -32,6 +32,7 @@ COMMANDS = [
     ["token", "create"],
     ["token", "list"],
     ["token", "revoke"],
+    ["import"],
 ]
 
 

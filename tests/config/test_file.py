@@ -12,7 +12,9 @@ from hpcbridge.config.batchsystems import LocalCluster, SlurmCluster
 from hpcbridge.config.settings import Settings
 from hpcbridge.errors import ConfigError
 
-CLUSTER_KEYS = "scheduler, title, session_root, options, python, drain, grace, slots, queue"
+CLUSTER_KEYS = (
+    "scheduler, title, session_root, options, python, drain, grace, slots, queue, environment"
+)
 SSH_KEYS = (
     "host, port, user, known_hosts, config, identity_files, connect_timeout, "
     "keepalive_interval, keepalive_count"

@@ -295,7 +295,8 @@ def test_a_template_that_cannot_be_used_says_why(tmp_path: Path, made: Made) -> 
 
 def test_names_lists_scripts_and_not_what_they_include() -> None:
     assert TemplateSet().names() == [
-        "command.sh", "egl.sh", "osmesa.sh", "pvserver.sh", "python.sh", "xvfb.sh",
+        "command.sh", "commandline.sh", "egl.sh", "osmesa.sh", "pvserver.sh", "python.sh",
+        "xvfb.sh",
     ]  # fmt: skip
 
 
