@@ -72,13 +72,25 @@ def install_on_cluster(root: Path) -> Path:
     if not (folder / "python").exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        # Hard links: VTK alone has half a gigabyte.
-        subprocess.run(["cp", "-al", str(site), str(folder / "site")], check=True)
+        put(site, folder / "site")
         _hand_over(folder)
     apps = folder / "apps"
     shutil.rmtree(apps, ignore_errors=True)
     shutil.copytree(root / "hpcbridge/apps", apps)
     return folder
+
+
+def put(source: Path, target: Path) -> None:
+    """The tree in a place where other accounts get in, which they may not do where it is."""
+    shutil.copytree(source, target, symlinks=True, copy_function=_link_or_copy)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """A hard link, since VTK alone has half a gigabyte; a copy where the file system is another."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def visualizer_on_cluster(root: Path) -> dict[str, str] | None:
@@ -89,7 +101,7 @@ def visualizer_on_cluster(root: Path) -> dict[str, str] | None:
         return None
     copy = install_on_cluster(root) / "paraview"
     if not copy.is_dir():
-        subprocess.run(["cp", "-al", str(folder), str(copy)], check=True)
+        put(folder, copy)
     return {
         key: value.replace(str(folder), "/home/alice/software/paraview")
         for key, value in properties.items()
@@ -98,7 +110,8 @@ def visualizer_on_cluster(root: Path) -> dict[str, str] | None:
 
 def _hand_over(folder: Path) -> None:
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    interpreter = shutil.which(version, path="/usr/local/bin:/usr/bin") or sys.executable
+    interpreter = shutil.which(version, path="/usr/local/bin:/usr/bin")
+    interpreter = interpreter or f"{sys.base_prefix}/bin/{version}"
     python = folder / "python"
     python.write_text(
         "#!/bin/sh\n"

@@ -125,7 +125,6 @@ def _summary(testbed: cluster.Testbed, state: Path | None) -> str:
     option = f" --state {state}" if state else ""
     user = testbed.user
     gpu_nodes = " and ".join(GPU_NODES)
-    ssh_config = os.path.relpath(testbed.ssh_config)
     return f"""\
   {HEAD}   {HEAD_ADDRESS}   slurmctld, sshd, slurmrestd (http://{HEAD_ADDRESS}:{REST_PORT})
   {NODES[0]}..{NODES[-1][-2:]}  behind it     slurmd, sshd; two fake GPUs each on {gpu_nodes}
@@ -133,9 +132,9 @@ def _summary(testbed: cluster.Testbed, state: Path | None) -> str:
   partitions  viz (default), short (5 minutes at most), closed (down)
 
 A job by hand:   python3 -m testbed exec head{option} --user {user} -- sbatch --wrap hostname
-By SSH:          ssh -F {ssh_config} {HEAD} squeue
-To a node:       ssh -F {ssh_config} {NODES[0]} hostname
-For programs:    {os.path.relpath(testbed.layout.description)}
+By SSH:          ssh -F {testbed.ssh_config} {HEAD} squeue
+To a node:       ssh -F {testbed.ssh_config} {NODES[0]} hostname
+For programs:    {testbed.layout.description}
 Take it down:    python3 -m testbed down{option}"""
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from testbed import accounting, accounts, config, daemons, network, packages, services
 from testbed.handle import Testbed
-from testbed.layout import Layout, TestbedError, make_layout
+from testbed.layout import LINK, Layout, TestbedError, make_layout, own_state
 
 __all__ = ["Testbed", "TestbedError", "check_root", "down", "load", "up"]
 
@@ -49,6 +49,7 @@ def up(state: Path | None = None, *, with_accounting: bool = False) -> tuple[Tes
     with _locked():
         network.check_owner(layout.state)
         _claim(layout)
+        _link(layout)
         accounts.prepare(layout)
         if with_accounting:
             accounting.prepare(layout)
@@ -86,6 +87,8 @@ def down(state: Path | None = None) -> bool:
         network.down()
         if (layout.state / _MARKER).exists():
             shutil.rmtree(layout.state)
+        if LINK.is_symlink() and LINK.readlink() == layout.state:
+            LINK.unlink()
     return existed
 
 
@@ -103,6 +106,16 @@ def _claim(layout: Layout) -> None:
     (layout.state / _MARKER).write_text(
         "Removed, with all that is beside it, by: python3 -m testbed down\n"
     )
+
+
+def _link(layout: Layout) -> None:
+    """Let the examples find the checkout's own cluster; one that was put elsewhere has no link."""
+    if layout.state != own_state():
+        return
+    if LINK.is_dir() and not LINK.is_symlink():
+        raise TestbedError(f"{LINK} is where an earlier version had its cluster: remove it first.")
+    LINK.unlink(missing_ok=True)
+    LINK.symlink_to(layout.state)
 
 
 def _stop_strays(layout: Layout) -> None:

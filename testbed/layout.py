@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+#: Where test clusters lie: Slurm and the job users get in there, wherever the checkout is.
+PLACES = Path("/var/lib")
+#: In the checkout, a link to its own cluster; the examples use it.
+LINK = HERE.parent / ".testbed"
 
 HEAD = "hpcb-head"
 NODES = ("hpcb-n1", "hpcb-n2", "hpcb-n3", "hpcb-n4")
@@ -106,9 +111,15 @@ class Layout:
         return self.state / "home" / user
 
 
+def own_state() -> Path:
+    """The state directory of this checkout's own cluster: each checkout has another one."""
+    name = hashlib.sha256(os.fsencode(HERE.parent)).hexdigest()[:8]
+    return PLACES / f"hpcb-testbed-{name}"
+
+
 def default_state() -> Path:
-    """`HPCBRIDGE_TESTBED`, or `.testbed` in the checkout."""
-    return Path(os.environ.get("HPCBRIDGE_TESTBED") or HERE.parent / ".testbed")
+    """`HPCBRIDGE_TESTBED`, or the checkout's own."""
+    return Path(os.environ.get("HPCBRIDGE_TESTBED") or own_state())
 
 
 def make_layout(state: Path | None = None) -> Layout:

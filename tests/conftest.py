@@ -5,7 +5,6 @@ import copy
 import functools
 import os
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -24,10 +23,11 @@ from hpcbridge.config.settings import Settings
 from hpcbridge.sessions.manager import Sessions
 from hpcbridge.store import SessionRow
 from tests.processes import marked
+from tests.programs import PYTHON
 from tests.serviceprocess import ServiceProcess
 
 # Listens on the port it is given, says so without a newline (as wslink does), stays for ever.
-SERVER = f"""#!{sys.executable} -SE
+SERVER = f"""#!{PYTHON} -SE
 import os, socket, sys, time
 options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 server = socket.create_server((options["--host"], int(options["--port"])))
@@ -42,7 +42,7 @@ PROGRAMS = {
     "server": SERVER,
     "crash": "#!/bin/sh\necho 'cannot open display: mist'\nexit 7\n",
     "mute": "#!/bin/sh\necho 'still loading the data'\nexec sleep 1000\n",
-    "late": f"#!{sys.executable} -SE\nimport time\ntime.sleep(1000)\n",
+    "late": f"#!{PYTHON} -SE\nimport time\ntime.sleep(1000)\n",
 }
 
 

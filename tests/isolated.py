@@ -2,14 +2,14 @@
 
 ``python -m tests.isolated [--at-once 4] MARKERS`` starts pytest for each file that has tests with
 these markers, in network, process and mount namespaces of its own and with an empty ``/tmp``
-(unshare(1)). So every file can have a test cluster, and none sees the processes of another.
+(unshare(1)). So every file can have a test cluster, and none sees the processes of another. The
+clusters lie where other accounts get in, which they may not do where the checkout is.
 """
 
 import argparse
 import collections
 import contextlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,8 +19,9 @@ import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from testbed.layout import PLACES
+
 ROOT = Path(__file__).resolve().parents[1]
-PLACE = ROOT / ".isolated"
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
 LONG = (
     "tests/postgres/test_replicas.py",
@@ -32,10 +33,20 @@ LIMIT = 1200
 """Seconds that one file may take."""
 
 # The first process adopts orphans, as init does. `ip netns` keeps its files below /run/netns.
+# A checkout below /tmp is in the empty one too.
 PREPARE = """
 set -e
 mount --make-rprivate /
-mount -t tmpfs -o mode=1777 tmpfs /tmp
+new=$1 checkout=$2
+shift 2
+mkdir "$new"
+mount -t tmpfs -o mode=1777 tmpfs "$new"
+if [[ $checkout == /tmp/* ]]; then
+  mkdir -p "$new/${checkout#/tmp/}"
+  mount --rbind "$checkout" "$new/${checkout#/tmp/}"
+fi
+mount --move "$new" /tmp
+cd "$checkout"
 mkdir -p /run/netns
 mount -t tmpfs tmpfs /run/netns
 ip link set lo up
@@ -58,7 +69,7 @@ def main() -> int:
     printing = threading.Lock()
 
     def run(file: str) -> None:
-        text, counts, seconds = _run(file, arguments.markers)
+        text, counts, seconds = _run(file, arguments.markers, Path(place))
         with printing:
             if counts["failed"]:
                 print(text)
@@ -66,9 +77,12 @@ def main() -> int:
             print(f"{file}: {told} in {seconds:.0f} s", flush=True)
             total.update(counts)
 
-    with ThreadPoolExecutor(arguments.at_once) as pool:
+    with (
+        tempfile.TemporaryDirectory(prefix="hpcb-tests-", dir=PLACES) as place,
+        ThreadPoolExecutor(arguments.at_once) as pool,
+    ):
+        Path(place).chmod(0o755)
         list(pool.map(run, files))
-    shutil.rmtree(PLACE, ignore_errors=True)
     print(f"All of them took {time.monotonic() - began:.0f} s.")
     print(f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped")
     return int(total["failed"] > 0 or not total["passed"])
@@ -86,18 +100,16 @@ def _files(markers: str) -> list[str]:
     return sorted(counts, key=lambda file: (file not in LONG, -counts[file]))
 
 
-def _run(file: str, markers: str) -> tuple[str, Counts, float]:
+def _run(file: str, markers: str, place: Path) -> tuple[str, Counts, float]:
     """What pytest printed, its counts, and the seconds it took."""
     began = time.monotonic()
-    # In the checkout, since a cluster's software is made of hard links to it; short, for sockets.
-    PLACE.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="", dir=PLACE) as folder:
+    with tempfile.TemporaryDirectory(prefix="", dir=place) as folder:  # short, for sockets
         Path(folder).chmod(0o755)
         report = Path(folder) / "report.xml"
         test = [*PYTEST, file, "-m", markers, f"--junitxml={report}"]
-        first = [sys.executable, __file__, "--first", *test]
+        first = [sys.executable, "-m", "tests.isolated", "--first", *test]
         command = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        command += ["bash", "-c", PREPARE, "bash", *first]
+        command += ["bash", "-c", PREPARE, "bash", f"{folder}/tmp", str(ROOT), *first]
         environment = {**os.environ, "HPCBRIDGE_TESTBED": f"{folder}/t"}
         with subprocess.Popen(
             command,

@@ -26,6 +26,7 @@ from sqlmodel import Session, create_engine, select
 from hpcbridge.store import SessionRow, State
 from tests.fakepbs import FakePBS
 from tests.fakescheduler import FakeSlurm
+from tests.programs import PYTHON
 from tests.randomhistories import live_through
 from tests.serviceprocess import ServiceProcess
 from tests.waiting import wait_until
@@ -33,7 +34,7 @@ from tests.waiting import wait_until
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]
 
 # It answers whoever asks with the name of its job.
-NAMED = f"""#!{sys.executable} -SE
+NAMED = f"""#!{PYTHON} -SE
 import os, socket, sys
 options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 name = os.path.basename(os.environ["HPCBRIDGE_DIRECTORY"])

@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from tests.fakescheduler import REAL as MACHINERY
 from tests.fakescheduler import FakeSlurm
+from tests.programs import PYTHON
 
 COMMANDS = ("qsub", "qstat", "qselect", "qdel", "qrls", "pbsnodes")
 FAKE = Path(__file__).with_name("fake.py")
@@ -25,7 +25,7 @@ class FakePBS(FakeSlurm):
             directory.mkdir(parents=True)
         (root / "machinery.py").write_text(MACHINERY.read_text())
         program = root / "fake.py"
-        program.write_text(f"#!{sys.executable} -SEB\n{FAKE.read_text()}")
+        program.write_text(f"#!{PYTHON} -SEB\n{FAKE.read_text()}")
         program.chmod(0o755)
         for name in COMMANDS:
             (self.bin / name).symlink_to(program)

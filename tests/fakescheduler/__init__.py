@@ -6,13 +6,13 @@ import json
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.processes import marked
+from tests.programs import PYTHON
 
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sacct")
 REAL = Path(__file__).with_name("fake.py")
@@ -27,7 +27,7 @@ class FakeSlurm:
         for directory in (self.bin, root / "spool"):
             directory.mkdir(parents=True)
         program = root / "fake.py"
-        program.write_text(f"#!{sys.executable} -SE\n{REAL.read_text()}")
+        program.write_text(f"#!{PYTHON} -SE\n{REAL.read_text()}")
         program.chmod(0o755)
         for name in COMMANDS:
             (self.bin / name).symlink_to(program)

@@ -1,13 +1,13 @@
 """The built-in front end of a service with users: a session's address is its owner's alone."""
 
 import asyncio
-import sys
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from tests.programs import PYTHON
 from tests.usersite import audited, auth, bearer, named
 from tests.waiting import until
 
@@ -42,7 +42,7 @@ def start(site: Any, serve: Callable[..., Any]) -> Callable[..., Any]:
     """Starts the service; users come by these ways."""
 
     def run(*accept: str) -> Any:
-        program = site.program("echo", f"#!{sys.executable} -SE\n{ECHO}")
+        program = site.program("echo", f"#!{PYTHON} -SE\n{ECHO}")
         cone = {"properties": {"program": program}}
         site.write(auth=auth(site, *accept), applications={"cone": cone})
         return serve("--end-sessions")

@@ -21,12 +21,13 @@ import tomli_w
 
 from testbed.postgresql import PostgreSQL
 from tests.fakescheduler import FakeSlurm
+from tests.programs import PYTHON
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
 # Listens on the port it is given, says so, greets whoever connects with its directory's name.
-PROGRAM = f"""#!{sys.executable} -SE
+PROGRAM = f"""#!{PYTHON} -SE
 import os, socket, sys
 options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 server = socket.create_server((options["--host"], int(options["--port"])))
@@ -42,9 +43,9 @@ while True:
 """
 
 # The same as a WebSocket.
-WEB_PROGRAM = f"""#!{sys.executable}
+WEB_PROGRAM = f"""#!{PYTHON} -SE
 import os, sys
-sys.path.insert(0, {str(ROOT)!r})
+sys.path[:] = {[str(ROOT), *sys.path]!r}
 from aiohttp import web
 from tests.frontends.session_app import SessionApp
 options = dict(zip(sys.argv[1::2], sys.argv[2::2]))

@@ -2,15 +2,15 @@
 
 import asyncio
 import hashlib
-import sys
 from typing import Any
 
 import pytest
 
 from hpcbridge.warm import pools
+from tests.programs import PYTHON
 
 # Greets whoever connects with the digest of its secret, and takes a new one where it may.
-PROGRAM = f"""#!{sys.executable} -SE
+PROGRAM = f"""#!{PYTHON} -SE
 import hashlib, os, selectors, socket, sys
 options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 server = socket.create_server((options["--host"], int(options["--port"])))
