@@ -116,7 +116,7 @@ def environment(extras):
             fail("Python's venv module is missing. On Debian: apt-get install python3-venv")
     run(
         "Python packages (%s; some 250 MB the first time)" % ", ".join(extras),
-        [PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--retries", "2"]
+        [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--retries", "2"]
         + ["-c", "constraints.txt", "-e", ".[%s]" % ",".join(extras)],
     )
     with open(mark, "w") as file:
@@ -135,7 +135,9 @@ def fingerprint():
 def run(what, command):
     """Run a step of the set-up, or end with a sentence."""
     say("Setting up %s ..." % what)
-    done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, universal_newlines=True)
+    done = subprocess.run(
+        command, cwd=ROOT, stdout=sys.stderr, stderr=subprocess.PIPE, universal_newlines=True
+    )
     if done.returncode and any(sign in done.stderr for sign in NO_NETWORK):
         fail(
             "setting up %s needs the package index, which cannot be reached from here. Connect "

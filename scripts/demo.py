@@ -28,7 +28,7 @@ def main() -> None:
     arguments = parser.parse_args()
     refuse_busy(arguments.port)
     state = ROOT / ".demo" / ("slurm" if arguments.slurm else "one-machine")
-    os.environ["HPCBRIDGE_SERVER__STATE_DIR"] = str(state)
+    os.environ.setdefault("HPCBRIDGE_SERVER__STATE_DIR", str(state))
     if arguments.slurm:
         software.install_on_cluster(ROOT)
         config = ROOT / "examples/slurm-ssh/hpcbridge.toml"

@@ -12,13 +12,14 @@ import pytest
 import hpcbridge
 from hpcbridge.frontends.textmap import parse_map
 from tests.processes import marked
+from tests.programs import PYTHON
 from tests.serviceprocess import ServiceProcess
 from tests.wslinkclient import WslinkClient
 
 pytestmark = pytest.mark.servers
 
 APPS = Path(hpcbridge.__file__).parent / "apps"
-ECHO = f"""#!{sys.executable} -SE
+ECHO = f"""#!{PYTHON} -SE
 import json, os, socket, sys, time
 options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 server = socket.create_server((options["--host"], int(options["--port"])))
