@@ -212,8 +212,8 @@ def _locked(state_dir: Path) -> Iterator[None]:
         except OSError as error:
             raise ConfigError(
                 f"Another hpcbridge is running with the state directory {state_dir}. Stop it, or "
-                "give this one its own: server.state_dir, or HPCBRIDGE_SERVER__STATE_DIR=DIRECTORY in "
-                "its environment."
+                "give this one its own: server.state_dir, or HPCBRIDGE_SERVER__STATE_DIR in its "
+                "environment."
             ) from error
         yield
     finally:
