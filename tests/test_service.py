@@ -334,7 +334,12 @@ def test_sessions_that_cannot_go_on_are_ended_by_the_next_service(site: Any, ser
     ("application", "status", "said"),
     [
         ("crash", 502, "exit status 7.\nThe last lines of its output:\ncannot open display: mist"),
-        ("mute", 504, "its output lacks 'Starting factory'.\nThe last lines of its output:\nstill"),
+        (
+            "mute",
+            504,
+            "its output lacks 'Starting factory' or 'App running at:' (its setting ready_line).\n"
+            "The last lines of its output:\nstill",
+        ),
         ("missing", 502, "exit status 127.\nThe last lines of its output:\n"),
     ],
 )

@@ -28,18 +28,18 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[^\n\t\x20-\x7e\xa0-\U0010ffff
 
 
 class ReadyLine:
-    """Finds a text in a stream of bytes, wherever the reads cut it."""
+    """Finds the first of some texts in a stream of bytes, wherever the reads cut it."""
 
-    def __init__(self, text: str) -> None:
-        self._wanted = text.encode()
+    def __init__(self, *texts: str) -> None:
+        self._wanted = [text.encode() for text in texts]
+        self._overlap = max(map(len, self._wanted)) - 1
         self._kept = b""
 
     def feed(self, data: bytes) -> bool:
-        """Whether the text is complete with ``data``."""
+        """Whether one of the texts is complete with ``data``."""
         seen = self._kept + data
-        overlap = len(self._wanted) - 1
-        self._kept = seen[-overlap:] if overlap else b""
-        return self._wanted in seen
+        self._kept = seen[-self._overlap :] if self._overlap else b""
+        return any(wanted in seen for wanted in self._wanted)
 
 
 def parse_status(data: bytes) -> dict[str, int]:
@@ -69,7 +69,7 @@ class Following:
     A port is only taken once: what the application was started with does not change.
     """
 
-    def __init__(self, directory: str, ready_line: str, moved: Callable[[], None]) -> None:
+    def __init__(self, directory: str, ready_lines: list[str], moved: Callable[[], None]) -> None:
         self.directory = directory
         self._moved = moved
         self.offset = 0
@@ -77,7 +77,7 @@ class Following:
         self.port: int | None = None
         self.ready = asyncio.Event()
         self.exited = asyncio.Event()
-        self._line = ReadyLine(ready_line)
+        self._line = ReadyLine(*ready_lines)
 
     def take(self, data: bytes) -> None:
         """New bytes of the log."""
@@ -110,9 +110,11 @@ class Follower:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def follow(self, directory: str, ready_line: str, moved: Callable[[], None]) -> Following:
-        """Begin to follow the log of a session directory from its start."""
-        following = Following(directory, ready_line, moved)
+    def follow(
+        self, directory: str, ready_lines: list[str], moved: Callable[[], None]
+    ) -> Following:
+        """Begin to follow the log of a session directory from its start, until one line is seen."""
+        following = Following(directory, ready_lines, moved)
         self._followed.add(following)
         self._wake.set()
         if self._task is None:

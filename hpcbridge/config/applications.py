@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from hpcbridge.config.commandwords import first, unknown
-from hpcbridge.config.fields import Name, Pattern, Primitive, Seconds, Section
+from hpcbridge.config.fields import Name, Pattern, Primitive, Property, Seconds, Section
 from hpcbridge.config.warm import WarmSettings
 
 
@@ -35,6 +35,11 @@ class ParameterSettings(Section):
         return self
 
 
+READY_LINES = ("Starting factory", "App running at:")
+"""What wslink and trame write when they accept connections; trame keeps wslink's to itself."""
+ReadyText = Annotated[str, Field(min_length=1)]
+
+
 def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
@@ -60,10 +65,11 @@ class ApplicationSettings(Section):
     )
     title: str = Field("", description="Name for people.")
     description: str = Field("", description="One or two sentences for people.")
-    ready_line: str = Field(
-        "Starting factory",
+    ready_line: Annotated[list[ReadyText], BeforeValidator(_listed)] = Field(
+        list(READY_LINES),
         min_length=1,
-        description="Text in the job's output that says the application accepts connections.",
+        description="Text in the job's output that says the application accepts connections; or a "
+        "list of several, of which the first to come counts. By default wslink's and trame's.",
     )
     wait: Seconds = Field(
         300, description="Seconds that a launch may take, queue included, before it is given up."
@@ -103,8 +109,9 @@ class ApplicationSettings(Section):
         description="Options for this application's jobs, over those of the cluster: nodes, gpus, "
         "account, ...; templates see them as cluster.NAME.",
     )
-    properties: dict[Name, Primitive] = Field(
-        default_factory=dict, description="The admin's own values; templates see them as app.NAME."
+    properties: dict[Name, Property] = Field(
+        default_factory=dict,
+        description="The admin's own values, or lists of values; templates see them as app.NAME.",
     )
     parameters: dict[Name, ParameterSettings] = Field(
         default_factory=dict, description="Values that users may post."

@@ -16,7 +16,7 @@ from pydantic_settings import SettingsError
 
 from hpcbridge.config import launcherjson
 from hpcbridge.config.adapters import BROKEN
-from hpcbridge.config.fields import Primitive
+from hpcbridge.config.fields import Primitive, Property
 from hpcbridge.config.parameters import check_parameters
 from hpcbridge.config.settings import Settings
 from hpcbridge.errors import BadParameter, ConfigError
@@ -153,7 +153,8 @@ def _explain(path: Path, error: ValidationError) -> Iterator[str]:
         elif kind.startswith(("model_type", "model_attributes_type", "dict_type")):
             yield f"{source}: must be a table."
         elif _is_value(model):
-            yield f"{source}: must be a text, a number, true or false."
+            lists = ", or a list of these" if Property == model else ""
+            yield f"{source}: must be a text, a number, true or false{lists}."
         else:
             yield f"{source}: {problem['msg'].removeprefix('Value error, ')}."
 

@@ -118,7 +118,10 @@ def _forward(request: h11.Request, websocket_paths: Collection[str]) -> Forward:
 
 
 def _arguments(target: bytes) -> tuple[str, str | None]:
-    """Id and path of ``/proxy?sessionId=ID&path=PATH``, in any order; others are dropped."""
+    """Id and path of ``/proxy?sessionId=ID&path=PATH``, in any order; others are dropped.
+
+    ``sessionId`` in any case: trame's client makes all of a session's address lower case.
+    """
     arguments: dict[str, str] = {}
     try:
         pairs = parse_qsl(
@@ -126,7 +129,8 @@ def _arguments(target: bytes) -> tuple[str, str | None]:
         )
     except ValueError as error:
         raise Refused(HTTPStatus.BAD_REQUEST, "The query is not valid.") from error
-    for name, value in pairs:
+    for spelled, value in pairs:
+        name = "sessionId" if spelled.lower() == "sessionid" else spelled
         if name in arguments and name in ("sessionId", "path"):
             raise Refused(HTTPStatus.BAD_REQUEST, f"{name} is given twice.")
         arguments[name] = value

@@ -13,13 +13,14 @@ from hpcbridge.jobscripts.render import (
 )
 from hpcbridge.jobscripts.rules import Problem, Severity, included, inspect
 from hpcbridge.jobscripts.shelltext import Place, ShellText
+from hpcbridge.jobscripts.usage import Usage
 
 _BASH_TIMEOUT = 10.0
 _COMMENT = re.compile(r"^\s*#.*|\s#\s.*")
 _SECRET = re.compile(r"(?<![a-z])(auth-?key|secret)(?![a-z])", re.IGNORECASE)
 # What may be said of the secret: options of the launch stub, and the path of its file.
 _HARMLESS = re.compile(
-    r"--secret-option[ =]\S+|--keep-secret\b"
+    r"--secret-(?:option|file)[ =]\S+|--keep-secret\b"
     r"|--auth-?key-?file[ =]|\"\$HPCBRIDGE_DIRECTORY/secret\"|\"\$HPCBRIDGE_DIRECTORY\"/secret\b",
     re.IGNORECASE,
 )
@@ -31,12 +32,15 @@ def check(templates: TemplateSet, name: str, context: ScriptContext) -> list[Pro
     ``context`` holds sample values. Reads files and runs ``bash -n``, so it blocks for some
     milliseconds; it raises nothing for a bad template, a missing one included.
     """
+    usage = Usage()
     try:
-        found = _check_sources(templates, name, set())
+        found = _check_sources(templates, name, set(), usage)
     except TemplateError as error:
         return [Problem(None, str(error), template=name)]
     if any(problem.severity is Severity.ERROR for problem in found):
         return found
+    usage.add_command(context.command)
+    found += usage.unused(name, context)
     try:
         script = render(templates, name, context)
     except LocatedError as error:
@@ -47,16 +51,19 @@ def check(templates: TemplateSet, name: str, context: ScriptContext) -> list[Pro
     return found
 
 
-def _check_sources(templates: TemplateSet, name: str, seen: set[str]) -> list[Problem]:
+def _check_sources(
+    templates: TemplateSet, name: str, seen: set[str], usage: Usage
+) -> list[Problem]:
     """The rules, on this template's text and on everything that it includes."""
     seen.add(name)
     text = templates.source(name).text
     found = [*inspect(environment(templates), name, text), *_find_secrets(name, text)]
     if any(problem.severity is Severity.ERROR for problem in found):
         return found  # a text with a syntax error does not tell what it includes
+    usage.add(environment(templates), text)
     for other in included(environment(templates), text):
         if other not in seen:
-            found += _check_sources(templates, other, seen)
+            found += _check_sources(templates, other, seen, usage)
     return found
 
 

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Run a Python application with its secret, which neither ``ps`` nor its environment ever shows.
 
-    python3 launch.py [--secret-option --authKey] [--keep-secret] SCRIPT [ARGUMENT...]
-    python3 launch.py [--secret-option --authKey] [--keep-secret] -m MODULE [ARGUMENT...]
+    python3 launch.py [OPTION...] SCRIPT [ARGUMENT...]
+    python3 launch.py [OPTION...] -m MODULE [ARGUMENT...]
 
 The secret is read from the file ``secret`` beside this file (mode 0600, the caller's own), appended
 to ``sys.argv`` inside this process as ``--authKey SECRET``, and the file is erased: whoever finds
-the directory later finds no key. ``--keep-secret`` leaves it, for a job that starts more than once.
+the directory later finds no key. Options: ``--secret-option NAME`` in place of ``--authKey``;
+``--secret-file NAME`` appends ``NAME PATH``, for an application that reads its secret from a file:
+one in this process's memory, so that the other can be erased all the same; ``--keep-secret`` leaves
+the file, for a job that starts more than once, and is the file that ``--secret-file`` names.
 What the application prints reaches the log at once and without the secret.
 
 Staged into every session directory and run by whatever Python is there, so: standard library only,
@@ -32,16 +35,19 @@ SIZE_LIMIT = 4096
 
 def main(arguments: list[str]) -> None:
     """Become the application. ``arguments`` are those after ``launch.py``."""
-    option, keep, is_module, target, rest = parse(arguments)
+    option, as_file, keep, is_module, target, rest = parse(arguments)
     if not is_module and not os.path.exists(target):
         give_up(f"there is no script {target} on this node")
     here = os.path.dirname(os.path.abspath(__file__))
     path = os.path.join(here, "secret")
     secret = read_secret(path)
+    value = secret
+    if as_file:
+        value = path if keep else in_memory(secret)
     if not keep:
         os.unlink(path)
     show_output_at_once(secret)
-    sys.argv[:] = [target, *rest, option, secret]
+    sys.argv[:] = [target, *rest, option, value]
     if sys.path[:1] == [here]:  # not so with PYTHONSAFEPATH
         del sys.path[0]
     if is_module:
@@ -52,25 +58,35 @@ def main(arguments: list[str]) -> None:
         runpy.run_path(target, run_name="__main__")
 
 
-def parse(arguments: list[str]) -> tuple[str, bool, bool, str, list[str]]:
-    """Split into: secret's option, keep the file?, is it a module?, script or module, the rest."""
-    option, keep = "--authKey", False
+def parse(arguments: list[str]) -> tuple[str, bool, bool, bool, str, list[str]]:
+    """Split into: secret's option, is it for a file?, keep ours?, a module?, what to run, rest."""
+    option, as_file, keep = "--authKey", False, False
     left = list(arguments)
     while left:
         word = left.pop(0)
-        if word == "--secret-option" and left:
-            option = left.pop(0)
+        if word in ("--secret-option", "--secret-file") and left:
+            option, as_file = left.pop(0), word == "--secret-file"
         elif word == "--keep-secret":
             keep = True
         elif word == "-m" and left:
-            return option, keep, True, left.pop(0), left
+            return option, as_file, keep, True, left.pop(0), left
         elif word.startswith("-"):
             break
         else:
-            return option, keep, False, word, left
+            return option, as_file, keep, False, word, left
     give_up(
-        "usage: launch.py [--secret-option OPTION] [--keep-secret] SCRIPT|-m MODULE [ARGUMENT...]"
+        "usage: launch.py [--secret-option NAME | --secret-file NAME] [--keep-secret] "
+        "SCRIPT|-m MODULE [ARGUMENT...]"
     )
+
+
+def in_memory(secret: str) -> str:
+    """The path of a file with the secret that no directory holds: memfd_create(2)."""
+    if not hasattr(os, "memfd_create"):
+        give_up("this Python cannot make a file in memory (glibc 2.27); use --keep-secret")
+    descriptor = os.memfd_create("secret", os.MFD_CLOEXEC)
+    os.write(descriptor, secret.encode("ascii"))
+    return f"/proc/self/fd/{descriptor}"
 
 
 def read_secret(path: str) -> str:

@@ -134,7 +134,12 @@ class _Environment(ImmutableSandboxedEnvironment):
             loader=_Loader(templates),
         )
         self.globals.clear()
-        ours = {"sh": values.sh, "directive": values.directive, "hms": values.hms}
+        ours = {
+            "sh": values.sh,
+            "directive": values.directive,
+            "hms": values.hms,
+            "choice": values.placement,
+        }
         self.filters = {name: self.filters[name] for name in _HARMLESS_FILTERS} | ours
 
     def getattr(self, obj: object, attribute: str) -> object:

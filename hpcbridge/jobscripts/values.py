@@ -10,6 +10,7 @@ from typing import NoReturn
 from hpcbridge.errors import BadParameter, TemplateError
 
 Primitive = str | int | float | bool | None
+Property = Primitive | Sequence[Primitive]
 
 _JOB_NAME = re.compile(r"hpcb-([0-9a-f]+-)?[0-9a-f]+(-[0-9]+)?")
 _DIRECTIVE_VALUE = re.compile(r"[A-Za-z0-9_.,:=@%+/()\[\]-]+")
@@ -37,7 +38,7 @@ class ScriptContext:
     walltime: int | None
     bind: str
     application: str
-    properties: Mapping[str, Primitive] = field(default_factory=dict)
+    properties: Mapping[str, Property] = field(default_factory=dict)
     parameters: Mapping[str, Primitive] = field(default_factory=dict)
     options: Mapping[str, Primitive] = field(default_factory=dict)
     python: str = "python3"
@@ -80,6 +81,16 @@ class Value(str):
 
     _key: str = "a value"
 
+    def __iter__(self) -> Iterator[str]:
+        """A ``for`` over a text would go through its letters: nobody means that."""
+        raise TemplateError(f'{self._key} is a text; "for" needs a list, such as ["{self!s:.40}"]')
+
+
+class Values(tuple[Primitive, ...]):
+    """A list of the context that remembers what it is called."""
+
+    _key: str = "a list"
+
 
 class Verbatim(str):
     """Text that a filter of ours has made safe; everything else is quoted on output."""
@@ -90,11 +101,11 @@ class Verbatim(str):
 class Namespace:
     """One group of values. ``param.x`` is ``param["x"]``, and nothing else is there."""
 
-    def __init__(self, title: str, values: Mapping[str, Primitive]) -> None:
+    def __init__(self, title: str, values: Mapping[str, Property]) -> None:
         self._title = title
         self._values = {key: _accept(f"{title}.{key}", value) for key, value in values.items()}
 
-    def __getitem__(self, key: str) -> Primitive:
+    def __getitem__(self, key: str) -> Property:
         return self._values[key]
 
     def __contains__(self, key: str) -> bool:
@@ -110,7 +121,15 @@ class Namespace:
         return f"{self._title}.{key} is not defined; {kind}: {names}"
 
 
-def _accept(key: str, value: object) -> Primitive:
+def _accept(key: str, value: object) -> Property:
+    if not key.startswith("app.") or not isinstance(value, list | tuple):
+        return _accept_one(key, value)
+    named = Values(_accept_one(f"{key}[{index}]", each) for index, each in enumerate(value))
+    named._key = key
+    return named
+
+
+def _accept_one(key: str, value: object) -> Primitive:
     if value is None or type(value) in (bool, int, float):
         return value  # type: ignore[return-value]
     if not isinstance(value, str):
@@ -141,6 +160,11 @@ def plain(value: object) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, Values):
+        raise TemplateError(
+            f"{value._key} is a list; write its values one by one: "
+            f"{{% for each in {value._key} %}}, {{{{ each }}}}, {{% endfor %}}"
+        )
     text = str(value)  # an undefined value raises here, with a better message than ours
     if not isinstance(value, str | int | float):
         raise TemplateError(
@@ -169,6 +193,14 @@ def directive(value: object) -> Verbatim:
     if not pattern.fullmatch(text):
         _refuse(key, f"is {text!r:.100}, but a scheduler directive can only hold {allowed}")
     return Verbatim(text)
+
+
+def placement(value: object, *allowed: str) -> object:
+    """A value unchanged, if it is one of ``allowed``; else an error that says what there is."""
+    if value not in allowed:
+        key = getattr(value, "_key", "A value")
+        _refuse(key, f"is {plain(value)!r:.100}; it can be {', '.join(allowed)}")
+    return value
 
 
 def hms(seconds: object, days: bool = True) -> Verbatim:

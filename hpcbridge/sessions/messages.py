@@ -55,9 +55,10 @@ def silent_cluster(wait: float) -> str:
     return f"The session was given up after {wait:g} s: its cluster does not answer."
 
 
-def never_ready(wait: float, ready_line: str, tail: str) -> str:
-    """The job runs, but the ready line did not come in time."""
+def never_ready(wait: float, ready_lines: list[str], tail: str) -> str:
+    """The job runs, but none of its ready lines came in time."""
+    wanted = " or ".join(f"'{line}'" for line in ready_lines)
     return (
-        f"The application was not ready after {wait:g} s and was ended: its output lacks "
-        f"'{ready_line}'.{quoted(tail)}"
+        f"The application was not ready after {wait:g} s and was ended: its output lacks {wanted} "
+        f"(its setting ready_line).{quoted(tail)}"
     )

@@ -34,6 +34,16 @@ def nothing() -> None:
 # -- the line
 
 
+@pytest.mark.parametrize(
+    "stream", [b"x App running at:", b"xStarting factory", b"AppApp Starting factory"]
+)
+def test_the_first_of_several_lines_is_found_over_every_split(stream: bytes) -> None:
+    for cut in range(len(stream)):
+        line = ReadyLine(LINE, "App running at:", "No")
+        assert [line.feed(stream[:cut]), line.feed(stream[cut:])] == [False, True]
+        assert not ReadyLine(LINE, "App running at:", "No").feed(stream[:-1])
+
+
 def test_the_line_is_found_over_every_split() -> None:
     stream = b"noise Start\nwslink: Starting factory"
     for first in range(len(stream) + 1):
@@ -136,7 +146,7 @@ def test_a_huge_status_file_is_not_read_to_its_end() -> None:
 
 def test_a_port_is_taken_once() -> None:
     moved: list[int] = []
-    following = Following("/s", LINE, lambda: moved.append(1))
+    following = Following("/s", [LINE], lambda: moved.append(1))
     following.take_status(b"port=8080\n")
     following.take_status(b"port=9090\n")
     assert following.port == 8080
@@ -171,7 +181,7 @@ def test_terminal_and_control_codes_are_removed(data: bytes, text: str) -> None:
 
 
 def test_only_the_end_of_a_log_is_kept() -> None:
-    following = Following("/s", LINE, nothing)
+    following = Following("/s", [LINE], nothing)
     for _ in range(100):
         following.take(b"x" * 1000)
     following.take(b"end")
@@ -200,7 +210,7 @@ class Sessions:
         return path
 
     def follow(self, path: Path, moved: Callable[[], None] = nothing) -> Following:
-        return self.follower.follow(str(path), LINE, moved)
+        return self.follower.follow(str(path), [LINE], moved)
 
 
 @pytest.fixture
@@ -281,6 +291,15 @@ async def over_sshd(tmp_path: Path) -> AsyncIterator[Sessions]:
 def sessions(request: pytest.FixtureRequest) -> Sessions:
     found: Sessions = request.getfixturevalue(request.param)
     return found
+
+
+async def test_either_of_two_lines_makes_a_session_ready(sessions: Sessions) -> None:
+    for name, said in (("wslink", b"wslink: Starting factory"), ("trame", b"App running at:\n")):
+        path = sessions.directory(name)
+        (path / "output.log").write_bytes(b"some noise\n" + said)
+        both = [LINE, "App running at:"]
+        following = sessions.follower.follow(str(path), both, nothing)
+        await asyncio.wait_for(following.ready.wait(), 60)
 
 
 async def test_a_log_that_appears_late_is_followed_to_its_ready_line(sessions: Sessions) -> None:

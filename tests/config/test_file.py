@@ -50,7 +50,7 @@ def slurm(**keys: Any) -> dict[str, Any]:
 def test_a_good_file_is_read(site: Any) -> None:
     settings = site.settings()
     assert isinstance(settings.clusters["here"], LocalCluster)
-    assert settings.applications["cone"].ready_line == "Starting factory"
+    assert settings.applications["cone"].ready_line == ["Starting factory", "App running at:"]
     assert settings.server.endpoint == "/paraview"
 
 
@@ -139,8 +139,13 @@ def test_an_unknown_key_is_told_with_those_that_are_allowed(
         (application(wait=float("inf")), "applications.cone.wait: Input should be a finite"),
         (application(wait=float("nan")), "applications.cone.wait: Input should be "),
         (application(walltime=0), "applications.cone.walltime: Input should be greater"),
-        (application(ready_line=""), "applications.cone.ready_line: String should have at least"),
-        (application(properties={"a": [1]}), "applications.cone.properties.a: must be a text, a"),
+        (application(ready_line=""), "applications.cone.ready_line.0: String should have at least"),
+        (application(ready_line=[]), "applications.cone.ready_line: List should have at least 1"),
+        (
+            application(properties={"a": {"b": 1}}),
+            "applications.cone.properties.a: must be a text, a number, true or false, or a list of",
+        ),
+        (application(properties={"a": [[1]]}), "applications.cone.properties.a: must be a text, a"),
         (application(parameters={"secret": {"type": "str"}}), "applications.cone.parameters: sec"),
         (parameter(type="text"), "applications.cone.parameters.p.type: Input should be 'str', "),
         (parameter(default={}), "applications.cone.parameters.p.default: must be a text, a numb"),
@@ -168,6 +173,13 @@ def test_a_wrong_value_is_told_with_its_key_and_what_is_allowed(
     told = refusal(**sections)
     assert told.startswith(said)
     assert len(told.splitlines()) == 1
+
+
+def test_a_ready_line_may_be_one_or_several(site: Any) -> None:
+    one = site.settings(**application(ready_line="Listening"))
+    assert one.applications["cone"].ready_line == ["Listening"]
+    several = site.settings(**application(ready_line=["Listening", "Ready"]))
+    assert several.applications["cone"].ready_line == ["Listening", "Ready"]
 
 
 def test_empty_tables_of_clusters_and_applications_are_refused(site: Any) -> None:

@@ -90,6 +90,8 @@ async def test_each_session_reaches_its_own_application_whatever_the_order(site:
         (f"sessionId={TWO}", "two"),
         (f"sessionId={SOCKET}&path=ws", "unix"),
         (f"x=1&path=ws&y=2&sessionId={SOCKET}&z", "unix"),
+        (f"sessionid={ONE}&path=ws", "one"),  # as trame's client asks
+        (f"path=ws&SESSIONID={SOCKET}", "unix"),
     ):
         assert await site.greeting(query) == name
     assert all(app.last.path_qs == "/ws" for app in site.apps.values())
@@ -141,6 +143,16 @@ async def test_a_websocket_cannot_choose_its_path(site: Site, path: str) -> None
         assert await site.refusal(f"sessionId={session}&path={path}") == 400
         assert await site.refusal(f"path={path}&sessionId={session}") == 400
         assert await site.refusal(f"path=ws&sessionId={session}&path={path}") == 400
+    assert not any(app.requests for app in site.apps.values())
+
+
+async def test_a_session_named_twice_is_refused_however_it_is_spelled(site: Site) -> None:
+    for query in (
+        f"sessionId={ONE}&sessionId={TWO}",
+        f"sessionId={ONE}&sessionid={TWO}",
+        f"path=ws&SessionID={TWO}&x=1&sessionId={SOCKET}",
+    ):
+        assert await site.refusal(query) == 400
     assert not any(app.requests for app in site.apps.values())
 
 

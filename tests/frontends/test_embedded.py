@@ -142,6 +142,8 @@ async def test_websockets_reach_their_session_whatever_the_order_of_arguments(si
         (f"path=ws&sessionId={UNIX}", "unix"),
         (f"x=1&sessionId={TCP}&path=%77s&y", "tcp"),
         (f"sessionId={UNIX}", "unix"),
+        (f"sessionid={TCP}&path=ws", "tcp"),  # as trame's client asks
+        (f"path=ws&SESSIONID={UNIX}", "unix"),
     ):
         async with site.client.ws_connect(f"{site.url}/proxy?{query}") as ws:
             assert await ws.receive_str() == name
@@ -287,6 +289,7 @@ REFUSED = {
     "session gone": (get(f"sessionId={GONE}"), 502),
     "session gone, websocket": (get(f"sessionId={GONE}", *UPGRADE), 502),
     "two ids": (get(f"sessionId={TCP}&sessionId={UNIX}"), 400),
+    "two ids in two spellings": (get(f"sessionId={TCP}&sessionid={UNIX}"), 400),
     "two paths": (get(f"sessionId={TCP}&path=ws&path=x", *UPGRADE), 400),
     "websocket elsewhere": (get(f"sessionId={TCP}&path=../../admin", *UPGRADE), 400),
     "websocket at the root": (get(f"sessionId={TCP}&path=", *UPGRADE), 400),

@@ -18,6 +18,20 @@ EVERYTHING = {
     "modules": "paraview/5.13 openmpi", "prologue": "/site/pro.sh", "epilogue": "/site/epi.sh",
     "container": "/site/paraview.sif", "container_options": "--bind /data",
 }  # fmt: skip
+PROPERTIES: dict[str, dict[str, str | list[str]]] = {
+    "command.sh": {"program": "/bin/true"},
+    "commandline.sh": {"directory": "/srv/apps"},
+    "pvserver.sh": {"pvpython": "pvpython", "pvserver": "pvserver", "script": "/srv/cone.py"},
+    "xvfb.sh": {"pvpython": "pvpython", "script": "/srv/cone.py"},
+}
+
+COMMAND = ("${job.launch}", "viewer.py", "--port", "${job.port}", "--title", "${param.title}")
+
+
+@pytest.fixture
+def context(context: ScriptContext) -> ScriptContext:
+    """Without properties and parameters: each template has its own."""
+    return replace(context, properties={}, parameters={})
 
 
 @pytest.mark.parametrize("scheduler", ["slurm", "slurmrest", "pbs", "torque", "gridengine", "own"])
@@ -27,7 +41,12 @@ def test_our_own_templates_have_no_problem(
     context: ScriptContext, scheduler: str, name: str, options: dict[str, str | int]
 ) -> None:
     context = replace(
-        context, scheduler=scheduler, options=options, parameters={"title": "a 'b' $(c)"}
+        context,
+        scheduler=scheduler,
+        options=options,
+        properties=PROPERTIES.get(name, {"script": "/srv/apps/cone.py"}),
+        parameters={} if name == "command.sh" else {"title": "a 'b' $(c)"},
+        command=COMMAND if name == "commandline.sh" else (),
     )
     assert check(TemplateSet(), name, context) == []
     script = render(TemplateSet(), name, context)
@@ -201,7 +220,8 @@ def test_the_launch_stub_and_the_path_of_the_secret_are_allowed(
 
 
 def test_habits_that_can_go_wrong_are_warnings(made: Made, context: ScriptContext) -> None:
-    (found,) = problems(made("#!/bin/bash\nhpcbridge_run app {{ param.resolution }}\n"), context)
+    given = replace(context, parameters={"resolution": 8})
+    (found,) = problems(made("#!/bin/bash\nhpcbridge_run app {{ param.resolution }}\n"), given)
     assert found.startswith("warning: t.sh, line 2: A value that begins with - would be taken")
     (found,) = problems(made("#!/bin/bash\napp &\n"), context)
     assert found.startswith("warning: t.sh: Nothing is started with hpcbridge_run")
@@ -226,3 +246,45 @@ def test_a_sample_value_that_does_not_fit_is_a_problem(made: Made, context: Scri
 def test_a_problem_reads_as_a_sentence_with_its_place() -> None:
     assert str(Problem(3, "No.", template="t.sh")) == "t.sh, line 3: No."
     assert str(Problem(None, "No.", template="t.sh")) == "t.sh: No."
+
+
+def test_a_property_that_the_template_does_not_use_is_an_error(
+    made: Made, context: ScriptContext
+) -> None:
+    text = f"#!/bin/bash\n{{% include 'part.sh' %}}\necho {{{{ app.script }}}}\n{RUN}"
+    templates = made(text, part="{% if app.data is defined %}\n:\n{% endif %}\n")
+    given = {"script": "a.py", "data": "/data"}
+    assert problems(templates, replace(context, properties=given)) == []
+    found = problems(templates, replace(context, properties=given | {"datta": "/typo"}))
+    assert found == [
+        "error: t.sh: It does nothing with the property 'datta' (app.datta). "
+        "Did you mean 'data'? It knows: data, script."
+    ]
+
+
+def test_a_parameter_that_the_template_does_not_use_is_an_error(
+    made: Made, context: ScriptContext
+) -> None:
+    given = replace(context, parameters={"size": 1})
+    (found,) = problems(made(f"#!/bin/bash\n{RUN}"), given)
+    assert "It does nothing with the parameter 'size' (param.size). It knows: none." in found
+    for uses in ("--size={{ param.size }}", "--size={{ param['size'] }}"):
+        assert problems(made(f"#!/bin/bash\nhpcbridge_run a {uses}\n"), given) == []
+
+
+def test_a_template_that_goes_through_all_parameters_uses_each(
+    made: Made, context: ScriptContext
+) -> None:
+    text = "{% for name in param %}\n: --{{ name }}={{ param[name] }}\n{% endfor %}\n"
+    given = replace(context, parameters={"one": 1, "two": 2})
+    assert problems(made(f"#!/bin/bash\n{RUN}{text}"), given) == []
+
+
+def test_an_option_among_the_properties_is_told_where_it_belongs(context: ScriptContext) -> None:
+    given = replace(context, properties={"script": "a.py", "gpus": 1}, scheduler="slurm")
+    (found,) = check(TemplateSet(), "egl.sh", given)
+    assert "(app.gpus). Did you mean options.gpus?" in found.message
+    (found,) = check(
+        TemplateSet(), "egl.sh", replace(given, properties={"script": "a", "pvpython": "pvpython"})
+    )
+    assert "It does nothing with the property 'pvpython'" in found.message

@@ -64,6 +64,36 @@ def test_a_module_runs_like_python_m(directory: Path) -> None:
     assert (told["name"], told["path"]) == ("__main__", "")
 
 
+READS_A_FILE = """\
+import os, sys
+from pathlib import Path
+path = Path(sys.argv[-1])
+print(sys.argv[-2], path.read_text()[::-1], path.read_text()[::-1], path.name.isdigit(),
+      os.path.exists("secret"))
+"""
+
+
+def test_an_application_can_read_the_secret_from_a_file_that_no_directory_holds(
+    directory: Path,
+) -> None:
+    (directory / "apps" / "app.py").write_text(READS_A_FILE)
+    handed = SECRET[::-1]
+    code, out, err = launch(directory, "--secret-file", "--authKeyFile", "apps/app.py")
+    assert (code, err) == (0, "")
+    assert out == f"--authKeyFile {handed} {handed} True False\n"
+    assert not (directory / "secret").exists()
+
+
+def test_the_file_that_is_kept_is_the_one_the_application_reads(directory: Path) -> None:
+    (directory / "apps" / "app.py").write_text(READS_A_FILE)
+    arguments = ["--secret-file", "--authKeyFile", "--keep-secret", "apps/app.py"]
+    handed = "\n" + SECRET[::-1]
+    for _ in range(2):
+        code, out, err = launch(directory, *arguments)
+        assert (code, err) == (0, "")
+        assert out == f"--authKeyFile {handed} {handed} False True\n"
+
+
 def test_the_secret_file_is_erased_unless_it_is_to_be_kept(directory: Path) -> None:
     assert launch(directory, "--keep-secret", "apps/app.py")[0] == 0
     assert (directory / "secret").exists()
@@ -112,6 +142,7 @@ def test_prints_without_a_newline_reach_a_file_at_once(directory: Path) -> None:
         ([], "usage: launch.py"),
         (["--nope", "apps/app.py"], "usage: launch.py"),
         (["--secret-option"], "usage: launch.py"),
+        (["--secret-file"], "usage: launch.py"),
     ],
 )
 def test_what_cannot_begin_says_why_in_one_sentence(

@@ -10,6 +10,7 @@ import pytest
 
 from hpcbridge.errors import BadParameter, TemplateError
 from hpcbridge.jobscripts import ScriptContext, TemplateSet, render
+from hpcbridge.jobscripts.values import plain
 
 Made = Callable[..., TemplateSet]
 
@@ -117,6 +118,33 @@ def test_numbers_booleans_and_none_have_one_spelling(made: Made, context: Script
     assert "echo -3 0.5 true ''\n" in render(
         templates, "t.sh", replace(context, properties=properties)
     )
+
+
+def test_each_value_of_a_list_is_one_word(made: Made, context: ScriptContext) -> None:
+    text = (
+        "#!/bin/bash\nwords=()\n"
+        "{% for each in app.words | default([]) %}\nwords+=({{ each }})\n{% endfor %}\n"
+        "printf '<%s>' \"${words[@]}\"\n"
+    )
+    words = [*HOSTILE[:10], "a b", "", "-x", "$(id)", 3, True]
+    script = render(made(text), "t.sh", replace(context, properties={"words": words}))
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "".join(f"<{plain(word)}>" for word in words)
+    assert "words+=" not in render(made(text), "t.sh", replace(context, properties={}))
+
+
+def test_a_list_as_a_whole_and_a_text_in_place_of_a_list_are_errors(
+    made: Made, context: ScriptContext
+) -> None:
+    whole = made("#!/bin/bash\necho {{ app.words }}\n")
+    with pytest.raises(TemplateError, match=r"t\.sh, line 2: app\.words is a list; write its"):
+        render(whole, "t.sh", replace(context, properties={"words": ["a", "b"]}))
+    loop = made("#!/bin/bash\n{% for each in app.words %}\necho {{ each }}\n{% endfor %}\n")
+    with pytest.raises(TemplateError, match=r"line 2: app\.words is a text; \"for\" needs a list"):
+        render(loop, "t.sh", replace(context, properties={"words": "--data /x"}))
+    for bad in (["a\nb"], [["a"]], [{"a": 1}]):
+        with pytest.raises(TemplateError, match=r"app\.words\[0\] (holds|is a)"):
+            render(loop, "t.sh", replace(context, properties={"words": bad}))
 
 
 @pytest.mark.parametrize("value", [["a"], {"a": 1}, object(), b"a", Path("/"), 1j])
@@ -295,8 +323,8 @@ def test_a_template_that_cannot_be_used_says_why(tmp_path: Path, made: Made) -> 
 
 def test_names_lists_scripts_and_not_what_they_include() -> None:
     assert TemplateSet().names() == [
-        "command.sh", "commandline.sh", "egl.sh", "osmesa.sh", "pvserver.sh", "python.sh",
-        "xvfb.sh",
+        "command.sh", "commandline.sh", "egl.sh", "osmesa.sh", "paraview.sh", "pvserver.sh",
+        "python.sh", "trame.sh", "xvfb.sh",
     ]  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 #!/bin/bash
-# A VTK application drawn by a GPU of the node through EGL: no X server. Needs VTK 9.4 or later,
-# which chooses its window when it starts.
+# For Python applications on VTK 9.4 or later (from PyPI, or your own build), which chooses its window
+# when it starts: drawn by a GPU of the node through EGL, no X server. For ParaView: paraview.sh.
 #
 # Placeholders in double braces become values, each quoted for the shell; directive lines
 # need "| directive" instead, and options.sh writes those of the cluster's batch system.

@@ -1,6 +1,7 @@
 #!/bin/bash
-# A VTK application drawn in software by OSMesa: no GPU and no X server. Needs libOSMesa on the
-# node and VTK 9.4 or later, which chooses its window when it starts.
+# For Python applications on VTK 9.4 or later (from PyPI, or your own build), which chooses its window
+# when it starts: drawn in software by the node's libOSMesa, no GPU and no X server. For ParaView:
+# paraview.sh.
 #
 # Placeholders in double braces become values, each quoted for the shell; directive lines
 # need "| directive" instead, and options.sh writes those of the cluster's batch system.

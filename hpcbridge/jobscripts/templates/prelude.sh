@@ -12,6 +12,9 @@ ulimit -c 0  # a core file would hold the key of the session
 cd {{ job.directory }} || { echo "hpcbridge: no session directory on $HOSTNAME" >&2; exit 1; }
 exec >>output.log 2>&1 </dev/null
 export HPCBRIDGE_DIRECTORY={{ job.directory }}
+# Python buffers what it prints to a file, unless this is set before it starts: a ready line in a
+# buffer is as good as none.
+export PYTHONUNBUFFERED=1
 
 # Tell the service something: KEY=VALUE, one a line, in a file that is never seen half written.
 hpcbridge_tell() {

@@ -1,5 +1,6 @@
 #!/bin/bash
-# ParaViewWeb's server under ParaView 5.x, drawn in software on a virtual X display.
+# For ParaViewWeb's servers under a ParaView 5.x that was built for X11, as most were: drawn in
+# software on a virtual X display. For any ParaView, and trame: paraview.sh.
 #
 # Placeholders in double braces become values, each quoted for the shell; directive lines
 # need "| directive" instead, and options.sh writes those of the cluster's batch system.
