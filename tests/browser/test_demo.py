@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import ConsoleMessage, Page
 
-from hpcbridge.schedulers.processes import COOKIE
+from hpcbridge.schedulers.local.processes import COOKIE
 from tests.browser import driver
 from tests.processes import marked
 from tests.serviceprocess import ServiceProcess

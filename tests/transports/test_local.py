@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hpcbridge.errors import ClusterUnreachable, OutcomeUnknown
-from hpcbridge.schedulers.processes import start_ticks
+from hpcbridge.schedulers.local.processes import start_ticks
 from hpcbridge.transports import local as local_module
 from hpcbridge.transports.base import Slice
 from hpcbridge.transports.local import LocalTransport

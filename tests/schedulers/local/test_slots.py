@@ -2,7 +2,7 @@
 
 import math
 
-from hpcbridge.schedulers.slots import latest_starts
+from hpcbridge.schedulers.local.slots import latest_starts
 
 
 def test_jobs_start_when_slots_become_free_in_the_order_of_the_queue() -> None:

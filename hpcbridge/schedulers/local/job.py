@@ -1,0 +1,54 @@
+"""One job of the runner, and how it is told."""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from hpcbridge.schedulers.base import EndReason, JobInfo, JobState, Listing
+
+
+@dataclass
+class Job:
+    """One job as its file holds it. ``pid`` and ``ticks`` name the keeper."""
+
+    job_id: int
+    name: str
+    directory: str
+    script: str
+    walltime: int | None
+    state: str = JobState.QUEUED
+    boot: str = ""
+    pid: int | None = None
+    ticks: int | None = None
+    started: float = 0.0
+    ended: float = 0.0
+    reason: str | None = None
+    exit_status: int | None = None
+    detail: str = ""
+
+    @property
+    def latest_end(self) -> float:
+        """When its walltime is used up, in seconds since the epoch; infinity where it has none."""
+        return self.started + (self.walltime or math.inf)
+
+
+def listing(jobs: Collection[Job]) -> Listing:
+    """These jobs, all that a runner has, as the service takes them."""
+    waiting = [job.job_id for job in jobs if job.state == JobState.QUEUED]
+    return Listing({str(job.job_id): _info(job, waiting) for job in jobs})
+
+
+def _info(job: Job, waiting: list[int]) -> JobInfo:
+    detail = job.detail
+    if job.state == JobState.QUEUED:
+        ahead = sum(each < job.job_id for each in waiting)
+        detail = "waiting for a free slot" + (f", {ahead} ahead" if ahead else "")
+    return JobInfo(
+        str(job.job_id),
+        job.name,
+        JobState(job.state),
+        None if job.state == JobState.QUEUED else "localhost",
+        detail,
+        EndReason(job.reason) if job.state == JobState.ENDED and job.reason else None,
+        job.exit_status,
+    )

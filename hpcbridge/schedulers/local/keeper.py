@@ -1,0 +1,84 @@
+"""The processes of one job: its keeper, the script, and whatever that started."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from hpcbridge.schedulers.local import processes
+from hpcbridge.schedulers.local.job import Job
+from hpcbridge.transports.environment import clean_environment
+
+KILL_WAIT = 5.0
+"""Seconds between SIGTERM and SIGKILL."""
+
+# The keeper stays while the job runs and writes down how it ended, with or without a service to
+# see it. The trap is a handler, not "ignore": children would inherit an ignored signal.
+KEEPER = """
+trap : TERM INT HUP
+cd "$3" || exit
+"$2"
+status=$?
+printf '%s' "$status" > "$1.new" && mv "$1.new" "$1"
+exit "$status"
+"""
+
+
+async def start(job: Job, exit_file: Path, more: Mapping[str, str]) -> int:
+    """Start the keeper of a job, with ``more`` in its environment; its pid.
+
+    Raises ``OSError``.
+    """
+    return await asyncio.to_thread(_start, job, exit_file, more)
+
+
+def _start(job: Job, exit_file: Path, more: Mapping[str, str]) -> int:
+    exit_file.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+    output = os.open(Path(job.directory) / "scheduler.out", flags, 0o600)
+    try:
+        os.set_blocking(output, True)
+        argv = ["/bin/sh", "-c", KEEPER, "hpcbridge-job", str(exit_file), job.script, job.directory]
+        environment = {**more, **clean_environment(), processes.COOKIE: job.name}
+        return processes.spawn(argv, environment, output)
+    finally:
+        os.close(output)
+
+
+async def find(job: Job) -> None:
+    """Find the keeper that an earlier service started and died before it wrote that down."""
+    started = {pid: processes.start_ticks(pid) for pid in await living(job)}
+    live = [(ticks, pid) for pid, ticks in started.items() if ticks is not None]
+    job.ticks, job.pid = min(live, default=(None, None))  # the keeper was the first
+
+
+async def gone(job: Job) -> None:
+    """Return when the keeper has ended."""
+    if job.pid is not None:
+        await processes.gone(job.pid, job.ticks)
+
+
+async def living(job: Job) -> list[int]:
+    """All live processes of the job."""
+    return await asyncio.to_thread(processes.with_cookie, job.name)
+
+
+async def kill(job: Job) -> None:
+    """End all processes of the job: SIGTERM, and SIGKILL for what does not heed it."""
+    deadline = time.monotonic() + KILL_WAIT
+    asked: set[int] = set()  # a second SIGTERM means "at once" to many programs
+    # A process that is just being replaced (execve(2)) has no environment for a moment.
+    while (found := await living(job)) or _keeper_lives(job):
+        if time.monotonic() > deadline:
+            processes.send(signal.SIGKILL, found)
+        processes.send(signal.SIGTERM, [pid for pid in found if pid not in asked])
+        asked.update(found)
+        await asyncio.sleep(0.05)
+
+
+def _keeper_lives(job: Job) -> bool:
+    if job.pid is None or job.ticks is None:
+        return False
+    return processes.start_ticks(job.pid) == job.ticks
