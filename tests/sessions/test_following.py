@@ -1,0 +1,91 @@
+"""A session that another replica takes over, or has ended."""
+
+import asyncio
+import time
+
+import pytest
+
+from hpcbridge.errors import TunnelError
+from hpcbridge.frontends.base import Routes
+from hpcbridge.schedulers.base import EndReason
+from hpcbridge.sessions.following import follow
+from hpcbridge.sessions.lifecycle import drive
+from hpcbridge.store import State
+from tests.sessions.world import World, ended
+from tests.waiting import until
+
+
+async def test_a_route_that_is_published_when_nobody_wants_it_any_more_is_withdrawn(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task is cancelled where another replica takes the session over."""
+    publish, going_on = world.publisher.publish, asyncio.Event()
+    writing = asyncio.Event()
+
+    async def slow(routes: Routes) -> None:
+        writing.set()
+        await going_on.wait()
+        await publish(routes)
+
+    monkeypatch.setattr(world.publisher, "publish", slow)
+    await world.starting()
+    world.become_ready()
+    await writing.wait()
+    world.tasks[-1].cancel()
+    going_on.set()
+    await asyncio.wait(world.tasks)
+    assert world.publisher.routes == {}
+
+
+async def test_whoever_drives_a_session_that_another_ended_closes_its_door_and_tells(
+    world: World,
+) -> None:
+    """A leader stood still, or a follower became the leader, when the session's end was written."""
+    await world.ready()
+    task = world.tasks[-1]
+    task.cancel()
+    await asyncio.wait({task})
+    end = {"state": State.ENDED, "reason": EndReason.STOPPED, "message": "The session was stopped."}
+    await world.store.update(world.row, **end, secret=None, ended_at=time.time())
+    world.session.settled.clear()
+    world.tasks.append(asyncio.create_task(drive(world.session)))
+    await ended(world, EndReason.STOPPED)
+    assert world.session.endpoint.state is None
+
+
+async def test_a_follower_withdraws_a_route_until_no_front_end_has_it(world: World) -> None:
+    session = await world.ready()
+    world.tasks[-1].cancel()
+    await asyncio.wait(world.tasks)
+    following = asyncio.create_task(follow(session))
+    end = {"state": State.ENDED, "reason": EndReason.STOPPED, "message": "The session was stopped."}
+    world.publisher.failing = 2
+    session.seen(
+        session.row.model_copy(update=end | {"version": session.row.version + 1}), driven=False
+    )
+    await asyncio.wait({following}, timeout=60)
+    assert world.publisher.routes == {}
+
+
+@pytest.mark.parametrize("fault", [TunnelError("Not now."), RuntimeError("can't start new thread")])
+async def test_a_follower_goes_on_until_its_tunnel_is_open(
+    world: World, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    session = await world.ready()
+    world.tasks[-1].cancel()
+    await asyncio.wait(world.tasks)
+    whole, faults = session.endpoint.reopen, [fault, fault]
+
+    async def reopen(host: str, port: int) -> None:
+        if faults:
+            raise faults.pop()
+        await whole(host, port)
+
+    monkeypatch.setattr(session.endpoint, "reopen", reopen)
+    session.settled.clear()
+    following = asyncio.create_task(follow(session))
+    await until(session.settled.is_set)
+    assert not following.done()
+    assert not faults
+    following.cancel()
+    await asyncio.wait({following})
