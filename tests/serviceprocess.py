@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -92,3 +93,7 @@ class ServiceProcess:
     def client(self, timeout: float = 90) -> httpx.AsyncClient:
         """An HTTP client for it."""
         return httpx.AsyncClient(base_url=self.url, timeout=timeout)
+
+
+Start = Callable[..., ServiceProcess]
+"""Starts services with a configuration; they end with the test."""

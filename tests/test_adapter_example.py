@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Service, Site
+from tests.site import Service, Site
 from tests.waiting import until
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "adapter"

@@ -52,10 +52,3 @@ def audited(site: Any) -> list[dict[str, Any]]:
     """The lines of the audit log."""
     path = site.root / "audit.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def refusal(reply: httpx.Response, status: int) -> str:
-    """The error of a reply that has nothing else."""
-    assert reply.status_code == status, reply.text
-    assert set(reply.json()) == {"error"}
-    return str(reply.json()["error"])

@@ -3,18 +3,18 @@
 import os
 import stat
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from hpcbridge.auth.failures import Failures, place
 from hpcbridge.errors import ConfigError
-from tests.usersite import PROOF, SECRET, USER, audited, auth, client, named, refusal
+from tests.replies import refusal
+from tests.site import Launch
+from tests.usersite import PROOF, SECRET, USER, audited, auth, client, named
 
 pytestmark = pytest.mark.servers
 
-Launch = Callable[..., Any]
 CONE = {"application": "cone"}
 NO_WAIT = {"Prefer": "respond-async"}
 

@@ -1,15 +1,15 @@
 """Sessions belong to users: who sees them, who stops them, and how many one user may have."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.usersite import auth, client, named, refusal
+from tests.replies import refusal
+from tests.site import Launch
+from tests.usersite import auth, client, named
 from tests.waiting import until
 
-Launch = Callable[..., Any]
 CONE = {"application": "cone"}
 NO_WAIT = {"Prefer": "respond-async"}
 KEY = {"Idempotency-Key": "0123456789abcdef"}

@@ -23,12 +23,13 @@ from hpcbridge.errors import StoreError
 from hpcbridge.sessions import manager as sessions
 from hpcbridge.web import events
 from hpcbridge.web.access import Access
-from tests.usersite import audited, auth, bearer, client, named, refusal
+from tests.replies import refusal
+from tests.site import Launch
+from tests.usersite import audited, auth, bearer, client, named
 from tests.waiting import until
 
 pytestmark = pytest.mark.servers
 
-Launch = Callable[..., Any]
 Command = Callable[..., tuple[int, str, str]]
 CONE = {"application": "cone"}
 NO_WAIT = {"Prefer": "respond-async"}

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from testbed.handle import Testbed
 from testbed.layout import SERVICE_USER
 
@@ -26,6 +28,13 @@ print 'Starting factory'; while (my $c = $l->accept) { close $c }
 def headers(user: str) -> dict[str, str]:
     """What the front end adds to a request of this user."""
     return {"X-Remote-User": user, "X-Hpcbridge-Secret": SECRET}
+
+
+async def launch(client: httpx.AsyncClient, user: str) -> dict[str, Any]:
+    """A session of this user, which is ready."""
+    reply = await client.post("/paraview", json={"application": "listener"}, headers=headers(user))
+    assert reply.status_code == 200, reply.text
+    return dict(reply.json())
 
 
 def settings(site: Testbed, folder: Path, **identity: Any) -> dict[str, Any]:

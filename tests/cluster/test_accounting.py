@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -16,9 +16,7 @@ from hpcbridge.transports.connection import SSHHost
 from hpcbridge.transports.ssh import SSHTransport
 from testbed import cluster, daemons
 from testbed.handle import Testbed
-from tests.serviceprocess import ServiceProcess
-
-Start = Callable[..., ServiceProcess]
+from tests.serviceprocess import Start
 
 SLEEP = "sleep 600"
 

@@ -2,16 +2,14 @@
 
 import contextlib
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from testbed.handle import Testbed
-from tests.serviceprocess import ServiceProcess
-
-Start = Callable[..., ServiceProcess]
+from tests.serviceprocess import ServiceProcess, Start
 
 
 async def refused(service: ServiceProcess, application: str = "flow") -> tuple[int, str]:

@@ -13,10 +13,9 @@ import tomli_w
 
 from hpcbridge import doctor
 from testbed.handle import Testbed
-from tests.serviceprocess import ServiceProcess
+from tests.serviceprocess import Start
 from tests.waiting import until
 
-Start = Callable[..., ServiceProcess]
 ASYNC = {"Prefer": "respond-async"}
 
 

@@ -1,6 +1,5 @@
 """The doctor on a real site: Slurm behind SSH."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,8 @@ from hpcbridge import doctor
 from hpcbridge.config import file as configfile
 from hpcbridge.config.installation import job_name, mark
 from testbed.handle import Testbed
-from tests.serviceprocess import ServiceProcess
+from tests.serviceprocess import Start
 from tests.waiting import until
-
-Start = Callable[..., ServiceProcess]
 
 
 async def examined(config: dict[str, Any], folder: Path) -> dict[str, doctor.Finding]:

@@ -1,17 +1,14 @@
 """Networks that fail under live sessions: the sessions stay, and work again by themselves."""
 
-from collections.abc import Callable
 from typing import Any
 
 import aiohttp
 import httpx
 
 from testbed.handle import Testbed
-from tests.serviceprocess import ServiceProcess
+from tests.serviceprocess import Start
 from tests.waiting import until
 from tests.wslinkclient import WslinkClient, colours
-
-Start = Callable[..., ServiceProcess]
 
 
 async def launched(client: httpx.AsyncClient) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """ParaView over several nodes: pvserver by MPI behind pvpython, seen through the launcher API."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,11 +8,9 @@ import pytest
 
 from testbed import daemons, network
 from testbed.handle import Testbed
-from tests.serviceprocess import ServiceProcess
+from tests.serviceprocess import Start
 from tests.waiting import until
 from tests.wslinkclient import WslinkClient
-
-Start = Callable[..., ServiceProcess]
 
 # Ranks that wait would otherwise keep the few cores busy that all nodes share.
 POLITE = "env OMPI_MCA_mpi_yield_when_idle=1"

@@ -4,7 +4,7 @@ import grp
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,8 @@ import pytest
 
 from hpcbridge.cli.main import app as command_line
 from tests.frontends.apache_server import ApacheServer, free_port
-from tests.serviceprocess import ServiceProcess
+from tests.serviceprocess import Start
 from tests.wslinkclient import WslinkClient, colours
-
-Start = Callable[..., ServiceProcess]
 
 
 @pytest.fixture

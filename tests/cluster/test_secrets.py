@@ -1,16 +1,13 @@
 """What another user of the cluster can see of a session: neither its secret nor its id."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from testbed.handle import Testbed
-from tests.serviceprocess import ServiceProcess
-
-Start = Callable[..., ServiceProcess]
+from tests.serviceprocess import Start
 
 # All that a curious user would look at, and more than they may read.
 CURIOUS = r"""

@@ -1,17 +1,15 @@
 """Sessions on a real Slurm cluster, from the POST to the picture and to nothing left."""
 
 import signal
-from collections.abc import Callable
 from typing import Any
 
 import aiohttp
 
 from testbed.handle import Testbed
-from tests.serviceprocess import ServiceProcess
+from tests.serviceprocess import Start
 from tests.waiting import until
 from tests.wslinkclient import WslinkClient, colours
 
-Start = Callable[..., ServiceProcess]
 APP = "#!/bin/bash\n#SBATCH --partition={{ cluster.partition | directive }}\n"
 
 

@@ -22,11 +22,10 @@ from hpcbridge.transports.base import Completed
 from hpcbridge.transports.local import LocalTransport
 from testbed import config
 from testbed.handle import Testbed
-from tests.serviceprocess import ServiceProcess
+from tests.serviceprocess import Start
 from tests.waiting import until
 from tests.wslinkclient import WslinkClient, colours
 
-Start = Callable[..., ServiceProcess]
 HOME = "/home/alice"
 
 

@@ -19,10 +19,9 @@ from hpcbridge import doctor
 from testbed.handle import Testbed
 from tests.cluster import people
 from tests.cluster.test_secrets import CURIOUS
-from tests.serviceprocess import ServiceProcess
+from tests.serviceprocess import ServiceProcess, Start
 from tests.waiting import until
 
-Start = Callable[..., ServiceProcess]
 Begin = Callable[..., ServiceProcess]
 
 WAYS = {
@@ -62,15 +61,6 @@ def begin(site: Testbed, tmp_path: Path) -> Iterator[Begin]:
         yield started
 
 
-async def launch(client: httpx.AsyncClient, user: str) -> dict[str, Any]:
-    reply = await client.post(
-        "/paraview", json={"application": "listener"}, headers=people.headers(user)
-    )
-    assert reply.status_code == 200, reply.text
-    session: dict[str, Any] = reply.json()
-    return session
-
-
 async def refused(client: httpx.AsyncClient, user: str) -> httpx.Response:
     reply = await client.post(
         "/paraview", json={"application": "listener"}, headers=people.headers(user)
@@ -94,7 +84,7 @@ async def test_each_user_s_job_files_and_tunnel_are_the_user_s_own(
     begin: Begin, site: Testbed, way: str
 ) -> None:
     async with begin(way).client() as client:
-        sessions = {user: await launch(client, user) for user in ("alice", "bob")}
+        sessions = {user: await people.launch(client, user) for user in ("alice", "bob")}
         jobs = owners(site)
         for user, session in sessions.items():
             assert jobs[session["job_id"]] == user
@@ -113,7 +103,7 @@ async def test_a_user_finds_nothing_of_another_s_session(
 ) -> None:
     began = str(int(time.time()))
     async with begin(way).client() as client:
-        session = await launch(client, "alice")
+        session = await people.launch(client, "alice")
         for curious in ("bob", "bridge"):
             for machine in ("head", session["host"]):
                 command = ["bash", "-c", CURIOUS, "-", str(site.layout.state), began]
@@ -138,7 +128,7 @@ async def test_a_session_is_ended_by_the_account_that_it_runs_as(
     begin: Begin, site: Testbed, way: str
 ) -> None:
     async with begin(way).client() as client:
-        session, other = await launch(client, "alice"), await launch(client, "bob")
+        session, other = await people.launch(client, "alice"), await people.launch(client, "bob")
         await client.delete(f"/paraview/{session['id']}", headers=people.headers("alice"))
 
         async def gone() -> bool:
@@ -155,7 +145,7 @@ async def test_where_others_jobs_are_hidden_each_user_asks_for_the_own(
     begin: Begin, site: Testbed
 ) -> None:
     async with begin("ssh-ca", listing="user").client() as client:
-        sessions = {user: await launch(client, user) for user in ("alice", "bob")}
+        sessions = {user: await people.launch(client, user) for user in ("alice", "bob")}
         assert owners(site) == {each["job_id"]: user for user, each in sessions.items()}
         site.call("scancel", sessions["alice"]["job_id"])
 
@@ -174,7 +164,7 @@ async def test_a_session_is_taken_up_again_as_its_user_by_the_next_service(
     config = people.by_certificates(site, tmp_path)
     first = start(config, "--port=0")  # without --end-sessions: they go on
     async with first.client() as client:
-        session = await launch(client, "alice")
+        session = await people.launch(client, "alice")
     first.stop()
     assert owners(site) == {session["job_id"]: "alice"}
     async with start(config).client() as client:
@@ -193,9 +183,9 @@ async def test_a_mapping_that_changes_does_not_move_a_session_that_lives(
     names = tmp_path / "accounts"
     names.write_text("ann alice\n")
     async with begin("ssh-ca", map_file=str(names)).client() as client:
-        session = await launch(client, "ann")
+        session = await people.launch(client, "ann")
         names.write_text("ann bob\n# a line more, so that the file differs\n")
-        later = await launch(client, "ann")
+        later = await people.launch(client, "ann")
         assert owners(site) == {session["job_id"]: "alice", later["job_id"]: "bob"}
         await client.delete(f"/paraview/{session['id']}", headers=people.headers("ann"))
 
@@ -233,7 +223,7 @@ async def test_a_user_whom_the_cluster_does_not_know_is_told_so(
     async with begin(way).client() as client:
         reply = await refused(client, "nosuchuser")
         assert said in reply.json()["error"]
-        assert (await launch(client, "alice"))["job_id"] in owners(site)
+        assert (await people.launch(client, "alice"))["job_id"] in owners(site)
 
 
 @pytest.mark.parametrize("locked", [True, False])
@@ -264,7 +254,7 @@ async def test_a_user_who_is_not_in_the_rules_of_sudo_gets_no_session(
 ) -> None:
     async with begin("sudo", runas=["bob"]).client() as client:
         assert "as 'alice'" in (await refused(client, "alice")).json()["error"]
-        session = await launch(client, "bob")
+        session = await people.launch(client, "bob")
         assert owners(site) == {session["job_id"]: "bob"}
 
 
@@ -274,10 +264,10 @@ async def test_a_user_who_is_removed_while_sessions_run_disturbs_nobody_else(
     home = site.layout.state / "leaver"
     async with begin("ssh-ca").client() as client:
         with people.account("hpcb-leaver", home) as uid:
-            left = await launch(client, "hpcb-leaver")
-            other = await launch(client, "alice")
+            left = await people.launch(client, "hpcb-leaver")
+            other = await people.launch(client, "alice")
             subprocess.run(["userdel", "--force", "hpcb-leaver"], check=True)
-            again = await launch(client, "bob")
+            again = await people.launch(client, "bob")
             for session, user in ((other, "alice"), (again, "bob")):
                 shown = await client.get(f"/paraview/{session['id']}", headers=people.headers(user))
                 assert shown.json()["state"] == "ready"
@@ -314,8 +304,8 @@ async def test_the_doctor_finds_a_site_with_users_in_order(
     begin: Begin, site: Testbed, tmp_path: Path, way: str
 ) -> None:
     async with begin(way).client() as client:
-        await launch(client, "alice")
-        await launch(client, "bob")
+        await people.launch(client, "alice")
+        await people.launch(client, "bob")
         findings = await examined(WAYS[way](site, tmp_path), tmp_path, "alice")
     assert [each for each in findings.values() if not each.good] == []
     assert "/home/alice/.hpcbridge can be written" in findings["lab as alice: session_root"].said

@@ -10,10 +10,9 @@ import httpx
 import pytest
 
 from testbed.handle import Testbed
-from tests.serviceprocess import ServiceProcess
+from tests.serviceprocess import Start
 from tests.waiting import until
 
-Start = Callable[..., ServiceProcess]
 ASYNC = {"Prefer": "respond-async"}
 
 

@@ -41,14 +41,6 @@ async def ready(client: httpx.AsyncClient, count: int) -> set[str]:
     return {each["id"] for each in await until(there, f"{count} warm sessions")}
 
 
-async def launch(client: httpx.AsyncClient, user: str) -> dict[str, Any]:
-    reply = await client.post(
-        "/paraview", json={"application": "listener"}, headers=people.headers(user)
-    )
-    assert reply.status_code == 200, reply.text
-    return dict(reply.json())
-
-
 @pytest.mark.parametrize("way", [people.by_certificates, people.by_keys])
 async def test_named_users_get_sessions_that_run_as_themselves(
     site: Testbed, tmp_path: Path, way: Callable[..., dict[str, Any]]
@@ -64,7 +56,7 @@ async def test_named_users_get_sessions_that_run_as_themselves(
                 (directory,) = (site.home(user) / ".hpcbridge").glob("hpcb-*")
                 assert directory.stat().st_uid == site.home(user).stat().st_uid
             for user in ("alice", "bob"):
-                session = await launch(client, user)
+                session = await people.launch(client, user)
                 assert session["id"] in there
                 path = f"/paraview/{session['id']}"
                 told = await client.get(path, headers=people.headers(user))
@@ -88,7 +80,7 @@ async def test_the_services_session_gets_a_new_secret_over_ssh(
         async with service.client() as client:
             (there,) = await ready(client, 1)
             (directory,) = (site.home("alice") / ".hpcbridge").glob("hpcb-*")
-            session = await launch(client, "bob")
+            session = await people.launch(client, "bob")
             assert session["id"] == there
             text = (directory / "secret.new").read_text()
             assert text.startswith("taken ")

@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,8 @@ import tomli_w
 
 from testbed.handle import Testbed
 from tests.cluster.conftest import ROOT
-from tests.serviceprocess import READY, ServiceProcess
+from tests.serviceprocess import READY, ServiceProcess, Start
 from tests.wslinkclient import WslinkClient, colours
-
-Start = Callable[..., ServiceProcess]
 
 
 async def test_through_the_login_host_to_the_nodes_address(

@@ -8,7 +8,7 @@ from hpcbridge.errors import TunnelError
 from hpcbridge.replication import replica
 from hpcbridge.sessions import manager as manager_module
 from hpcbridge.store import SessionRow, State
-from tests.conftest import Launch
+from tests.site import Launch
 
 
 async def test_a_task_that_fails_begins_again(

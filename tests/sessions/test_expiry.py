@@ -2,16 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from hpcbridge.sessions import expiry as expiry_module
+from tests.site import Launch
 from tests.waiting import until
-
-Launching = Callable[..., Any]
 
 
 @pytest.fixture
@@ -28,7 +26,7 @@ async def ended(api: Any, session: dict[str, Any]) -> dict[str, Any] | None:
 
 
 @pytest.mark.usefixtures("short_looks")
-async def test_a_session_without_a_connection_ends_as_idle(launcher: Launching) -> None:
+async def test_a_session_without_a_connection_ends_as_idle(launcher: Launch) -> None:
     async with launcher(applications={"cone": {"idle": 0.4}, "tuned": {"idle": 100}}) as api:
         other = (await api.post({"application": "tuned"})).json()
         ends = (await api.client.get(f"/paraview/{other['id']}")).json()["ends"]
@@ -41,9 +39,7 @@ async def test_a_session_without_a_connection_ends_as_idle(launcher: Launching) 
 
 
 @pytest.mark.usefixtures("short_looks")
-async def test_a_session_that_somebody_is_connected_to_goes_on(
-    site: Any, launcher: Launching
-) -> None:
+async def test_a_session_that_somebody_is_connected_to_goes_on(site: Any, launcher: Launch) -> None:
     """With a program that stays until its client leaves."""
     staying = site.program(
         "staying",
@@ -69,7 +65,7 @@ async def test_a_session_that_somebody_is_connected_to_goes_on(
 
 
 @pytest.mark.usefixtures("short_looks")
-async def test_a_session_ends_when_it_has_lived_longest(launcher: Launching) -> None:
+async def test_a_session_ends_when_it_has_lived_longest(launcher: Launch) -> None:
     async with launcher(applications={"cone": {"longest": 0.4, "walltime": 3600}}) as api:
         session = (await api.post({"application": "cone"})).json()
         last = await until(lambda: ended(api, session), "its end")
@@ -77,7 +73,7 @@ async def test_a_session_ends_when_it_has_lived_longest(launcher: Launching) -> 
         assert "longest life" in last["error"]
 
 
-async def test_the_walltime_is_told_and_left_to_the_scheduler(launcher: Launching) -> None:
+async def test_the_walltime_is_told_and_left_to_the_scheduler(launcher: Launch) -> None:
     async with launcher(applications={"cone": {"walltime": 3600}}) as api:
         session = (await api.post({"application": "cone"})).json()
         described = (await api.client.get(f"/paraview/{session['id']}")).json()
@@ -88,7 +84,7 @@ async def test_the_walltime_is_told_and_left_to_the_scheduler(launcher: Launchin
 @pytest.mark.usefixtures("short_looks")
 @pytest.mark.parametrize("by", [7200, -7200])
 async def test_no_session_ends_early_or_late_because_the_clock_is_set(
-    launcher: Launching, monkeypatch: pytest.MonkeyPatch, by: int
+    launcher: Launch, monkeypatch: pytest.MonkeyPatch, by: int
 ) -> None:
     limits = {"longest": 600, "idle": 300, "walltime": 3600}
     async with launcher(applications={"cone": limits, "tuned": {"longest": 1}}) as api:
@@ -103,7 +99,7 @@ async def test_no_session_ends_early_or_late_because_the_clock_is_set(
         assert 200 < described["ends"]["at"] - time.time() <= 300
 
 
-async def test_an_application_has_a_limit_of_its_own(launcher: Launching) -> None:
+async def test_an_application_has_a_limit_of_its_own(launcher: Launch) -> None:
     async with launcher(applications={"cone": {"sessions": 1}}) as api:
         first = (await api.post({"application": "cone"})).json()
         second = await api.post({"application": "cone"})
@@ -128,7 +124,7 @@ async def test_an_application_has_a_limit_of_its_own(launcher: Launching) -> Non
     ],
 )
 async def test_those_that_wait_for_their_start_have_a_limit_of_their_own(
-    launcher: Launching, sections: dict[str, Any], said: str, tuned: int
+    launcher: Launch, sections: dict[str, Any], said: str, tuned: int
 ) -> None:
     no_wait = {"Prefer": "respond-async"}
     async with launcher(clusters={"here": {"slots": 1}}, **sections) as api:

@@ -4,20 +4,20 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.site import Launch
 from tests.waiting import until
 
-Launching = Callable[..., AbstractAsyncContextManager[Any]]
 KEY = {"Idempotency-Key": "0123456789abcdef"}
 
 
 @pytest.fixture
-def slow(site: Any, launcher: Launching) -> Launching:
+def slow(site: Any, launcher: Launch) -> Launch:
     """A launcher whose application ``slow`` is ready when the test says so."""
     gate = site.root / "gate"
     text = (
@@ -38,7 +38,7 @@ def slow(site: Any, launcher: Launching) -> Launching:
 
 
 async def test_a_launch_that_takes_long_is_told_where_it_stands_and_joined_by_its_repeat(
-    slow: Launching,
+    slow: Launch,
 ) -> None:
     async with slow() as api:
 
@@ -62,7 +62,7 @@ async def test_a_launch_that_takes_long_is_told_where_it_stands_and_joined_by_it
         assert second.json()["secret"]
 
 
-async def test_two_who_ask_at_once_get_a_session_each(slow: Launching) -> None:
+async def test_two_who_ask_at_once_get_a_session_each(slow: Launch) -> None:
     async with slow(hold=20) as api:
         launches = [asyncio.create_task(api.post({"application": "slow"})) for _ in range(3)]
         await asyncio.sleep(0)
@@ -71,7 +71,7 @@ async def test_two_who_ask_at_once_get_a_session_each(slow: Launching) -> None:
         assert len({each.json()["id"] for each in replies}) == 3
 
 
-async def test_another_client_or_another_request_does_not_join(slow: Launching) -> None:
+async def test_another_client_or_another_request_does_not_join(slow: Launch) -> None:
     parameters = {"level": {"type": "int", "default": 1}}
     async with slow(parameters=parameters) as api:
         first = (await api.post({"application": "slow"})).json()["id"]
@@ -83,7 +83,7 @@ async def test_another_client_or_another_request_does_not_join(slow: Launching) 
         assert same.json()["id"] == first
 
 
-async def test_a_session_that_was_given_to_its_client_is_not_joined(slow: Launching) -> None:
+async def test_a_session_that_was_given_to_its_client_is_not_joined(slow: Launch) -> None:
     async with slow(hold=20) as api:
         api.open()
         first = await api.post({"application": "slow"})
@@ -91,7 +91,7 @@ async def test_a_session_that_was_given_to_its_client_is_not_joined(slow: Launch
         assert first.json()["id"] != second.json()["id"]
 
 
-async def test_one_key_is_one_session_however_often_it_is_sent(slow: Launching) -> None:
+async def test_one_key_is_one_session_however_often_it_is_sent(slow: Launch) -> None:
     async with slow(hold=20) as api:
         api.open()
         launches = [api.post({"application": "slow"}, headers=KEY) for _ in range(4)]
@@ -100,7 +100,7 @@ async def test_one_key_is_one_session_however_often_it_is_sent(slow: Launching) 
         assert len({(each["id"], each["secret"]) for each in replies}) == 1
 
 
-async def test_a_key_of_another_request_or_of_an_ended_session_is_an_error(slow: Launching) -> None:
+async def test_a_key_of_another_request_or_of_an_ended_session_is_an_error(slow: Launch) -> None:
     async with slow(hold=20) as api:
         api.open()
         first = (await api.post({"application": "slow"}, headers=KEY)).json()
@@ -118,7 +118,7 @@ async def test_a_key_of_another_request_or_of_an_ended_session_is_an_error(slow:
         )
 
 
-async def test_a_session_that_nobody_waits_for_is_given_up(slow: Launching) -> None:
+async def test_a_session_that_nobody_waits_for_is_given_up(slow: Launch) -> None:
     async with slow(hold=0.2, keep=0.4) as api:
         told = (await api.post({"application": "slow"})).json()
 
@@ -132,7 +132,7 @@ async def test_a_session_that_nobody_waits_for_is_given_up(slow: Launching) -> N
         assert (last["state"], last["reason"]) == ("ended", "idle")
 
 
-async def test_a_session_that_is_asked_for_is_kept(slow: Launching) -> None:
+async def test_a_session_that_is_asked_for_is_kept(slow: Launch) -> None:
     async with slow(hold=0.1, keep=1.5) as api:
         told = (await api.post({"application": "slow"})).json()
         for _ in range(20):
@@ -142,7 +142,7 @@ async def test_a_session_that_is_asked_for_is_kept(slow: Launching) -> None:
 
 @pytest.mark.parametrize("policy", ["keep", "cancel"])
 async def test_a_client_that_hangs_up_keeps_or_cancels_its_session(
-    site: Any, slow: Launching, serve: Callable[..., Any], policy: str
+    site: Any, slow: Launch, serve: Callable[..., Any], policy: str
 ) -> None:
     """Over a real connection, closed while the launch waits."""
     async with slow(server={"on_disconnect": policy}, hold=20):

@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from hpcbridge.config.settings import Settings
-from tests.usersite import auth, client, named, refusal
+from tests.replies import refusal
+from tests.usersite import auth, client, named
 from tests.waiting import until
 
 WARM = {"application": "warm"}

@@ -1,0 +1,165 @@
+"""What clients are told of sessions, and what never."""
+
+import logging
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.replies import refusal
+from tests.site import Launch
+from tests.waiting import until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("ws://${host}:${port}/ws", r"ws://127\.0\.0\.1:[0-9]+/ws"),
+        ("${ws_scheme}://${request_host}/p?i=${id}", r"ws://portal.example.org:81/p\?i={id}"),
+        ("ws://${request_hostname}:9/", "ws://portal.example.org:9/"),
+        ("ws://USE_HOST/${id}", "ws://USE_HOST/{id}"),
+        ("ws://USE_HOSTNAME:${port}/", r"ws://USE_HOSTNAME:[0-9]+/"),
+        ("ws://${unknown}/$id/$$/$", r"ws://\$\{unknown\}/{id}/\$/\$"),
+    ],
+)
+async def test_the_session_url_is_filled_in(launcher: Launch, given: str, expected: str) -> None:
+    async with launcher(server={"session_url": given}) as api:
+        reply = await api.post({"application": "cone"}, headers={"Host": "portal.example.org:81"})
+        body = reply.json()
+        assert re.fullmatch(expected.replace("{id}", body["id"]), body["sessionURL"])
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("portal.example.org", "portal.example.org"),
+        ("portal:8443", "portal:8443"),
+        ("192.0.2.1:80", "192.0.2.1:80"),
+        ("[2001:db8::1]:80", "[2001:db8::1]:80"),
+        *(
+            (wrong, "127.0.0.1:4711")
+            for wrong in (
+                'evil"><script>',
+                "user:password@evil",
+                "evil/path",
+                "evil evil",
+                "evil?x=1",
+                "evil#",
+                "evil:port",
+                "[",
+                "[evil]:80",
+                "",
+                "\xe9vil",
+                "$" + "{id}",
+            )
+        ),
+    ],
+)
+async def test_a_host_header_that_is_no_host_gets_nowhere(
+    shared_api: Any, host: str, shown: str
+) -> None:
+    """``${request_host}`` is then the address that the service listens on."""
+    app = _with_server(shared_api.client._transport.app, ("127.0.0.1", 4711))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+        headers = {b"Host": host.encode("latin-1")}
+        reply = await client.post("/paraview", json={"application": "cone"}, headers=headers)
+    assert reply.status_code == 200
+    assert reply.json()["sessionURL"].startswith(f"ws://{shown}/proxy?sessionId=")
+
+
+def _with_server(app: Any, server: tuple[str, int]) -> Any:
+    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "server": server}, receive, send)
+
+    return wrapped
+
+
+async def test_configured_fields_are_added(launcher: Launch) -> None:
+    fields = ["cluster", "host", "port", "job_id", "state"]
+    async with launcher(server={"fields": fields}) as api:
+        body = (await api.post({"application": "cone", "host": "evil", "port": 1})).json()
+        assert (body["cluster"], body["host"], body["state"]) == ("here", "localhost", "ready")
+        assert body["port"] > 1024
+        assert body["job_id"] == "1"
+
+
+async def test_a_launch_that_need_not_wait_is_answered_at_once(launcher: Launch) -> None:
+    async with launcher() as api:
+        reply = await api.post(
+            {"application": "cone"}, headers={"Prefer": "wait=10, Respond-Async"}
+        )
+        assert reply.status_code == 202
+        body = reply.json()
+        assert body["application"] == "cone"
+        assert body["state"] in ("submitting", "queued", "starting")
+        assert "sessionURL" not in body
+        path = f"/paraview/{body['id']}"
+
+        async def ready() -> Any:
+            now = (await api.client.get(path)).json()
+            return now if now["state"] == "ready" else None
+
+        now = await until(ready, "the session")
+        assert body["id"] in now["sessionURL"]
+        assert list(now["times"]) == ["submitting", "queued", "starting", "ready"]
+        assert sorted(now["times"].values()) == list(now["times"].values())
+        assert now["job_id"] == "1"
+
+
+async def test_sessions_are_known_after_they_ended(launcher: Launch) -> None:
+    async with launcher() as api:
+        session_id = (await api.post({"application": "cone"})).json()["id"]
+        path = f"/paraview/{session_id}"
+        assert (await api.client.get(path)).json()["state"] == "ready"
+        assert (await api.client.delete(path)).status_code == 200
+        assert "has ended" in refusal(await api.client.delete(path), 404)
+
+        async def ended() -> Any:
+            now = (await api.client.get(path)).json()
+            return now if now["state"] == "ended" else None
+
+        now = await until(ended, "the session's end")
+        assert now["reason"] == "stopped"
+        assert "error" not in now
+        assert "sessionURL" not in now
+        await until(lambda: api.sessions.session(session_id) is None, "the session's clean-up")
+        assert (await api.client.get(path)).json()["reason"] == "stopped"
+        refusal(await api.client.delete(path), 404)
+
+
+async def test_a_failed_session_says_why_and_nothing_more(launcher: Launch) -> None:
+    async with launcher() as api:
+        begun = await api.post({"application": "crash"}, headers={"Prefer": "respond-async"})
+        session_id = begun.json()["id"]
+        await api.sessions.session(session_id).settled.wait()
+        reply = await api.client.get(f"/paraview/{session_id}")
+        assert reply.status_code == 200
+        body = reply.json()
+        assert (body["state"], body["reason"], body["exit_status"]) == ("ended", "failed", 7)
+        assert "cannot open display: mist" in body["error"]
+        assert begun.json()["secret"] not in reply.text
+
+
+async def test_no_secret_is_told_twice(launcher: Launch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "hpcbridge")
+    async with launcher() as api:
+        body = (await api.post({"application": "cone"})).json()
+        path = f"/paraview/{body['id']}"
+        later = [await api.client.get(path), await api.client.delete(path)]
+    assert len(body["secret"]) >= 32
+    assert not any(body["secret"] in each.text for each in later)
+    assert body["secret"] not in caplog.text
+
+
+async def test_ids_and_secrets_differ_and_fit_everywhere(launcher: Launch) -> None:
+    async with launcher(clusters={"here": {"slots": 1}}) as api:
+        launches = [
+            (await api.post({"application": "cone"}, headers={"Prefer": "respond-async"})).json()
+            for _ in range(6)
+        ]
+    assert len({each["id"] for each in launches} | {each["secret"] for each in launches}) == 12
+    assert all(re.fullmatch("[A-Za-z0-9_-]{32,64}", each["id"]) for each in launches)
