@@ -12,7 +12,7 @@ from hpcbridge.errors import ClusterUnreachable
 from hpcbridge.schedulers.slurmrest import tokens
 from hpcbridge.schedulers.slurmrest.tokens import Tokens, tokens_for
 from tests.schedulers.recordings import printed
-from tests.schedulers.rest import Hands, settings
+from tests.schedulers.slurmrest.fakerest import Hands, settings
 
 KEY = bytes(range(32))
 

@@ -13,7 +13,7 @@ from hpcbridge.schedulers.slurmrest.scheduler import SlurmRestScheduler
 from hpcbridge.schedulers.slurmrest.tokens import Tokens, tokens_for
 from hpcbridge.transports.base import Completed
 
-DIRECTORY = Path(__file__).parents[1] / "fixtures" / "slurmrest"
+DIRECTORY = Path(__file__).parents[2] / "fixtures" / "slurmrest"
 VERSIONS = ["v0.0.37", "v0.0.38", "v0.0.40", "v0.0.42"]
 
 Answer = httpx.Response | Exception | Callable[[httpx.Request], Awaitable[httpx.Response]]

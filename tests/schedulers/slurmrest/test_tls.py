@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hpcbridge.errors import ClusterUnreachable
 from hpcbridge.schedulers.slurmrest.client import Client
 from hpcbridge.schedulers.slurmrest.scheduler import SlurmRestScheduler
-from tests.schedulers.rest import Given, Hands, json, recorded, settings
+from tests.schedulers.slurmrest.fakerest import Given, Hands, json, recorded, settings
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from hpcbridge.errors import ClusterUnreachable, JobRejected, UnexpectedReply
 from hpcbridge.schedulers.base import Forecast, Forecaster, JobRequest
 from hpcbridge.schedulers.slurmrest.needs import Needs, needs
-from tests.schedulers.rest import VERSIONS, Script, adapter, json, recorded
+from tests.schedulers.slurmrest.fakerest import VERSIONS, Script, adapter, json, recorded
 
 NEW, OLD = "v0.0.42", "v0.0.38"
 UNKNOWN = Forecast()
