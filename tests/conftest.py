@@ -11,6 +11,13 @@ import pytest
 import pytest_asyncio
 
 from tests.site import Launch, Launcher, Service, Site, make_site, start_launcher
+from tests.sshpeer import SSHPeer
+
+FOLDERS = {
+    "cluster": ("cluster", "gridengine"),
+    "servers": ("conformance", "pbs", "postgres"),
+}
+"""What all tests of a folder are marked with."""
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -18,6 +25,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("HPCBRIDGE_NO_SKIPS") and reporter and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole folders that need a cluster, or whole batch systems and databases."""
+    here = Path(__file__).parent
+    for item in items:
+        for marker, folders in FOLDERS.items():
+            if any(here / folder in item.path.parents for folder in folders):
+                item.add_marker(marker)
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +49,13 @@ def directory() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="hpcb-") as path:
         Path(path).chmod(0o711)
         yield Path(path)
+
+
+@pytest.fixture
+def peer(tmp_path: Path) -> Iterator[SSHPeer]:
+    """An SSH server whose faults can be switched on."""
+    with SSHPeer(tmp_path / "peer") as peer:
+        yield peer
 
 
 @pytest.fixture

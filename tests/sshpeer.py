@@ -31,6 +31,8 @@ from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 import paramiko
 from paramiko import common, sftp
 
+from hpcbridge.config.clusters import SSHSettings
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
@@ -46,7 +48,8 @@ class SSHPeer:
     def __init__(self, directory: Path, *, home: Path | None = None, user: str = "alice") -> None:
         self.user = user
         self.home = home or directory / "home"
-        self.home.mkdir(parents=True, exist_ok=True)
+        for each in (directory, self.home):
+            each.mkdir(parents=True, exist_ok=True)
         self.client_key = directory / "id_client"
         self.known_hosts = directory / "known_hosts"
         self.config = directory / "ssh_config"
@@ -101,6 +104,18 @@ class SSHPeer:
             process.wait(60)
         while self._threads:
             self._threads.pop().join(60)
+
+    def settings(self, **changes: Any) -> SSHSettings:
+        """What the service must be told to reach it, with these settings changed."""
+        given: dict[str, Any] = {
+            "host": self.host,
+            "port": self.port,
+            "user": self.user,
+            "known_hosts": self.known_hosts,
+            "identity_files": [self.client_key],
+            "connect_timeout": 30,
+        }
+        return SSHSettings(**(given | changes))
 
     def trust_host_key(self) -> None:
         """Write the present host key to `known_hosts`."""

@@ -20,11 +20,11 @@ import pytest
 from hpcbridge import service
 from hpcbridge.api import create_app
 from hpcbridge.clusters import cluster as clusters
-from hpcbridge.clusters import watcher as watcher_module
 from hpcbridge.sessions.context import Timing
 from hpcbridge.sessions.manager import Sessions
 from hpcbridge.tunnels import Tunnels
 from tests.fakescheduler import FakeSlurm
+from tests.intervals import watch_every
 from tests.waiting import until
 
 pytestmark = pytest.mark.servers
@@ -43,8 +43,7 @@ TIMEOUT = 1.5
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "TIMING", Timing(retry=0.1, retry_limit=0.2))
-    for name in ("STARTING", "WAITING", "QUIET", "FAILING"):
-        monkeypatch.setattr(watcher_module, f"INTERVAL_{name}", 0.1)
+    watch_every(0.1, monkeypatch)
 
 
 @pytest.fixture

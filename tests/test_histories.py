@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from hpcbridge.clusters import orphans as orphans_module
-from hpcbridge.clusters import watcher as watcher_module
 from hpcbridge.config.settings import Settings
 from hpcbridge.errors import (
     BridgeError,
@@ -31,6 +30,7 @@ from hpcbridge.sessions.session import Session
 from hpcbridge.store import Store
 from tests.fakes import FakePublisher, FakeTransport
 from tests.historychecks import at_rest, check
+from tests.intervals import watch_every
 from tests.killable import GRACE, Gate, GatedScheduler, Service
 from tests.randomhistories import live_through
 
@@ -337,9 +337,7 @@ def test_whatever_happens_nothing_is_lost_doubled_or_left_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(orphans_module, "INTERVAL", 0.02)
-    monkeypatch.setattr(watcher_module, "LEAST", 0.001)
-    for name in ("STARTING", "WAITING", "QUIET", "FAILING"):
-        monkeypatch.setattr(watcher_module, f"INTERVAL_{name}", 0.004)
+    watch_every(0.004, monkeypatch, least=0.001)
     monkeypatch.setattr(Histories, "directory", tmp_path, raising=False)
 
     async def make() -> None:

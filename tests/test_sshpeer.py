@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,6 @@ import pytest_asyncio
 from tests.sshpeer import SSHPeer
 
 _WAIT = 60
-
-
-@pytest.fixture
-def peer(tmp_path: Path) -> Iterator[SSHPeer]:
-    with SSHPeer(tmp_path) as running:
-        yield running
 
 
 @pytest_asyncio.fixture

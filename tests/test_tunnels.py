@@ -34,14 +34,8 @@ class Place:
         node.trust_host_key()
         keys = login.known_hosts.read_text() + node.known_hosts.read_text()
         known.write_text(keys + keys.replace("127.0.0.1", NODE))
-        self.ssh = SSHSettings(
-            host=login.host,
-            port=login.port,
-            user=login.user,
-            known_hosts=known,
-            identity_files=[login.client_key, node.client_key],
-            connect_timeout=30,
-        )
+        both = [login.client_key, node.client_key]
+        self.ssh = login.settings(known_hosts=known, identity_files=both)
         self.made: list[tuple[Tunnels, SSHHost]] = []
         self.open: list[Tunnel] = []
         self.port = 0
@@ -89,8 +83,6 @@ def names(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def peers(tmp_path: Path) -> Iterator[tuple[SSHPeer, SSHPeer]]:
-    for name in ("login", "node"):
-        (tmp_path / name).mkdir()
     with SSHPeer(tmp_path / "login") as login, SSHPeer(tmp_path / "node") as node:
         yield login, node
 

@@ -16,12 +16,6 @@ from tests.serviceprocess import ServiceProcess
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.cluster)
-
-
 @pytest.fixture(scope="session")
 def site() -> Iterator[Testbed]:
     """The cluster with its software. It is taken down at the end if these tests brought it up."""
@@ -88,6 +82,17 @@ def settings(site: Testbed, folder: Path, **changes: Any) -> dict[str, Any]:
 def configuration(site: Testbed, tmp_path: Path) -> dict[str, Any]:
     """The configuration that most tests start from."""
     return settings(site, tmp_path)
+
+
+@pytest.fixture
+def other_host_key(site: Testbed, tmp_path: Path) -> Path:
+    """A known_hosts file that has a node's key for the login host."""
+    known = tmp_path / "known_hosts"
+    right = site.known_hosts.read_text().splitlines()
+    head = next(line for line in right if site.head in line.split()[0])
+    other = next(line for line in right if "hpcb-n1" in line.split()[0])
+    known.write_text(f"{head.split()[0]} {' '.join(other.split()[1:])}\n")
+    return known
 
 
 @pytest.fixture

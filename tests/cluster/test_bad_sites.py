@@ -26,14 +26,9 @@ async def refused(service: ServiceProcess, application: str = "flow") -> tuple[i
 
 
 async def test_another_host_key_than_the_known_one(
-    start: Start, configuration: dict[str, Any], site: Testbed, tmp_path: Path
+    start: Start, configuration: dict[str, Any], other_host_key: Path
 ) -> None:
-    known = tmp_path / "known_hosts"
-    right = site.known_hosts.read_text().splitlines()
-    head = next(line for line in right if site.head in line.split()[0])
-    other = next(line for line in right if "hpcb-n1" in line.split()[0])
-    known.write_text(f"{head.split()[0]} {' '.join(other.split()[1:])}\n")
-    configuration["clusters"]["lab"]["ssh"]["known_hosts"] = str(known)
+    configuration["clusters"]["lab"]["ssh"]["known_hosts"] = str(other_host_key)
     status, error = await refused(start(configuration))
     assert status == 503
     assert "host key" in error

@@ -46,14 +46,9 @@ async def test_a_site_with_a_session_is_green(
 
 
 async def test_another_host_key_is_red_with_the_key_and_the_cure(
-    configuration: dict[str, Any], site: Testbed, tmp_path: Path
+    configuration: dict[str, Any], other_host_key: Path, tmp_path: Path
 ) -> None:
-    known = tmp_path / "known_hosts"
-    right = site.known_hosts.read_text().splitlines()
-    head = next(line for line in right if site.head in line.split()[0])
-    other = next(line for line in right if "hpcb-n1" in line.split()[0])
-    known.write_text(f"{head.split()[0]} {' '.join(other.split()[1:])}\n")
-    configuration["clusters"]["lab"]["ssh"]["known_hosts"] = str(known)
+    configuration["clusters"]["lab"]["ssh"]["known_hosts"] = str(other_host_key)
     findings = await examined(configuration, tmp_path)
     assert red(findings) == ["lab: SSH"]
     assert "update the known_hosts file" in findings["lab: SSH"].said

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Collection, Mapping
 import pytest
 
 from hpcbridge.clusters import queuestatus as queuestatus_module
-from hpcbridge.clusters import watcher as watcher_module
 from hpcbridge.clusters.queuestatus import QueueStatusPoller
 from hpcbridge.clusters.watcher import Watch, Watcher
 from hpcbridge.errors import ClusterUnreachable
 from hpcbridge.schedulers.base import EndReason, JobState, Outlook
 from tests.fakes import FakeScheduler
+from tests.intervals import watch_every
 from tests.waiting import until
 
 SOON = Outlook(queue="viz", ahead=14, start=1.8e9, waits_for="2 GPUs")
@@ -32,9 +32,7 @@ async def watcher(
     scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Watcher]:
     """Listings every 10 ms, outlooks every 30 ms; jobs are asked for from their first one on."""
-    monkeypatch.setattr(watcher_module, "LEAST", 0.002)
-    for name in ("STARTING", "WAITING", "QUIET", "FAILING"):
-        monkeypatch.setattr(watcher_module, f"INTERVAL_{name}", 0.01)
+    watch_every(0.01, monkeypatch, least=0.002)
     monkeypatch.setattr(queuestatus_module, "PATIENCE", 0.0)
     monkeypatch.setattr(queuestatus_module, "SOON", 0.03)
     monkeypatch.setattr(queuestatus_module, "INTERVAL", 0.03)

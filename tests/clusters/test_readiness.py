@@ -221,24 +221,14 @@ async def local(tmp_path: Path) -> AsyncIterator[Sessions]:
 
 
 @pytest.fixture
-async def over_ssh(tmp_path: Path) -> AsyncIterator[Sessions]:
-    (tmp_path / "peer").mkdir()
-    with SSHPeer(tmp_path / "peer") as peer:
-        host = SSHHost(
-            SSHSettings(
-                host=peer.host,
-                port=peer.port,
-                user=peer.user,
-                known_hosts=peer.known_hosts,
-                identity_files=[peer.client_key],
-            )
-        )
-        transport = SSHTransport(host)
-        sessions = Sessions(tmp_path, transport)
-        yield sessions
-        await sessions.follower.close()
-        await transport.close()
-        await host.close()
+async def over_ssh(tmp_path: Path, peer: SSHPeer) -> AsyncIterator[Sessions]:
+    host = SSHHost(peer.settings())
+    transport = SSHTransport(host)
+    sessions = Sessions(tmp_path, transport)
+    yield sessions
+    await sessions.follower.close()
+    await transport.close()
+    await host.close()
 
 
 SSHD = Path("/usr/sbin/sshd")

@@ -13,6 +13,7 @@ from hpcbridge.clusters.watcher import Watch, Watcher
 from hpcbridge.errors import ClusterUnreachable, UnexpectedReply
 from hpcbridge.schedulers.base import EndReason, JobInfo, JobState
 from tests.fakes import FakeScheduler
+from tests.intervals import watch_every
 from tests.waiting import until
 
 
@@ -22,9 +23,7 @@ def nothing() -> None:
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watcher_module, "LEAST", 0.002)
-    for name in ("STARTING", "WAITING", "QUIET", "FAILING"):
-        monkeypatch.setattr(watcher_module, f"INTERVAL_{name}", 0.01)
+    watch_every(0.01, monkeypatch, least=0.002)
 
 
 @pytest.fixture

@@ -10,12 +10,6 @@ from testbed import gridengine
 from testbed.gridengine import GridEngine
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.cluster)
-
-
 @pytest.fixture(scope="session")
 def ge_machine() -> Iterator[GridEngine]:
     """The machine. Its directory is where other users can get in, as pytest's own is not."""

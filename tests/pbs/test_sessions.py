@@ -12,18 +12,17 @@ import pytest
 
 from hpcbridge import service
 from hpcbridge.clusters import cluster as clusters
-from hpcbridge.clusters import watcher as watcher_module
 from hpcbridge.sessions.context import Timing
 from hpcbridge.tunnels import Tunnels
 from tests.fakepbs import FakePBS
+from tests.intervals import watch_every
 from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "TIMING", Timing(retry=0.1, retry_limit=0.2))
-    for name in ("STARTING", "WAITING", "QUIET", "FAILING"):
-        monkeypatch.setattr(watcher_module, f"INTERVAL_{name}", 0.2)
+    watch_every(0.2, monkeypatch)
 
 
 @pytest.fixture(params=["pbs", "torque"])

@@ -6,36 +6,35 @@ from pathlib import Path
 
 import pytest
 
-from hpcbridge.clusters import watcher as watcher_module
 from hpcbridge.frontends.table import RouteTable
 from tests.fakes import FakeFiles, FakePublisher, FlakyStore, fake_cluster
+from tests.intervals import watch_every
 from tests.sessions.world import World
 
 
 @pytest.fixture
 def fast_watcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watcher_module, "LEAST", 0.002)
-    for name in ("STARTING", "WAITING", "QUIET", "FAILING"):
-        monkeypatch.setattr(watcher_module, f"INTERVAL_{name}", 0.01)
+    watch_every(0.01, monkeypatch, least=0.002)
 
 
 @pytest.fixture
-async def world(fast_watcher: None, tmp_path: Path, directory: Path) -> AsyncIterator[World]:
+async def port() -> AsyncIterator[int]:
+    """One that an application listens on."""
+    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+
+
+@pytest.fixture
+async def world(
+    fast_watcher: None, tmp_path: Path, directory: Path, port: int
+) -> AsyncIterator[World]:
     store = await FlakyStore.open(f"sqlite+aiosqlite:///{tmp_path}/db.sqlite")
     assert isinstance(store, FlakyStore)
     publisher = FakePublisher()
     routes = RouteTable([publisher])
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
-    world = World(
-        store,
-        publisher,
-        FakeFiles(),
-        fake_cluster(),
-        server.sockets[0].getsockname()[1],
-        directory,
-        routes,
-    )
+    world = World(store, publisher, FakeFiles(), fake_cluster(), port, directory, routes)
     yield world
     for task in world.tasks:
         task.cancel()
@@ -45,5 +44,3 @@ async def world(fast_watcher: None, tmp_path: Path, directory: Path) -> AsyncIte
     await routes.close()
     await world.cluster.close()
     await store.close()
-    server.close()
-    await server.wait_closed()

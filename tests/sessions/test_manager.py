@@ -47,15 +47,6 @@ async def sessions(tmp_path: Path, cluster: Cluster) -> AsyncIterator[Sessions]:
     await store.close()
 
 
-@pytest.fixture
-async def port() -> AsyncIterator[int]:
-    """One that an application listens on."""
-    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
-    yield server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
-
-
 async def become_ready(session: Session, cluster: Cluster, port: int) -> None:
     await until(lambda: session.row.state == State.QUEUED)
     cast(FakeScheduler, cluster.scheduler).run(session.row.job_id or "")

@@ -1,7 +1,6 @@
 """Both transports: the same tests run over each of them."""
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -14,23 +13,8 @@ from tests.sshpeer import SSHPeer
 
 
 @pytest.fixture
-def peer(tmp_path: Path) -> Iterator[SSHPeer]:
-    directory = tmp_path / "peer"
-    directory.mkdir()
-    with SSHPeer(directory) as peer:
-        yield peer
-
-
-@pytest.fixture
 def settings(peer: SSHPeer) -> SSHSettings:
-    return SSHSettings(
-        host=peer.host,
-        port=peer.port,
-        user=peer.user,
-        known_hosts=peer.known_hosts,
-        identity_files=[peer.client_key],
-        connect_timeout=30,
-    )
+    return peer.settings()
 
 
 @pytest.fixture

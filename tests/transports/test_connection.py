@@ -2,25 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hpcbridge.config.clusters import SSHSettings
 from hpcbridge.errors import ClusterUnreachable
 from hpcbridge.transports import connection as connection_module
 from hpcbridge.transports.connection import SSHHost
 from tests.sshpeer import SSHPeer
-
-
-@pytest.fixture
-def peer(tmp_path: Path) -> Iterator[SSHPeer]:
-    directory = tmp_path / "peer"
-    directory.mkdir()
-    with SSHPeer(directory) as peer:
-        yield peer
 
 
 @pytest.fixture
@@ -29,18 +20,7 @@ async def connect(peer: SSHPeer) -> AsyncIterator[Callable[..., SSHHost]]:
     made: list[SSHHost] = []
 
     def make(**changes: Any) -> SSHHost:
-        settings = SSHSettings(
-            **{
-                "host": peer.host,
-                "port": peer.port,
-                "user": peer.user,
-                "known_hosts": peer.known_hosts,
-                "identity_files": [peer.client_key],
-                "connect_timeout": 30,
-                **changes,
-            }
-        )
-        made.append(SSHHost(settings))
+        made.append(SSHHost(peer.settings(**changes)))
         return made[-1]
 
     yield make
