@@ -17,8 +17,8 @@ from hpcbridge.schedulers.base import EndReason, JobInfo, JobState, Listing
 from hpcbridge.schedulers.slurm import commands as slurm
 from hpcbridge.store import Store
 from tests.fakes import FakeScheduler, FakeTransport, fake_cluster
-from tests.schedulers.recordings import printed
-from tests.schedulers.test_slurm import MARK
+from tests.schedulers.printed import printed
+from tests.schedulers.slurm.test_scheduler import MARK
 from tests.waiting import until
 
 HEADER = ["JOBID", "STATE", "REASON", "PARTITION", "EXEC_HOST", "NAME", "USER"]

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from tests.fakepbs import FAKE, MACHINERY
-from tests.schedulers.pbs_recordings import DIRECTORY, recorded
+from tests.schedulers.pbs.recordings import DIRECTORY, recorded
 
 # Recordings of the master's client, whole answers about jobs of any state.
 ANSWERS = [

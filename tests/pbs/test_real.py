@@ -14,7 +14,7 @@ import pytest
 from hpcbridge.schedulers.pbs.readers import read_section
 from tests.fakepbs import FakePBS
 from tests.pbs import loginhost, site
-from tests.schedulers.pbs_recordings import recorded
+from tests.schedulers.pbs.recordings import recorded
 
 ROOT = Path(__file__).parents[2]
 SUITES = ["tests/pbs/test_suite.py", "tests/conformance/test_pbs.py"]

@@ -10,7 +10,7 @@ import pytest
 from hpcbridge.errors import UnexpectedReply
 from hpcbridge.schedulers.base import EndReason, JobInfo, JobState
 from hpcbridge.schedulers.slurm.commands import ACTIVE_STATES, END_STATES
-from tests.schedulers.recordings import printed
+from tests.schedulers.printed import printed
 from tests.schedulers.slurmrest.fakerest import VERSIONS, Hands, Script, adapter, json, recorded
 from tests.schedulers.slurmrest.jobs import NEW, job, listed, listing
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from hpcbridge.errors import ClusterUnreachable
 from hpcbridge.schedulers.slurmrest import tokens
 from hpcbridge.schedulers.slurmrest.tokens import Tokens, tokens_for
-from tests.schedulers.recordings import printed
+from tests.schedulers.printed import printed
 from tests.schedulers.slurmrest.fakerest import Hands, settings
 
 KEY = bytes(range(32))

@@ -12,7 +12,8 @@ from hpcbridge.schedulers.pbs import PBSScheduler
 from hpcbridge.schedulers.pbs.commands import Commands
 from hpcbridge.schedulers.pbs.directives import Chunks, Directives, read
 from hpcbridge.transports.base import Completed
-from tests.schedulers.pbs_recordings import printed, recorded
+from tests.schedulers.pbs.recordings import recorded
+from tests.schedulers.printed import printed
 
 SERVER, QUEUES, NODES = map(
     recorded, ("qstat_server_Bf_json", "qstat_queues_Qf_json", "pbsnodes_json")

@@ -9,8 +9,8 @@ from hpcbridge.schedulers.pbs import TorqueCluster, TorqueScheduler
 from hpcbridge.schedulers.pbs.jobs import TORQUE_ENDS, job_info
 from hpcbridge.schedulers.pbs.readers import read_xml
 from hpcbridge.transports.base import Completed
-from tests.schedulers.pbs_recordings import printed
-from tests.schedulers.test_pbs import Script
+from tests.schedulers.pbs.test_scheduler import Script
+from tests.schedulers.printed import printed
 
 RUNNING = (
     "<Job><Job_Id>12.torque.example.org</Job_Id><Job_Name>hpcb-1</Job_Name>"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hpcbridge.transports.base import Completed
 
-DIRECTORY = Path(__file__).parents[1] / "fixtures" / "pbs"
+DIRECTORY = Path(__file__).parents[2] / "fixtures" / "pbs"
 
 
 def recorded(name: str) -> Completed:
@@ -23,12 +23,6 @@ def _block(text: bytes) -> tuple[bytes, bytes]:
     size, _, rest = text.partition(b" bytes)\n")
     length = int(size.removeprefix(b"("))
     return rest[:length], rest[length:]
-
-
-def printed(out: str | bytes = b"", err: str | bytes = b"", status: int = 0) -> Completed:
-    """A command that printed this."""
-    as_bytes = [text.encode() if isinstance(text, str) else text for text in (out, err)]
-    return Completed(("command",), status, *as_bytes)
 
 
 def names(pattern: str) -> list[str]:

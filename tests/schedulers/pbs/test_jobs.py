@@ -8,7 +8,7 @@ import pytest
 from hpcbridge.schedulers.base import EndReason, JobInfo, JobState
 from hpcbridge.schedulers.pbs import jobs
 from hpcbridge.schedulers.pbs.readers import read_json
-from tests.schedulers.pbs_recordings import DIRECTORY
+from tests.schedulers.pbs.recordings import DIRECTORY
 
 
 def recorded(name: str) -> dict[str, dict[str, str]]:

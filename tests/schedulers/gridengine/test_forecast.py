@@ -20,7 +20,8 @@ from hpcbridge.schedulers.gridengine.forecast import (
 )
 from hpcbridge.schedulers.gridengine.queue import count_waiting
 from hpcbridge.transports.base import Completed
-from tests.schedulers.test_gridengine import printed, recorded
+from tests.schedulers.gridengine.recordings import recorded
+from tests.schedulers.printed import printed
 
 REQUEST = JobRequest("hpcb-1", "/s", "/s/job.sh", 3600, "#!/bin/bash\n#$ -q viz.q\nsleep 1\n")
 NOBODY = printed(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hpcbridge.transports.base import Completed
 
-DIRECTORY = Path(__file__).parents[1] / "fixtures" / "slurm"
+DIRECTORY = Path(__file__).parents[2] / "fixtures" / "slurm"
 
 
 def recorded(name: str, version: str = "22.05") -> Completed:
@@ -16,12 +16,6 @@ def recorded(name: str, version: str = "22.05") -> Completed:
     err = b"\n".join(line for line in err.splitlines() if not line.startswith(b"# seconds"))
     argv = tuple(command.removeprefix("# command: ").split())
     return Completed(argv, int(status.removeprefix("# exit: ")), out, err.lstrip(b"\n"))
-
-
-def printed(out: str | bytes = b"", err: str | bytes = b"", status: int = 0) -> Completed:
-    """A command that printed this."""
-    as_bytes = [text.encode() if isinstance(text, str) else text for text in (out, err)]
-    return Completed(("command",), status, *as_bytes)
 
 
 def names(pattern: str, version: str = "22.05") -> list[str]:

@@ -8,6 +8,7 @@ from hpcbridge.schedulers.slurm import SlurmScheduler
 from hpcbridge.schedulers.slurm import forecast as slurmforecast
 from hpcbridge.schedulers.slurm.forecast import Estimate
 from hpcbridge.transports.base import Completed
+from tests.schedulers.printed import printed
 
 REQUEST = JobRequest(
     "hpcb-1", "/home/alice/s", "/home/alice/s/job.sh", 3661, "#!/bin/bash\nsleep 1\n"
@@ -16,21 +17,17 @@ TOLD = "sbatch: Job 8 to start at 1795308426 using 4 processors on nodes hpcb-n3
 ESTIMATE = Estimate(1795308426.0, 4, "viz")
 
 
-def done(out: str = "", err: str = "", status: int = 0) -> Completed:
-    return Completed((), status, out.encode(), err.encode())
-
-
 def test_the_estimate_is_read_with_its_partition() -> None:
-    assert slurmforecast.parse(done(err=TOLD)) == ESTIMATE
+    assert slurmforecast.parse(printed(err=TOLD)) == ESTIMATE
 
 
 def test_warnings_around_the_estimate_do_no_harm() -> None:
-    assert slurmforecast.parse(done(err=f"sbatch: Welcome!\n{TOLD}sbatch: Bye\n")) == ESTIMATE
+    assert slurmforecast.parse(printed(err=f"sbatch: Welcome!\n{TOLD}sbatch: Bye\n")) == ESTIMATE
 
 
 def test_a_drained_partition_is_closed() -> None:
     said = "allocation failure: Required partition not available (inactive or drain)\n"
-    found = slurmforecast.parse(done(err=said, status=1))
+    found = slurmforecast.parse(printed(err=said, status=1))
     assert found == Forecast(closed="its partition is inactive or drained")
 
 
@@ -46,7 +43,7 @@ def test_a_drained_partition_is_closed() -> None:
 )
 def test_a_job_that_slurm_would_refuse_is_told_so(said: str) -> None:
     with pytest.raises(JobRejected, match="Slurm would refuse the job: "):
-        slurmforecast.parse(done(err=said, status=1))
+        slurmforecast.parse(printed(err=said, status=1))
 
 
 @pytest.mark.parametrize(
@@ -61,28 +58,34 @@ def test_a_job_that_slurm_would_refuse_is_told_so(said: str) -> None:
 )
 def test_anything_else_is_no_estimate(said: str) -> None:
     with pytest.raises(UnexpectedReply):
-        slurmforecast.parse(done(err=said))
+        slurmforecast.parse(printed(err=said))
 
 
 def test_as_many_jobs_start_at_once_as_there_are_idle_cpus_for() -> None:
-    free = done("up 16/15/1/32\n")
+    free = printed("up 16/15/1/32\n")
     assert slurmforecast.forecast(ESTIMATE, free, 1795308400.0) == Forecast(26.0, 3)
 
 
 def test_a_start_that_has_passed_is_now() -> None:
-    assert slurmforecast.forecast(ESTIMATE, done("up 0/8/0/8\n"), 1795308500.0).wait == 0
+    assert slurmforecast.forecast(ESTIMATE, printed("up 0/8/0/8\n"), 1795308500.0).wait == 0
 
 
 @pytest.mark.parametrize("state", ["down", "drain", "inact"])
 def test_a_partition_that_is_not_up_is_closed_whatever_was_estimated(state: str) -> None:
-    free = done(f"{state} 0/8/0/8\n")
+    free = printed(f"{state} 0/8/0/8\n")
     found = slurmforecast.forecast(ESTIMATE, free, 1795308426.0)
     assert found == Forecast(closed=f"its partition viz is {state}")
 
 
 @pytest.mark.parametrize(
     "free",
-    [done(), done("up\n"), done("up 1/2/3\n"), done("up 0/8/0/8\nup 0/1/0/1\n"), done(status=1)],
+    [
+        printed(),
+        printed("up\n"),
+        printed("up 1/2/3\n"),
+        printed("up 0/8/0/8\nup 0/1/0/1\n"),
+        printed(status=1),
+    ],
 )
 def test_a_partition_that_cannot_be_read_is_no_forecast(free: Completed) -> None:
     with pytest.raises(UnexpectedReply):
@@ -105,7 +108,7 @@ class Commands:
 
 
 async def test_nothing_is_staged_the_script_goes_to_standard_input() -> None:
-    transport = Commands(sbatch=done(err=TOLD), sinfo=done("up 0/8/0/8\n"))
+    transport = Commands(sbatch=printed(err=TOLD), sinfo=printed("up 0/8/0/8\n"))
     scheduler = SlurmScheduler(transport, timeout=1)  # type: ignore[arg-type]
     assert isinstance(scheduler, Forecaster)
     assert (await scheduler.forecast(REQUEST)).room == 2
@@ -119,11 +122,11 @@ async def test_nothing_is_staged_the_script_goes_to_standard_input() -> None:
 @pytest.mark.parametrize(
     "silent",
     [
-        {"sbatch": done(err="allocation failure: Unable to contact slurm controller", status=1)},
-        {"sbatch": done(err="env: 'sbatch': No such file or directory", status=127)},
+        {"sbatch": printed(err="allocation failure: Unable to contact slurm controller", status=1)},
+        {"sbatch": printed(err="env: 'sbatch': No such file or directory", status=127)},
         {
-            "sbatch": done(err=TOLD),
-            "sinfo": done(
+            "sbatch": printed(err=TOLD),
+            "sinfo": printed(
                 err="slurm_load_partitions: Unable to contact slurm controller", status=1
             ),
         },

@@ -15,7 +15,8 @@ from hpcbridge.schedulers.base import EndReason, JobInfo, JobRequest, JobState
 from hpcbridge.schedulers.slurm import SlurmScheduler
 from hpcbridge.schedulers.slurm import commands as slurm
 from hpcbridge.transports.base import Completed
-from tests.schedulers.recordings import names, printed, recorded
+from tests.schedulers.printed import printed
+from tests.schedulers.slurm.recordings import names, recorded
 
 MARK = "5eed5eed"
 REQUEST = JobRequest("hpcb-1", "/home/alice/s", "/home/alice/s/job.sh", walltime=3661)

@@ -32,31 +32,10 @@ from hpcbridge.schedulers.gridengine.queue import (
     parse_waiting,
 )
 from hpcbridge.transports.base import Completed
+from tests.schedulers.gridengine.recordings import recorded
+from tests.schedulers.printed import printed
 
-DIRECTORY = Path(__file__).parents[1] / "fixtures" / "gridengine"
 REQUEST = JobRequest("hpcb-1", "/home/alice/s", "/home/alice/s/job.sh", text="#!/bin/sh\n")
-
-
-def recorded(name: str) -> Completed:
-    """The recording `name` as the transport would have handed it over."""
-    text = (DIRECTORY / f"{name}.txt").read_text()
-    match = re.fullmatch(
-        r"\$ (.*)\nuser: .*\nexit: (\d+)\nseconds: .*\n--- stdout\n(.*?)--- stderr\n(.*?)--- end\n",
-        text,
-        re.DOTALL,
-    )
-    assert match, name
-    return Completed(tuple(match[1].split()), int(match[2]), match[3].encode(), match[4].encode())
-
-
-def names(pattern: str) -> list[str]:
-    found = sorted(path.stem for path in DIRECTORY.glob(f"{pattern}.txt"))
-    assert found, pattern
-    return found
-
-
-def printed(out: str = "", err: str = "", status: int = 0) -> Completed:
-    return Completed(("command",), status, out.encode(), err.encode())
 
 
 class Replay:

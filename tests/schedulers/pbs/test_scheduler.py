@@ -17,7 +17,8 @@ from hpcbridge.schedulers.base import JobRequest, JobState
 from hpcbridge.schedulers.pbs import PBSCluster, PBSScheduler, commands
 from hpcbridge.schedulers.pbs.readers import Jobs, read_json, read_text
 from hpcbridge.transports.base import Completed
-from tests.schedulers.pbs_recordings import DIRECTORY, names, printed, raw, recorded
+from tests.schedulers.pbs.recordings import DIRECTORY, names, raw, recorded
+from tests.schedulers.printed import printed
 
 REQUEST = JobRequest("hpcb-1", "/home/alice/s", "/home/alice/s/job.sh", walltime=90061)
 DOWN = [*names("down_*"), *names("badhost_*"), "noconf_qstat", "err_baddest_server"]

@@ -9,7 +9,8 @@ from hpcbridge.schedulers.base import Outlook
 from hpcbridge.schedulers.slurm import SlurmScheduler
 from hpcbridge.schedulers.slurm import queue as slurmqueue
 from hpcbridge.transports.base import Completed
-from tests.schedulers.recordings import printed, recorded
+from tests.schedulers.printed import printed
+from tests.schedulers.slurm.recordings import recorded
 
 HEADER = ["JOBID", "PARTITION", "START_TIME", "NODES", "TRES_PER_JOB", "TRES_PER_NODE", "REASON"]
 
