@@ -19,7 +19,8 @@ READY = re.compile(r"^hpcbridge ready on (\S+?)/?$")
 class ServiceProcess:
     """``hpcbridge serve`` with a given configuration; use it in a ``with`` block.
 
-    ``url`` is where it listens, without a slash at its end.
+    ``url`` is where it listens, without a slash at its end; ``http`` is a client of it for tests
+    that wait for each answer, and :meth:`client` makes one for those that do not.
     """
 
     program = ("-m", "hpcbridge")
@@ -30,6 +31,7 @@ class ServiceProcess:
     ) -> None:
         self.folder = folder
         self.url = ""
+        self.http = httpx.Client(timeout=90)
         self._arguments = arguments
         self._environment = environment
         if isinstance(config, Path):
@@ -61,6 +63,7 @@ class ServiceProcess:
         for line in self.process.stdout:
             if found := READY.match(line.rstrip("\n")):
                 self.url = found[1]
+                self.http.base_url = httpx.URL(self.url)
                 break
         else:
             self.wait()
@@ -75,6 +78,7 @@ class ServiceProcess:
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it by a signal; its exit status."""
+        self.http.close()
         if self.process.poll() is None:
             self.process.send_signal(number)
         return self.wait()
@@ -89,6 +93,14 @@ class ServiceProcess:
                 self.process.wait()
             assert self.process.stdout is not None
             self.process.stdout.close()
+
+    def post(self, body: Any, **more: Any) -> httpx.Response:
+        """The answer to a launch."""
+        return self.http.post("/paraview", json=body, **more)
+
+    def state(self, session_id: str) -> str:
+        """What the service tells of a session's state."""
+        return str(self.http.get(f"/paraview/{session_id}").json()["state"])
 
     def client(self, timeout: float = 90) -> httpx.AsyncClient:
         """An HTTP client for it."""

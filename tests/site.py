@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import os
-import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -175,23 +174,8 @@ Launch = Callable[..., contextlib.AbstractAsyncContextManager[Launcher]]
 
 
 class Service(ServiceProcess):
-    """``hpcbridge serve`` on a test's site, and a client of it."""
+    """``hpcbridge serve`` on a test's site."""
 
     def __init__(self, site: Site, *arguments: str, **environment: str) -> None:
         super().__init__(site.root, site.path, *arguments, **environment)
         self.site = site
-        self.http = httpx.Client(timeout=90)
-
-    def start(self) -> None:
-        super().start()
-        self.http.base_url = httpx.URL(self.url)
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        self.http.close()
-        return super().stop(number)
-
-    def post(self, body: Any, **more: Any) -> httpx.Response:
-        return self.http.post("/paraview", json=body, **more)
-
-    def state(self, session_id: str) -> str:
-        return str(self.http.get(f"/paraview/{session_id}").json()["state"])

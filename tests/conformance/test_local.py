@@ -1,4 +1,7 @@
-"""The embedded batch runner passes the suite."""
+"""The embedded batch runner passes the suite.
+
+Each batch system's test of this kind stands by itself, as an author of an adapter would write it.
+"""
 
 import asyncio
 import contextlib

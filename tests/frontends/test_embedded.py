@@ -1,4 +1,7 @@
-"""The built-in front end in a real uvicorn, with real sessions behind it."""
+"""The built-in front end in a real uvicorn, with real sessions behind it.
+
+Much is asked here that test_apache.py asks too, on purpose: both must do the same.
+"""
 
 import asyncio
 import contextlib
