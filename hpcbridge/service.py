@@ -17,7 +17,9 @@ from hpcbridge.api import create_app
 from hpcbridge.clusters import cluster as clusters
 from hpcbridge.config.installation import replica
 from hpcbridge.config.settings import Settings
+from hpcbridge.database.engine import sqlite_file
 from hpcbridge.errors import ConfigError
+from hpcbridge.files.directories import closed_to_others
 from hpcbridge.frontends.base import Publisher
 from hpcbridge.frontends.embedded import front_protocol
 from hpcbridge.frontends.table import RouteTable
@@ -29,7 +31,6 @@ from hpcbridge.sessions.context import SessionContext, Timing
 from hpcbridge.sessions.logs import Logs
 from hpcbridge.sessions.manager import Sessions
 from hpcbridge.store import Store
-from hpcbridge.transports.filehelper import open_to_others
 from hpcbridge.web.access import Access
 from hpcbridge.web.listener import listening
 
@@ -113,6 +114,8 @@ async def running(
     state_dir = settings.server.state_dir
     with _locked(state_dir):
         group = _group(settings.frontend.group)
+        if (file := sqlite_file(settings.store_url)) is not None:
+            closed_to_others("store.url", file)
         store = await Store.open(settings.store_url, replica(settings))
         async with contextlib.AsyncExitStack() as opened:
             opened.push_async_callback(store.close)
@@ -141,7 +144,7 @@ async def running(
 def _publishers(settings: Settings) -> list[Publisher]:
     if settings.frontend.map_file is None:
         return []
-    _not_others("frontend.map_file", settings.frontend.map_file)
+    closed_to_others("frontend.map_file", settings.frontend.map_file)
     return [TextMap(settings.frontend.map_file, group=settings.frontend.group)]
 
 
@@ -175,24 +178,13 @@ def _socket_directory(settings: Settings, group: int | None) -> None:
         if group is not None:
             os.chown(directory, -1, group)
         directory.chmod(0o700 if group is None else 0o2710)
-        _not_others("frontend.socket_dir", directory / "x.sock")
+        closed_to_others("frontend.socket_dir", directory / "x.sock")
         for stale in directory.glob("*.sock"):
             stale.unlink()
     except OSError as error:
         raise ConfigError(
             f"frontend.socket_dir: {directory} cannot be prepared: {error.strerror}."
         ) from error
-
-
-def _not_others(setting: str, path: Path) -> None:
-    above = ""
-    with contextlib.suppress(OSError):  # which is told when the path is used
-        above = open_to_others(os.fspath(path.absolute()))
-    if above:
-        raise ConfigError(
-            f"{setting}: others could replace what is in {above}. Close it to them (chmod o-w), "
-            "give it to this account, or name another directory."
-        )
 
 
 @contextlib.contextmanager
@@ -206,7 +198,7 @@ def _locked(state_dir: Path) -> Iterator[None]:
             f"server.state_dir: {state_dir} cannot be written: {error.strerror}."
         ) from error
     try:
-        _not_others("server.state_dir", state_dir / "lock")
+        closed_to_others("server.state_dir", state_dir / "lock")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

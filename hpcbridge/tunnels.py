@@ -23,6 +23,7 @@ from hpcbridge.network.addresses import Address, ListenError
 from hpcbridge.network.relay import Relay
 from hpcbridge.network.splice import ConnectError, Traffic
 from hpcbridge.transports.connection import Login, SSHHost, uncut
+from hpcbridge.transports.sshdial import NEXT
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,10 @@ PROBE_TIME = 10.0
 RECONNECT = 0.5
 """Seconds before the second attempt to connect again to a node in use; then doubled."""
 RECONNECT_LIMIT = 30.0
+
+LOGIN_PATIENCE = 30.0
+"""Seconds for which a node may refuse a login: it learns of a job a little after the queue does
+(pam_slurm_adopt)."""
 
 ProtocolFactory = Callable[[], Any]
 Dial = Callable[[ProtocolFactory], Awaitable[object]]
@@ -189,7 +194,7 @@ class Tunnels:
         if line is None:
             target = host if self._settings else "127.0.0.1"
             return lambda factory: asyncio.get_running_loop().create_connection(
-                factory, target, port
+                factory, target, port, happy_eyeballs_delay=NEXT
             )
         # On the node itself to its loopback; from the login host to the node's address.
         return _through(line, host if line is self._login else "127.0.0.1", port)
@@ -204,6 +209,7 @@ class Tunnels:
                 port=self._settings.node_port,
                 through=self._login,
                 login=self._to_nodes,
+                patience=LOGIN_PATIENCE,
             )
         return self._nodes[host]
 
@@ -302,6 +308,13 @@ class _SSHProbe(asyncssh.SSHTCPSession[bytes]):
         chan.close()
 
 
+def _cause(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return " (no answer in time)"
+    said = getattr(error, "reason", None) or getattr(error, "strerror", None)
+    return f" ({said})" if said else ""
+
+
 async def _probe(dial: Dial, probe: ProtocolFactory, host: str, port: int) -> None:
     """Return once the application accepts a connection."""
     loop = asyncio.get_running_loop()
@@ -320,7 +333,8 @@ async def _probe(dial: Dial, probe: ProtocolFactory, host: str, port: int) -> No
             if loop.time() + pause >= deadline:
                 raise TunnelError(
                     f"The application said that it was ready, but nothing accepts connections on "
-                    f"port {port} of {host}. Does it listen on the address in job.bind?"
+                    f"port {port} of {host}{_cause(error)}. Does it listen on the address in "
+                    "job.bind?"
                 ) from error
             await asyncio.sleep(pause)
             pause = min(0.5, pause * 2)

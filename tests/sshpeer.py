@@ -99,8 +99,9 @@ class SSHPeer:
         self._listener.close()
         self.drop()
         for process in self._processes:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            for pid in _session(process.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             process.wait(60)
         while self._threads:
             self._threads.pop().join(60)
@@ -239,6 +240,16 @@ class SSHPeer:
                 if channel is not None and (target := server.targets.pop(channel.get_id(), None)):
                     self.spawn(self.forward, channel, target)
             transport.close()
+
+
+def _session(leader: int) -> list[int]:
+    """The processes that a command has started, whatever groups they made."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(int(entry.name)) == leader:
+                found.append(int(entry.name))
+    return found
 
 
 class _Gate:

@@ -148,20 +148,41 @@ def test_a_state_directory_that_others_could_replace_is_told(
     assert f"others could replace what is in {scratch}" in said
 
 
-def test_sockets_and_maps_that_others_could_replace_are_told(
-    site: Any, refusal: Callable[..., str]
+PLACES: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "server.state_dir": lambda place: {"server": {"state_dir": str(place / "state")}},
+    "server.unix_socket": lambda place: {"server": {"unix_socket": str(place / "api.sock")}},
+    "store.url": lambda place: {"store": {"url": f"sqlite+aiosqlite:///{place}/db.sqlite"}},
+    "frontend.map_file": lambda place: {"frontend": {"map_file": str(place / "map")}},
+    "frontend.socket_dir": lambda place: {
+        "frontend": {"local_end": "unix", "socket_dir": str(place / "s")}
+    },
+    "auth.audit_file": lambda place: {"auth": {"audit_file": str(place / "audit.log")}},
+    "auth.secret_file": lambda place: {
+        "server": {"unix_socket": str(place.parents[1] / "api.sock")},
+        "auth": {"accept": ["header"], "secret_file": str(place / "secret")},
+    },
+}
+
+
+@pytest.mark.parametrize("setting", PLACES)
+@pytest.mark.parametrize(
+    ("mode", "owner"),
+    [(0o777, 0), (0o2775, 0), (0o755, 12345)],
+    ids=["of everybody", "of a group", "of somebody"],
+)
+def test_what_others_could_replace_two_directories_above_is_told(
+    directory: Path, refusal: Callable[..., str], setting: str, mode: int, owner: int
 ) -> None:
-    scratch = Path(tempfile.mkdtemp())
-    scratch.chmod(0o777)
-    try:
-        for name, section in (
-            ("socket_dir", {"local_end": "unix", "socket_dir": str(scratch / "s")}),
-            ("map_file", {"map_file": str(scratch / "map")}),
-        ):
-            said = refusal(frontend=section)
-            assert f"frontend.{name}: others could replace what is in {scratch}" in said
-    finally:
-        shutil.rmtree(scratch)
+    above = directory / "above"
+    place = above / "place"
+    place.mkdir(parents=True)
+    (place / "secret").write_text("s3cret" * 8)
+    (place / "secret").chmod(0o600)
+    above.chmod(mode)
+    os.chown(above, owner, -1)
+    said = refusal(**PLACES[setting](place))
+    assert f"{setting}: others could replace what is in {above}" in said
+    assert "s3cret" not in said
 
 
 def test_a_map_that_cannot_be_written_is_told(refusal: Callable[..., str]) -> None:
@@ -398,6 +419,26 @@ async def test_a_session_root_that_cannot_be_written_is_told(site: Any, launcher
         reply = await api.post({"application": "cone"})
     assert reply.status_code >= 500
     assert "cannot be written: No such file" in reply.json()["error"]
+
+
+async def test_a_job_that_links_the_database_into_its_log_shows_and_breaks_nothing(
+    site: Any, launcher: Any
+) -> None:
+    database = site.state_dir / "hpcbridge.sqlite"
+    names = ("output.log", "scheduler.out", "status")
+    links = "".join(f"rm -f {name}; ln {database} {name}\n" for name in names)
+    program = site.program("thief", f'#!/bin/sh\ncd "$HPCBRIDGE_DIRECTORY"\n{links}exit 7\n')
+    thief = {"cluster": "here", "template": "command.sh", "properties": {"program": program}}
+    async with launcher(applications={"thief": thief}) as api:
+        living = (await api.post({"application": "cone"})).json()["id"]
+        reply = await api.post({"application": "thief"})
+        assert reply.status_code == 502
+        assert "exit status 7" in reply.json()["error"]
+        assert "SQLite" not in reply.text
+        assert (await api.row(living)).state == "ready"
+        assert (await api.client.delete(f"/paraview/{living}")).status_code == 200
+    assert database.read_bytes().startswith(b"SQLite format 3")
+    assert nothing_left(site)
 
 
 def test_a_session_takes_no_secret_of_the_service_along(site: Any, serve: Serve) -> None:

@@ -266,6 +266,54 @@ async def test_a_node_that_stalls_while_it_is_probed_is_told_in_time(
     place.node.resume()
 
 
+async def test_what_an_application_that_never_accepts_answered_is_told(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tunnels_module, "PROBE_TIME", 0.3)
+    place.port = 1
+    with pytest.raises(TunnelError, match=r"port 1 of node1.cluster \(.*[Cc]onnect"):
+        await place.tunnel(place.tunnels(via="direct"))
+
+
+async def test_a_login_host_that_forbids_forwarding_is_named_as_the_cause(place: Place) -> None:
+    """The node is behind it; nothing will change that soon."""
+    place.login.refuse_channels = True
+    with pytest.raises(ClusterUnreachable, match="does not allow forwarding") as caught:
+        await place.tunnel(place.tunnels())
+    assert caught.value.lasting
+
+
+async def test_a_node_may_refuse_a_login_for_a_while(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It learns of a job a little after the queue does (pam_slurm_adopt)."""
+    tunnels = place.tunnels()
+    place.node.refuse_key = True
+    with pytest.raises(ClusterUnreachable, match="refused the login") as caught:
+        await place.tunnel(tunnels)
+    assert not caught.value.lasting
+    place.node.refuse_key = False
+    assert await echoed(await place.tunnel(tunnels)) == b"hello"
+
+    monkeypatch.setattr(tunnels_module, "LOGIN_PATIENCE", 0.3)
+    impatient = place.tunnels()
+    place.node.refuse_key = True
+
+    async def given_up() -> bool:
+        with pytest.raises(ClusterUnreachable) as caught:
+            await place.tunnel(impatient)
+        return caught.value.lasting
+
+    await until(given_up)
+
+
+async def test_a_login_host_that_refuses_the_login_is_not_asked_again(place: Place) -> None:
+    place.login.refuse_key = True
+    with pytest.raises(ClusterUnreachable, match="refused the login") as caught:
+        await place.tunnel(place.tunnels())
+    assert caught.value.lasting
+
+
 # -- which nodes
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcbridge.errors import ConfigError
+from hpcbridge.files.directories import closed_to_others
 
 log = logging.getLogger(__name__)
 
@@ -23,12 +24,14 @@ LONGEST = 300
 class AuditLog:
     """Lines go to ``path`` (mode 0600), or to the service's own log where that is None.
 
-    Raises :class:`~hpcbridge.errors.ConfigError` where the file cannot be written.
+    Raises :class:`~hpcbridge.errors.ConfigError` where the file cannot be written, or others could
+    take it away.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         if path is not None:
+            closed_to_others("auth.audit_file", path)
             try:
                 _append(path, b"")
             except OSError as error:

@@ -5,9 +5,9 @@ import hmac
 import ipaddress
 from collections.abc import Iterable
 
-from hpcbridge.config import privatefile
 from hpcbridge.config.auth import AuthSettings
 from hpcbridge.errors import ConfigError, NotAuthenticated
+from hpcbridge.files import private as privatefile
 from hpcbridge.frontends.base import Headers
 
 SHORTEST = 32

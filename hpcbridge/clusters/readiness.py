@@ -109,6 +109,8 @@ class Follower:
         self._followed: set[Following] = set()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        #: Why output could not be read the last time; "" where it could.
+        self.trouble = ""
 
     def follow(
         self, directory: str, ready_lines: list[str], moved: Callable[[], None]
@@ -148,10 +150,12 @@ class Follower:
                 if loop.time() >= next_status:
                     next_status = loop.time() + STATUS_INTERVAL
                     await self._read_status(list(self._followed))
+                self.trouble = ""
             except Exception as error:
                 # Whatever went wrong: the loop goes on.
                 expected = isinstance(error, ClusterError)
                 log.warning("job output cannot be read: %s", error, exc_info=not expected)
+                self.trouble = str(error) if expected else "see the service's log"
                 await asyncio.sleep(1)
             if not behind:
                 await asyncio.sleep(self._transport.follow_interval)

@@ -150,6 +150,8 @@ class Watcher:
         self._queue_status = QueueStatusPoller(scheduler)
         #: Whether the scheduler answers; whoever asks it something else may tell that here too.
         self.health = Health()
+        #: Why the scheduler could not be asked the last time; "" where it could.
+        self.trouble = ""
         scheduler.notify(self.wake)
 
     def watch(
@@ -226,11 +228,13 @@ class Watcher:
             expected = isinstance(error, ClusterError)
             log.warning("jobs cannot be asked for: %s", error, exc_info=not expected)
             self._failures += 1
+            self.trouble = str(error) if expected else ""
             self.health.failed()
             for watch in watches:
                 watch.not_asked()
             return
         self._failures = 0
+        self.trouble = ""
         self.health.answered()
         if self._observer:
             self._observer.look(listing, {watch.name for watch in self._watches})

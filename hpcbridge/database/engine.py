@@ -11,7 +11,7 @@ import alembic.command
 import alembic.config
 import alembic.util
 from sqlalchemy import URL, Connection, event, make_url, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from hpcbridge.errors import StoreError
@@ -96,6 +96,17 @@ async def open_engine(url: str | URL) -> AsyncEngine:
             f"changed.{_hint(engine)}"
         ) from error
     return engine
+
+
+def sqlite_file(url: str | URL) -> Path | None:
+    """The file that a URL names; None for another database, and for one in memory."""
+    try:
+        made = make_url(url)
+    except ArgumentError:  # told when it is opened
+        return None
+    if made.get_backend_name() != "sqlite" or made.database in (None, "", ":memory:"):
+        return None
+    return Path(str(made.database))
 
 
 def _hint(engine: AsyncEngine) -> str:

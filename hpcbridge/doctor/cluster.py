@@ -11,7 +11,7 @@ import asyncssh
 
 from hpcbridge.clusters.cluster import Cluster
 from hpcbridge.config.batchsystems import LocalCluster
-from hpcbridge.config.clusters import RemoteCluster, SSHSettings
+from hpcbridge.config.clusters import RemoteCluster
 from hpcbridge.doctor.findings import Finding, bad, good
 from hpcbridge.doctor.host import not_writable
 from hpcbridge.errors import BridgeError, ClusterError
@@ -55,24 +55,16 @@ async def _login(name: str, login: SSHHost) -> Finding:
     except BridgeError as error:
         said = str(error)
         if isinstance(error.__cause__, asyncssh.HostKeyNotVerifiable):
-            said += await _shown(login.settings)
+            said += await _shown(login)
         return bad(what, said)
     key = connection.get_server_host_key()
     shown = f" Its host key is {key.algorithm.decode()} {key.get_fingerprint()}." if key else ""
     return good(what, f"{login.name} is reached.{shown}")
 
 
-async def _shown(settings: SSHSettings) -> str:
+async def _shown(login: SSHHost) -> str:
     """The key that the host shows now, for its admins to compare with."""
-    try:
-        async with asyncio.timeout(settings.connect_timeout):
-            key = await asyncssh.get_server_host_key(
-                settings.host,
-                port=settings.port or (),
-                config=[str(settings.config)] if settings.config else (),
-            )
-    except (asyncssh.Error, OSError, TimeoutError):
-        return ""
+    key = await login.shown_key()
     if key is None:
         return ""
     return f" The key that it shows is {key.algorithm.decode()} {key.get_fingerprint()}."

@@ -16,9 +16,9 @@ from typing import Any
 
 import asyncssh
 
-from hpcbridge.config import privatefile
 from hpcbridge.config.identity import IdentitySettings
 from hpcbridge.errors import ConfigError
+from hpcbridge.files import private as privatefile
 from hpcbridge.transports.connection import Login
 
 SKEW = 60

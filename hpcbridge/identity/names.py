@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hpcbridge.config.identity import IdentitySettings
 from hpcbridge.errors import AccountRefused, AccountsUnknown, ConfigError
+from hpcbridge.files.directories import closed_to_others
 from hpcbridge.identity.users import LOOK_UP_TIME, SYSTEM, shown
 
 # No pattern of an admin can allow more.
@@ -119,6 +120,7 @@ def parse_map(content: bytes, where: str) -> dict[str, str]:
 
 def _trusted(path: Path, what: str) -> bytes:
     """The content of a file that nobody but this service's account and root can write."""
+    closed_to_others(what.rstrip(":"), path)
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:

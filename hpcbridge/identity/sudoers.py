@@ -13,11 +13,11 @@ from pathlib import Path
 from hpcbridge.config.clusters import RemoteCluster
 from hpcbridge.config.settings import Settings
 from hpcbridge.errors import ConfigError
+from hpcbridge.files import helper as filehelper
 from hpcbridge.schedulers.kinds import kind_of
-from hpcbridge.transports import filehelper
 
 HELPER = Path(filehelper.__file__)
-"""The program that an admin installs; :mod:`hpcbridge.transports.filehelper`."""
+"""The program that an admin installs; :mod:`hpcbridge.files.helper`."""
 
 COMMAND_LIMIT = 120
 """Seconds after which sudo ends a command of the scheduler."""

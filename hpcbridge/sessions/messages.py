@@ -50,9 +50,33 @@ def hopeless(why: str) -> str:
     return f"{why} It was cancelled: it would have waited for ever."
 
 
-def silent_cluster(wait: float) -> str:
-    """The cluster could not be asked until the time was over."""
-    return f"The session was given up after {wait:g} s: its cluster does not answer."
+def silent_cluster(wait: float, cause: str = "") -> str:
+    """The cluster could not be asked until the time was over; ``cause`` is why, at last."""
+    said = f" The last answer: {cause}" if cause else ""
+    return f"The session was given up after {wait:g} s: its cluster does not answer.{said}"
+
+
+def hindered(wait: float, cause: str) -> str:
+    """The application runs, and something else kept it from being used until the time was over."""
+    return f"The session was given up after {wait:g} s: {cause}"
+
+
+def not_reached(cause: str) -> str:
+    """The node on which an application is ready could not be connected to."""
+    return f"The application is ready, but its node was not reached: {cause}"
+
+
+def no_port() -> str:
+    """The ready line came, and the port did not."""
+    return (
+        "The application said that it was ready, but its job did not tell the port in the status "
+        "file of its session directory. Does the template use the launch stub?"
+    )
+
+
+def unread(cause: str) -> str:
+    """Whether the ready line came is not known."""
+    return f"The output of the application cannot be read: {cause}"
 
 
 def never_ready(wait: float, ready_lines: list[str], tail: str) -> str:

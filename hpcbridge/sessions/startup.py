@@ -46,6 +46,8 @@ class Startup:
         self._row = progress.session.row
         self._cluster = progress.session.cluster
         self._timing = progress.session.context.timing
+        # What kept the application from being reached, at last.
+        self._hindrance = ""
 
     async def submit(self) -> None:
         """submitting -> queued."""
@@ -80,7 +82,7 @@ class Startup:
                 told = SessionFailed("The cluster did not take the job. Launch again.")
                 raise Termination(EndReason.REJECTED, told)
             if time.monotonic() > deadline:
-                raise silent_too_long(self._application)
+                raise silent_too_long(self._application, self._submission.trouble)
             if sure:
                 log.warning("session %s: its job did not arrive", self._row.job_name)
                 await self._progress.written(self._submission.begin_anew)
@@ -108,7 +110,7 @@ class Startup:
                     await self._progress.check()
                     if not await self._advance(following):
                         if time.monotonic() > deadline:
-                            raise await self._too_late()
+                            raise await self._too_late(following)
                         await self._progress.wait(deadline)
             finally:
                 self._cluster.follower.drop(following)
@@ -150,9 +152,11 @@ class Startup:
                 lambda: self._unless_over(self._session.endpoint.open(host, port))
             )
         except ClusterUnreachable as error:
+            told = messages.not_reached(str(error))
             if error.lasting:
-                raise
+                raise ClusterUnreachable(told, lasting=True) from error
             log.warning("session %s: %s", self._row.job_name, error)
+            self._hindrance = told
             self._row.message = (
                 f"The application is ready, but its node is not reached yet: {error}"
             )
@@ -192,8 +196,16 @@ class Startup:
             await self._progress.wait(time.monotonic() + pause)
             pause = min(pause * 2, self._timing.retry_limit)
 
-    async def _too_late(self) -> Termination:
+    async def _too_late(self, following: Following) -> Termination:
         silent = self._session.unknown_since is not None
         started = self._row.state == State.STARTING and not silent
         tail = await self._progress.tail() if started else ""
-        return too_late(self._row, self._application, tail, silent=silent)
+        cause = self._cluster.watcher.trouble if silent else self._cause(following)
+        return too_late(self._row, self._application, tail, silent=silent, cause=cause)
+
+    def _cause(self, following: Following) -> str:
+        """Why a session is not ready though its application may be; "" where none is known."""
+        if not following.ready.is_set():
+            trouble = self._cluster.follower.trouble
+            return messages.unread(trouble) if trouble else ""
+        return self._hindrance if following.port is not None else messages.no_port()

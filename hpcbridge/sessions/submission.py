@@ -37,6 +37,8 @@ class Submission:
         #: Whether the scheduler may have a job that the row does not tell.
         self.asked = row.job_id is None and row.directory != ""
         self._absent_since: float | None = None
+        #: Why the scheduler could not be asked the last time; "" where it could.
+        self.trouble = ""
 
     @property
     def exhausted(self) -> bool:
@@ -90,14 +92,17 @@ class Submission:
         Jobs appear late: only complete listings without it for all of the grace are proof. The
         grace begins anew with each service, which can only make it longer.
         """
-        with contextlib.suppress(ClusterError):
-            asked = time.monotonic()
+        asked = time.monotonic()
+        try:
             job_id = await self._cluster.scheduler.find(self._row.attempt_name)
-            self._absent_since = self._absent_since or time.monotonic()
-            sure = asked - self._absent_since >= self._cluster.settings.grace
-            self.asked = self.asked and not sure
-            return job_id, sure
-        return None, False
+        except ClusterError as error:
+            self.trouble = str(error)
+            return None, False
+        self.trouble = ""
+        self._absent_since = self._absent_since or time.monotonic()
+        sure = asked - self._absent_since >= self._cluster.settings.grace
+        self.asked = self.asked and not sure
+        return job_id, sure
 
     async def begin_anew(self) -> None:
         """Give the last attempt up, after :meth:`find` was sure that nothing came of it."""

@@ -38,21 +38,32 @@ def job_over(row: SessionRow, job: JobInfo, tail: str) -> Termination:
 
 
 def too_late(
-    row: SessionRow, application: ApplicationSettings, tail: str, *, silent: bool
+    row: SessionRow,
+    application: ApplicationSettings,
+    tail: str,
+    *,
+    silent: bool,
+    cause: str = "",
 ) -> Termination:
-    """The session was not ready in time; ``silent`` says that its cluster does not answer."""
+    """The session was not ready in time; ``silent`` says that its cluster does not answer.
+
+    ``cause`` is the last known reason, other than the application's own.
+    """
     facts = {}
     if silent:
-        message = messages.silent_cluster(application.wait)
+        message = messages.silent_cluster(application.wait, cause)
     elif row.state == State.QUEUED:
         message = messages.still_queued(application.wait, row.message)
+    elif cause:
+        facts = {"log_tail": tail}
+        message = messages.hindered(application.wait, cause)
     else:
         facts = {"log_tail": tail}
         message = messages.never_ready(application.wait, application.ready_line, tail)
     return Termination(EndReason.NEVER_READY, NotReadyInTime(message), facts)
 
 
-def silent_too_long(application: ApplicationSettings) -> Termination:
-    """The cluster could not be asked until the time was over."""
-    told = NotReadyInTime(messages.silent_cluster(application.wait))
+def silent_too_long(application: ApplicationSettings, cause: str = "") -> Termination:
+    """The cluster could not be asked until the time was over; ``cause`` is why, at last."""
+    told = NotReadyInTime(messages.silent_cluster(application.wait, cause))
     return Termination(EndReason.NEVER_READY, told)

@@ -1,34 +1,39 @@
 """One kept, multiplexed SSH connection a host; commands, files and tunnels share it.
 
 The host key must be in ``known_hosts``; keys come from the files named in the settings, from
-``ssh_config`` or from the agent, as with ``ssh`` itself (ssh_config(5)); or a :class:`Login` says
-as whom, and with what.
+``ssh_config`` (:mod:`hpcbridge.transports.sshconfig`) or from the agent, as with ``ssh`` itself; or
+a :class:`Login` says as whom, and with what.
 """
 
 import asyncio
 import contextlib
 import logging
-import os
 import shlex
+import socket
+import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import asyncssh
 
 from hpcbridge.config.clusters import SSHSettings
 from hpcbridge.errors import BridgeError, ClusterUnreachable
+from hpcbridge.transports.sshconfig import Entry, entry_of
+from hpcbridge.transports.sshdial import Dialler
+from hpcbridge.transports.sshlogin import LASTING, Login, explained, options_of, personal
+
+__all__ = ["CUE", "Login", "SSHHost", "on_cue", "uncut"]
 
 log = logging.getLogger(__name__)
-
-# Measured: a third of the processor time of chacha20-poly1305, which asyncssh would choose.
-CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
 
 # sshd's MaxStartups drops connections at random from the tenth unauthenticated one on.
 CONNECTS_AT_ONCE = 8
 
+HOPS = 8
+"""Hosts that ProxyJump may lead through."""
 
-LASTING = (asyncssh.HostKeyNotVerifiable, asyncssh.PermissionDenied, FileNotFoundError)
+RETIRED = 4
+"""Connections beside the one in use that are kept for what still runs over them."""
 
 NUDGE = 0.005
 """Seconds between two messages that say nothing, while a connection begins."""
@@ -62,35 +67,30 @@ async def uncut(opening: Awaitable[T], close: Callable[[T], object] = lambda _: 
         raise
 
 
-def on_cue(argv: Sequence[str]) -> str:
+def on_cue(argv: Sequence[str], limit: float | None = None) -> str:
     """A command line, for whatever login shell, that begins when it has read ``CUE``.
 
     A command that is over before asyncssh has set its session up takes asyncssh's answer with it
     (an AttributeError in the middle of the opening, and the output is lost). So it waits for us.
+    After ``limit`` seconds it is killed there, where there is a timeout(1): its connection may be
+    lost by then, and sshd does not pass every signal on.
     """
-    return shlex.join(["/bin/sh", "-c", 'read -r _; exec "$@"', "hpcbridge", *argv])
-
-
-@dataclass(frozen=True)
-class Login:
-    """An account and how it is logged in to, where the settings do not say that.
-
-    ``keys`` makes asyncssh's ``client_keys``, anew for each connection, in a thread; it may raise
-    :class:`~hpcbridge.errors.ConfigError`. ``cure`` is told where the host refuses. An account
-    whose number is below ``least_uid`` is not used; None does not ask for it.
-    """
-
-    account: str
-    keys: Callable[[], list[Any]]
-    cure: str
-    least_uid: int | None = None
+    script = 'read -r _; exec "$@"'
+    if limit is None:
+        return shlex.join(["/bin/sh", "-c", script, "hpcbridge", *argv])
+    script = (
+        'read -r _; t=$1; shift; command -v timeout >/dev/null && set -- timeout -s KILL $t "$@"; '
+        'exec "$@"'
+    )
+    return shlex.join(["/bin/sh", "-c", script, "hpcbridge", f"{limit:g}", *argv])
 
 
 class SSHHost:
     """A host that is connected to when first needed, and again after the connection was lost.
 
     ``through`` is the login host for a compute node (ProxyJump); ``beside`` is another connection
-    to the same host. One connection attempt is shared by all who wait for it.
+    to the same host. One connection attempt is shared by all who wait for it. For ``patience``
+    seconds a refused login may be a host's that is not prepared yet.
     """
 
     def __init__(
@@ -102,18 +102,26 @@ class SSHHost:
         through: "SSHHost | None" = None,
         login: Login | None = None,
         beside: "SSHHost | None" = None,
+        patience: float = 0.0,
     ) -> None:
         self.settings = settings
         self.name = host or settings.host
         self._port = port if host else settings.port
         self._through = through
         self._login = login
+        self._patience = patience
+        self._refused_since: float | None = None
         self._connection: asyncssh.SSHClientConnection | None = None
+        self._retired: list[asyncssh.SSHClientConnection] = []
         self._connecting: asyncio.Task[asyncssh.SSHClientConnection] | None = None
         near = through or beside
         self._slots: asyncio.Semaphore = (
             near._slots if near else asyncio.Semaphore(CONNECTS_AT_ONCE)
         )
+        self._dialler = Dialler()
+        #: Names of the hosts that this one is a hop for, and whether it is one.
+        self._hop_for: tuple[str, ...] = ()
+        self._hops: list[SSHHost] = []
         self.home = ""
 
     async def connection(self) -> asyncssh.SSHClientConnection:
@@ -125,60 +133,111 @@ class SSHHost:
             self._connecting.add_done_callback(_retrieve)
         return await asyncio.shield(self._connecting)
 
+    def replace(self, connection: asyncssh.SSHClientConnection) -> None:
+        """Use another connection from now on. What runs over this one goes on."""
+        if self._connection is not connection:
+            return
+        log.warning("the SSH connection to %s has no room: another one is made", self.name)
+        self._connection = None
+        self._retired = [each for each in self._retired if not each.is_closed()]
+        self._retired.append(connection)
+        for oldest in self._retired[:-RETIRED]:
+            oldest.abort()
+
     async def _connect(self) -> asyncssh.SSHClientConnection:
-        tunnel = await self._through.connection() if self._through else None
+        entry = await self._look_up()
+        through = await self._tunnel(entry)
+        tunnel = await through.connection() if through else None
         async with self._slots:
             try:
-                async with asyncio.timeout(self.settings.connect_timeout * 2):
-                    options = self._options(tunnel) | await asyncio.to_thread(self._personal)
-                    connection = await asyncssh.connect(self.name, **options)
-                    try:
-                        uid, self.home = await _first_command(connection)
+                options = options_of(self.settings, entry, tunnel)
+                options |= await asyncio.to_thread(personal, self._login)
+                connection = await self._log_in(entry, tunnel, options)
+                try:
+                    if not self._hop_for:
+                        async with asyncio.timeout(self.settings.connect_timeout):
+                            uid, self.home = await _first_command(connection)
                         self._check(uid)
-                    except BaseException:
-                        connection.abort()
-                        raise
+                except BaseException:
+                    connection.abort()
+                    raise
             except Exception as error:
-                kept = isinstance(error, BridgeError) and not isinstance(error, ClusterUnreachable)
-                lasting = isinstance(error, LASTING) or getattr(error, "lasting", kept)
-                raise ClusterUnreachable(self._explain(error), lasting=lasting) from error
+                raise ClusterUnreachable(
+                    self._explain(error), lasting=self._lasting(error)
+                ) from error
         log.info("connected to %s by SSH", self.name)
+        self._refused_since = None
         self._connection = connection
         return connection
 
-    def _options(self, tunnel: asyncssh.SSHClientConnection | None) -> dict[str, Any]:
-        settings = self.settings
-        options: dict[str, Any] = {
-            "encryption_algs": CIPHERS,
-            "connect_timeout": settings.connect_timeout,
-            "login_timeout": settings.connect_timeout,
-            "keepalive_interval": settings.keepalive_interval,
-            "keepalive_count_max": settings.keepalive_count,
-        }
-        if settings.config is not None:
-            options["config"] = [str(settings.config)]
-        if settings.known_hosts is not None:
-            options["known_hosts"] = str(settings.known_hosts)
-        if settings.identity_files:
-            options["client_keys"] = [str(path) for path in settings.identity_files]
-        if settings.user is not None:
-            options["username"] = settings.user
-        if tunnel is not None:
-            options["tunnel"] = tunnel
-        if self._port is not None:
-            options["port"] = self._port
-        return options
+    async def _look_up(self) -> Entry:
+        """What settings and ssh_config say of this host."""
+        try:
+            async with asyncio.timeout(self.settings.connect_timeout):  # Match exec, a dead home
+                return await asyncio.to_thread(entry_of, self.settings, self.name, self._port)
+        except TimeoutError as error:
+            raise ClusterUnreachable(
+                f"The ssh_config for {self.name} was not read within "
+                f"{self.settings.connect_timeout:g} s."
+            ) from error
+        except (BridgeError, OSError) as error:
+            raise ClusterUnreachable(self._explain(error), lasting=True) from error
 
-    def _personal(self) -> dict[str, Any]:
-        """What a login says instead of the settings and the agent."""
-        if self._login is None:
-            return {}
-        return {
-            "username": self._login.account,
-            "client_keys": self._login.keys(),
-            "agent_path": None,
-            "preferred_auth": "publickey",
-        }
+    async def _tunnel(self, entry: Entry) -> "SSHHost | None":
+        """The host that this one is reached through: the login host, or the last hop."""
+        if self._through is not None or not entry.hops:
+            return self._through
+        way = (*self._hop_for, self.name)
+        if len(way) > HOPS or any(each.host in way for each in entry.hops):
+            if self._hop_for:  # as with ssh(1), a "Host *" does not send a hop to itself
+                return None
+            raise ClusterUnreachable(
+                f"The SSH host {self.name} cannot be reached: ProxyJump leads in a circle.",
+                lasting=True,
+            )
+        if not self._hops:
+            through: SSHHost | None = None
+            for hop in entry.hops:
+                changes = {"host": hop.host, "port": hop.port, "user": hop.user}
+                settings = self.settings.model_copy(update=changes)
+                through = SSHHost(settings, through=through)
+                through._hop_for = way
+                self._hops.append(through)
+        return self._hops[-1]
+
+    async def _log_in(
+        self,
+        entry: Entry,
+        tunnel: asyncssh.SSHClientConnection | None,
+        options: dict[str, Any],
+    ) -> asyncssh.SSHClientConnection:
+        host, limit = entry.host, self.settings.connect_timeout
+        if tunnel is not None or entry.proxy_command is not None:
+            async with asyncio.timeout(limit * 2):
+                return await asyncssh.connect(host, **options)
+
+        async def log_in(sock: socket.socket) -> asyncssh.SSHClientConnection:
+            return await asyncssh.connect(host, sock=sock, **options)
+
+        return await self._dialler.dial(
+            host,
+            options["port"],
+            log_in,
+            limit=limit,
+            family=entry.family,
+            local=entry.bind_address,
+        )
+
+    def _lasting(self, error: Exception) -> bool:
+        if isinstance(error, asyncssh.PermissionDenied) and self._patience:
+            now = time.monotonic()
+            self._refused_since = self._refused_since or now
+            return now - self._refused_since >= self._patience
+        if isinstance(error, asyncssh.ChannelOpenError):
+            return error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED
+        if isinstance(error, BridgeError):
+            return not isinstance(error, ClusterUnreachable) or error.lasting
+        return isinstance(error, LASTING)
 
     def _check(self, uid: int | None) -> None:
         login = self._login
@@ -193,28 +252,7 @@ class SSHHost:
             )
 
     def _explain(self, error: Exception) -> str:
-        """What went wrong in words an admin can act on; nothing of the key material is in it."""
-        where = f"The SSH host {self.name}"
-        if isinstance(error, BridgeError):
-            return str(error)
-        if isinstance(error, asyncssh.HostKeyNotVerifiable):
-            return (
-                f"{where} did not show a host key that known_hosts has for it; nothing was sent. "
-                "If the host was re-installed, ask its admins for the new key and update the "
-                "known_hosts file."
-            )
-        if isinstance(error, asyncssh.PermissionDenied):
-            if self._login is not None:
-                return f"{where} refused the login of '{self._login.account}': {self._login.cure}"
-            return f"{where} refused the login: check the user name, the key and the agent."
-        if isinstance(error, TimeoutError):
-            return f"{where} did not answer within {self.settings.connect_timeout:g} s."
-        if isinstance(error, FileNotFoundError):
-            return f"{where} cannot be used: {error.filename} is missing."
-        detail = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
-        if isinstance(error, OSError) and error.errno and error.errno > 0:  # asyncio has own words
-            detail = os.strerror(error.errno)
-        return f"{where} cannot be reached: {detail or type(error).__name__}."
+        return explained(error, self.name, self._login, self.settings.connect_timeout)
 
     @property
     def connected(self) -> bool:
@@ -227,12 +265,36 @@ class SSHHost:
             self._connecting.cancel()
             with contextlib.suppress(asyncio.CancelledError, ClusterUnreachable):
                 await self._connecting
+        for retired in self._retired:
+            retired.abort()
         if self._connection is not None:
             self._connection.close()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(2):
                     await self._connection.wait_closed()
             self._connection.abort()
+        for hop in reversed(self._hops):
+            await hop.close()
+
+    async def shown_key(self) -> asyncssh.SSHKey | None:
+        """The key that the host shows now, whatever known_hosts has; None where it cannot be asked.
+
+        For an admin to compare with; nothing is sent to it.
+        """
+        try:
+            entry = await self._look_up()
+            through = await self._tunnel(entry)
+            tunnel = await through.connection() if through else None
+            async with asyncio.timeout(self.settings.connect_timeout):
+                return await asyncssh.get_server_host_key(
+                    entry.host,
+                    entry.port or asyncssh.DEFAULT_PORT,
+                    tunnel=tunnel,
+                    proxy_command=None if tunnel else entry.proxy_command,
+                    config=None,
+                )
+        except (ClusterUnreachable, asyncssh.Error, OSError, TimeoutError):
+            return None
 
 
 async def _first_command(connection: asyncssh.SSHClientConnection) -> tuple[int | None, str]:

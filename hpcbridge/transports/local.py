@@ -6,16 +6,16 @@ import errno
 import os
 import shutil
 import signal
-import stat
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 from hpcbridge.errors import ClusterError, ClusterUnreachable, OutcomeUnknown, UnexpectedReply
+from hpcbridge.files.helper import open_to_others
+from hpcbridge.files.own import open_own
 from hpcbridge.transports.base import Completed, Slice, StagedFile
 from hpcbridge.transports.environment import clean_environment
-from hpcbridge.transports.filehelper import open_to_others
 
 OUTPUT_LIMIT = 16 * 2**20
 """Bytes of output that a command may print."""
@@ -173,15 +173,13 @@ def _remove(directory: Path) -> None:
 
 def _read(wanted: Slice) -> bytes | None:
     try:
-        # O_NONBLOCK: a FIFO in the log's place must not hang the thread.
-        handle = os.open(wanted.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = open_own(wanted.path)
     except OSError:
         return None
     try:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
-            return None
-        offset = wanted.offset if wanted.offset >= 0 else max(0, status.st_size + wanted.offset)
+        offset = wanted.offset
+        if offset < 0:
+            offset = max(0, os.fstat(handle).st_size + offset)
         return os.pread(handle, wanted.limit, offset)
     except OSError:  # such as a stale NFS handle: the next look opens it anew
         return None

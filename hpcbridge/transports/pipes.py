@@ -8,10 +8,13 @@ from typing import Any
 import asyncssh
 
 from hpcbridge.errors import ClusterUnreachable
-from hpcbridge.transports.connection import CUE, SSHHost, on_cue, uncut
+from hpcbridge.transports.connection import CUE, SSHHost
 from hpcbridge.transports.environment import clean_environment
 from hpcbridge.transports.local import kill
+from hpcbridge.transports.sessions import Sessions, end, full
 
+OPEN_LIMIT = 8.0
+"""Seconds to wait until the host has room for another command."""
 END_LIMIT = 2.0
 """Seconds in which a command ends once its input has ended."""
 TOLD_LIMIT = 4096
@@ -95,22 +98,20 @@ async def open_here(argv: Sequence[str]) -> Pipe:
 def opener_on(host: SSHHost) -> OpenPipe:
     """Starts commands on ``host``."""
 
+    sessions = Sessions(host)
+
     async def open_there(argv: Sequence[str]) -> Pipe:
-        connection = await host.connection()
         try:
-            opening = connection.create_process(on_cue(argv), encoding=None, stdin=asyncssh.PIPE)
-            process = await uncut(opening, lambda process: process.close())
+            process = await sessions.start(argv, OPEN_LIMIT)
         except asyncssh.ChannelOpenError as error:
-            raise ClusterUnreachable(
-                f"{host.name} refused to run {argv[0]}: {error.reason}."
-            ) from error
+            raise full(host, argv[0], error) from error
         except LOST as error:
             raise ClusterUnreachable(f"The connection to {host.name} was lost.") from error
 
-        async def end() -> None:
-            process.close()
+        async def end_there() -> None:
+            end(process)
 
         process.stdin.write(CUE)
-        return Pipe(process, end, process.is_closing)
+        return Pipe(process, end_there, process.is_closing)
 
     return open_there

@@ -3,16 +3,20 @@
 import asyncio
 import contextlib
 import io
+import re
 import tarfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import asyncssh
 
 from hpcbridge.errors import ClusterError, ClusterUnreachable, OutcomeUnknown, UnexpectedReply
 from hpcbridge.transports.base import Completed, Slice, StagedFile
-from hpcbridge.transports.connection import CUE, SSHHost, on_cue, uncut
+from hpcbridge.transports.connection import CUE, SSHHost, uncut
+from hpcbridge.transports.sessions import Sessions, full
+from hpcbridge.transports.staging import STAGE_SCRIPT
 
 OUTPUT_LIMIT = 16 * 2**20
 """Bytes of output that a command may print."""
@@ -25,29 +29,15 @@ HANDLE_AGE = 0.5
 # over here and not yet there.
 COMMANDS_AT_ONCE = 6
 
-# Seconds between two attempts to open a session that was refused.
-FULL_PAUSE = 0.05
-FULL_PAUSE_LIMIT = 1.0
-
 READ_LIMIT = 10.0
 """Seconds that a file may take to answer."""
+
+NAMES_LIMIT = 4096
+"""Names in a session directory beyond which its files are not found."""
 
 # Bytes that any server gives in one reply. What is new in a log is seldom more, and asyncssh splits
 # a longer read into many requests, most of them beyond the end.
 BLOCK = 16384
-
-# argv: directory. Standard input: a tar archive of the files. One line: the login shell reads it
-# first, and csh takes no newline between quotes. What lies in a directory that everybody can write
-# to must be root's or ours, and the directory sticky: others could put theirs in its place.
-STAGE_SCRIPT = (
-    'umask 077; d=$1; p=${1%/*}; mkdir -p -- "$p" || exit 1; shift; '
-    'while [ -n "$p" ]; do set -- "$@" "$p"; p=${p%/*}; done; '
-    'o=$(find -H "$@" -prune -perm -2 | while IFS= read -r w; do r=${d#"$w"/}; n=$w/${r%%/*}; '
-    '[ -k "$w" ] && { [ "$n" = "$d" ] || '
-    '[ -n "$(find "$n" -prune "(" -user 0 -o -user "$(id -u)" ")")" ]; } || echo "$w"; done); '
-    'if [ -n "$o" ]; then echo "others could replace what is in $o" >&2; exit 1; fi; '
-    'mkdir -- "$d" && exec tar -xf - -C "$d"'
-)
 
 
 @dataclass
@@ -63,6 +53,7 @@ class SSHTransport:
 
     def __init__(self, host: SSHHost) -> None:
         self._host = host
+        self._sessions = Sessions(host)
         self._sftp: asyncssh.SFTPClient | None = None
         self._sftp_connection: asyncssh.SSHClientConnection | None = None
         self._starting = asyncio.Lock()
@@ -78,22 +69,14 @@ class SSHTransport:
         await self._host.connection()
         name = argv[0]
         try:
-            async with asyncio.timeout(timeout):
-                process = await _begin(self._host, argv, timeout)
-                try:
-                    with contextlib.suppress(BrokenPipeError):  # a quick one is over already
-                        process.stdin.write(CUE + stdin)
-                        process.stdin.write_eof()
-                    out, err = await asyncio.gather(
-                        _capped(process.stdout), _capped(process.stderr)
-                    )
-                    result = await process.wait()
-                finally:
-                    process.close()
+            async with asyncio.timeout(timeout), self._sessions.command(argv, timeout) as process:
+                with contextlib.suppress(BrokenPipeError):  # a quick one is over already
+                    process.stdin.write(CUE + stdin)
+                    process.stdin.write_eof()
+                out, err = await asyncio.gather(_capped(process.stdout), _capped(process.stderr))
+                result = await process.wait()
         except asyncssh.ChannelOpenError as error:
-            raise ClusterUnreachable(
-                f"{self._host.name} refused to run {name}: {error.reason}."
-            ) from error
+            raise full(self._host, name, error) from error
         except TimeoutError as error:
             raise OutcomeUnknown(
                 f"{name} on {self._host.name} did not answer within {timeout:g} s."
@@ -153,20 +136,21 @@ class SSHTransport:
         return slices
 
     async def _client(self) -> asyncssh.SFTPClient:
-        connection = await self._host.connection()
+        await self._host.connection()
         async with self._starting:
-            if self._sftp is None or self._sftp_connection is not connection:
+            line = self._sftp_connection
+            if self._sftp is None or line is None or line.is_closed():
                 self._files.clear()
+                self._sftp = None
                 try:
                     async with asyncio.timeout(READ_LIMIT):
-                        opening = connection.start_sftp_client()
-                        self._sftp = await uncut(opening, lambda sftp: sftp.exit())
+                        found = await self._sessions.sftp(READ_LIMIT)
+                        self._sftp_connection, self._sftp = found
                 except (asyncssh.Error, OSError, TimeoutError) as error:
                     what = str(error) or "no answer in time"
                     raise ClusterUnreachable(
                         f"{self._host.name} gives no SFTP, by which job output is read: {what}."
                     ) from error
-                self._sftp_connection = connection
             return self._sftp
 
     async def _read(self, sftp: asyncssh.SFTPClient, wanted: Slice) -> bytes | None:
@@ -208,34 +192,33 @@ class SSHTransport:
             self._sftp = None
 
 
-async def _begin(
-    host: SSHHost, argv: Sequence[str], limit: float
-) -> asyncssh.SSHClientProcess[bytes]:
-    """Start a command, as soon as sshd (MaxSessions) has room for another session.
-
-    Nothing has run when it has none for ``limit`` seconds; ChannelOpenError says so.
-    """
-    loop, pause = asyncio.get_running_loop(), FULL_PAUSE
-    until = loop.time() + limit - FULL_PAUSE_LIMIT
-    while True:
-        connection = await host.connection()  # another one, if that was lost meanwhile
-        try:
-            opening = connection.create_process(on_cue(argv), encoding=None, stdin=asyncssh.PIPE)
-            return await uncut(opening, lambda process: process.close())
-        except asyncssh.ChannelOpenError:
-            if loop.time() + pause > until:
-                raise
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, FULL_PAUSE_LIMIT)
-
-
 async def _open(sftp: asyncssh.SFTPClient, path: str) -> _Open | None:
-    directory, status = await asyncio.gather(sftp.lstat(path.rpartition("/")[0]), sftp.lstat(path))
-    regular = status.type == asyncssh.FILEXFER_TYPE_REGULAR
+    above = path.rpartition("/")[0]
+    directory, status, names = await asyncio.gather(
+        sftp.lstat(above), sftp.lstat(path), _names(sftp, path)
+    )
+    regular = status.type == asyncssh.FILEXFER_TYPE_REGULAR and names == 1
     if not regular or status.uid != directory.uid:
         return None
     opened = time.monotonic()
     return _Open(await sftp.open(path, "rb"), opened)
+
+
+async def _names(sftp: asyncssh.SFTPClient, path: str) -> int:
+    """How many names a file has, of which SFTP only tells in listings, as ``ls -l`` does; 0 for a
+    file that is not there, or among too many."""
+    directory, _, name = path.rpartition("/")
+    seen = 0
+    listing = cast("AsyncGenerator[asyncssh.SFTPName, None]", sftp.scandir(directory))
+    async with contextlib.aclosing(listing):
+        async for each in listing:
+            if each.filename == name:
+                told = re.match(r"\S+\s+([0-9]+)\s", str(each.longname))
+                return int(told[1]) if told else 1
+            seen += 1
+            if seen >= NAMES_LIMIT:
+                break
+    return 0
 
 
 async def _close(held: _Open) -> None:

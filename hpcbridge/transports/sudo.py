@@ -1,7 +1,7 @@
 """Commands and files of another account, by sudo(8), where the service's own account may do that.
 
 Commands run as ``sudo -n -H -u ACCOUNT -- /usr/bin/COMMAND ...``. Files go through one helper
-program (:mod:`hpcbridge.transports.filehelper`) that is kept running while it is needed: to start
+program (:mod:`hpcbridge.files.helper`) that is kept running while it is needed: to start
 sudo for each look at a log would cost more than the look, and sudoers would have to allow
 programs that can write anywhere.
 """

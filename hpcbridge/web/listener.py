@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hpcbridge.config.settings import ServerSettings
 from hpcbridge.errors import ConfigError
+from hpcbridge.files.directories import closed_to_others
 from hpcbridge.network.addresses import UNIX_PATH_LIMIT
 
 
@@ -26,6 +27,7 @@ def listening(server: ServerSettings, group: int | None) -> Iterator[tuple[socke
             yield listener, f"http://{f'[{host}]' if ':' in host else host}:{port}/"
         return
     path = server.unix_socket
+    closed_to_others("server.unix_socket", path)
     with _unix(path, group) as listener:
         mine = path.stat().st_ino
         try:

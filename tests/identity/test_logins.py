@@ -135,6 +135,12 @@ def test_a_ca_key_that_others_can_reach_stops_the_start(ca_key: Path, mode: int)
         logins_of("lab", settings(ca_key=ca_key))
 
 
+def test_a_ca_key_that_others_could_replace_stops_the_start(ca_key: Path) -> None:
+    ca_key.parent.chmod(0o775)
+    with pytest.raises(ConfigError, match=r"identity\.ca_key: others could replace what is in"):
+        logins_of("lab", settings(ca_key=ca_key))
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_a_ca_key_of_another_owner_stops_the_start(ca_key: Path) -> None:
     os.chown(ca_key, 12345, -1)

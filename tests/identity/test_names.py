@@ -124,6 +124,13 @@ def test_a_map_file_of_another_owner_stops_the_start(tmp_path: Path) -> None:
         names(map_file=path)
 
 
+def test_a_map_file_that_others_could_replace_stops_the_start(tmp_path: Path) -> None:
+    path = map_file(tmp_path, "ann ann\n")
+    tmp_path.chmod(0o2775)
+    with pytest.raises(ConfigError, match=r"lab\.identity\.map_file: others could replace"):
+        names(map_file=path)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -4,11 +4,18 @@ import asyncio
 import contextlib
 import socket
 import time
+from typing import Any
 
 import pytest
 
 from hpcbridge import tunnels as tunnels_module
-from hpcbridge.errors import NotReadyInTime, TunnelError, UnexpectedReply
+from hpcbridge.errors import (
+    ClusterUnreachable,
+    NotReadyInTime,
+    OutcomeUnknown,
+    TunnelError,
+    UnexpectedReply,
+)
 from hpcbridge.schedulers.base import EndReason, JobRequest
 from hpcbridge.store import State
 from tests.sessions.world import LINE, World, ended, nothing_is_left
@@ -151,3 +158,77 @@ async def test_the_true_reason_is_told_although_the_output_cannot_be_understood(
     monkeypatch.setattr(world.transport, "read", read)
     world.scheduler.end("1", EndReason.OUT_OF_MEMORY, 137)
     await ended(world, EndReason.OUT_OF_MEMORY, "more memory")
+
+
+# -- the last known cause is told, and not another one
+
+
+async def test_a_node_that_was_not_reached_until_the_time_was_over_is_the_cause(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ready line was there all along."""
+
+    async def unreachable(*_: Any, **__: Any) -> None:
+        raise ClusterUnreachable("The SSH host n1 cannot be reached: no route.")
+
+    world.wait = 1
+    monkeypatch.setattr(world.cluster.tunnels, "open", unreachable)
+    await world.starting()
+    world.become_ready()
+    told = ("its node was not reached", "no route", "wslink: Starting factory")
+    await ended(world, EndReason.NEVER_READY, *told[:2], error=NotReadyInTime)
+    assert "lacks" not in str(world.session.error)
+    assert told[2] in (world.row.log_tail or "")
+
+
+async def test_a_node_that_will_never_be_reached_is_told_at_once_with_the_cause(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def forbidden(*_: Any, **__: Any) -> None:
+        raise ClusterUnreachable("It does not allow forwarding.", lasting=True)
+
+    monkeypatch.setattr(world.cluster.tunnels, "open", forbidden)
+    await world.starting()
+    world.become_ready()
+    words = ("its node was not reached", "forwarding")
+    await ended(world, EndReason.FAILED, *words, error=ClusterUnreachable)
+
+
+async def test_output_that_cannot_be_read_is_the_cause(world: World) -> None:
+    world.wait = 1
+    await world.starting()
+    world.transport.down = ClusterUnreachable("n1 gives no SFTP")
+    await until(lambda: world.row.state == State.ENDED)
+    world.transport.down = None
+    words = ("cannot be read: n1 gives no SFTP",)
+    await ended(world, EndReason.NEVER_READY, *words, error=NotReadyInTime)
+    assert "lacks" not in str(world.session.error)
+
+
+async def test_a_ready_line_without_a_port_is_the_cause(world: World) -> None:
+    world.wait = 1
+    await world.starting()
+    world.transport.session(world.row).prints(f"wslink: {LINE}")
+    words = ("did not tell the port",)
+    await ended(world, EndReason.NEVER_READY, *words, error=NotReadyInTime)
+
+
+async def test_what_the_cluster_answered_last_is_the_cause(world: World) -> None:
+    world.wait = 1
+    await world.queued()
+    world.scheduler.down = ClusterUnreachable("The SSH host login refused the login.")
+    await until(lambda: world.row.state == State.ENDED)
+    world.scheduler.down = None
+    words = ("does not answer", "login refused the login")
+    await ended(world, EndReason.NEVER_READY, *words, error=NotReadyInTime)
+
+
+async def test_so_it_is_while_nobody_knows_whether_the_job_was_taken(world: World) -> None:
+    world.wait = 1
+    world.scheduler.submit_fault = OutcomeUnknown("lost")
+    world.scheduler.down = ClusterUnreachable("The SSH host login refused the login.")
+    await world.launch()
+    await until(lambda: world.row.state == State.ENDED)
+    world.scheduler.down = None
+    words = ("does not answer", "login refused the login")
+    await ended(world, EndReason.NEVER_READY, *words, error=NotReadyInTime)

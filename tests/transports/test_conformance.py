@@ -127,7 +127,16 @@ async def test_what_is_there_already_is_not_staged_into(
 
 @pytest.mark.parametrize(
     ("mode", "owner", "safe"),
-    [(0o777, 0, False), (0o1777, 12345, False), (0o1777, 0, True), (0o755, 12345, True)],
+    [
+        (0o777, 0, False),
+        (0o775, 0, False),
+        (0o2775, 0, False),
+        (0o1777, 12345, False),
+        (0o1777, 0, True),
+        (0o1775, 0, True),
+        (0o755, 12345, False),
+        (0o755, 0, True),
+    ],
 )
 async def test_nothing_is_staged_where_others_could_put_theirs_in_its_place(
     transport: Transport, tmp_path: Path, mode: int, owner: int, safe: bool

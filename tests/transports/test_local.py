@@ -1,8 +1,10 @@
 """Commands of this machine."""
 
 import asyncio
+import fcntl
 import os
 import signal
+import sys
 from pathlib import Path
 from subprocess import Popen
 from threading import Event
@@ -113,3 +115,22 @@ async def test_a_file_server_that_is_gone_is_told_in_time_and_holds_up_nobody_el
     monkeypatch.setattr(local_module, "FILES_LIMIT", 60)
     assert await transport.read([Slice(str(tmp_path / "log"), 0, 9)]) == [None]
     await transport.close()
+
+
+# -- files of two names
+
+
+async def test_a_file_of_two_names_is_not_read_and_keeps_its_locks(tmp_path: Path) -> None:
+    """It may be the database: SQLite would lose its locks when another descriptor is closed."""
+    database, log = tmp_path / "database", tmp_path / "output.log"
+    database.write_text("SQLite format 3")
+    os.link(database, log)
+    transport = LocalTransport()
+    with database.open("r+b") as held:
+        fcntl.lockf(held, fcntl.LOCK_EX)
+        assert await transport.read([Slice(str(log), 0, 100)]) == [None]
+        script = f"import fcntl; fcntl.lockf(open('{database}', 'r+b'), fcntl.LOCK_EX | 4)"
+        done = await transport.run([sys.executable, "-c", script], timeout=60)
+        assert "BlockingIOError" in done.err
+    log.unlink()
+    assert await transport.read([Slice(str(database), 0, 100)]) == [b"SQLite format 3"]

@@ -206,8 +206,9 @@ async def test_links_devices_and_what_is_no_file_are_not_read(
     (root / "linked").symlink_to(outside)
     os.mkfifo(directory / "fifo")
     (directory / "folder").mkdir()
+    os.link(outside / "secret", directory / "second")
     wanted = [directory / "link", root / "linked" / "secret", directory / "fifo"]
-    wanted += [directory / "folder"]
+    wanted += [directory / "folder", directory / "second"]
     async with asyncio.timeout(60):
         found = await sudo.read([Slice(str(path), 0, 100) for path in wanted])
     assert found == [None] * len(wanted)

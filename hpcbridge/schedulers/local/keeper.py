@@ -36,10 +36,11 @@ async def start(job: Job, exit_file: Path, more: Mapping[str, str]) -> int:
 
 def _start(job: Job, exit_file: Path, more: Mapping[str, str]) -> int:
     exit_file.unlink(missing_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
-    output = os.open(Path(job.directory) / "scheduler.out", flags, 0o600)
+    told = Path(job.directory) / "scheduler.out"
+    told.unlink(missing_ok=True)  # another job's link to a file of ours, maybe
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW
+    output = os.open(told, flags, 0o600)
     try:
-        os.set_blocking(output, True)
         argv = ["/bin/sh", "-c", KEEPER, "hpcbridge-job", str(exit_file), job.script, job.directory]
         environment = {**more, **clean_environment(), processes.COOKIE: job.name}
         return processes.spawn(argv, environment, output)

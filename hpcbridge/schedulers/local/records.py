@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from hpcbridge.errors import ClusterError
+from hpcbridge.files.own import NotOurs, read_own
 from hpcbridge.schedulers.base import Listing
 from hpcbridge.schedulers.local.job import Job, listing
 
 log = logging.getLogger(__name__)
+
+RECORD_LIMIT = 65536
+"""Bytes that a job's file may have."""
 
 
 class Records:
@@ -85,23 +89,25 @@ def recorded(directory: Path) -> Listing:
 def _write_json(path: Path, data: dict[str, Any]) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
     new.write_text(json.dumps(data))
     new.replace(path)
 
 
 def _read_all(directory: Path) -> list[Job]:
     found = []
+    owner = directory.stat().st_uid if directory.exists() else None  # root may ask, by the doctor
     for path in sorted(directory.glob("*.json")):
         try:
-            found.append(Job(**json.loads(path.read_text())))
-        except (ValueError, TypeError):
+            found.append(Job(**json.loads(read_own(path, RECORD_LIMIT, owner))))
+        except (NotOurs, ValueError, TypeError):
             log.warning("%s is not a job file of this runner; left alone", path)
     return found
 
 
 def _read_status(path: Path) -> int | None:
     try:
-        status = int(path.read_text())
+        status = int(read_own(path, RECORD_LIMIT))
     except (OSError, ValueError):
         return None
     return 128 - status if status > 128 else status

@@ -16,6 +16,7 @@ import jwt
 
 from hpcbridge.config.slurmrest import SlurmRestCluster
 from hpcbridge.errors import ClusterUnreachable, UnexpectedReply
+from hpcbridge.files.directories import others_above
 from hpcbridge.transports.base import Transport
 
 LIFETIME = 600
@@ -120,6 +121,12 @@ async def _signed(path: Path, user: str) -> str:
 
 def _private(path: Path) -> bytes:
     """What is in a file that only its owner can read."""
+    if above := others_above(path):
+        raise ClusterUnreachable(
+            f"The secret file {path} is not used: others could replace what is in {above}. Close "
+            "it to them (chmod go-w), or name another directory.",
+            lasting=True,
+        )
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:

@@ -62,6 +62,14 @@ async def test_a_secret_that_others_may_touch_is_refused(
     assert f"{mode:04o}" in str(caught.value)
 
 
+async def test_a_secret_that_others_could_replace_is_refused(tmp_path: Path) -> None:
+    file = private(tmp_path / "secret", token())
+    tmp_path.chmod(0o2775)
+    with pytest.raises(ClusterUnreachable, match="others could replace what is in") as caught:
+        await source(token_file=file).current()
+    assert caught.value.lasting
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 async def test_a_secret_that_belongs_to_somebody_else_is_refused(tmp_path: Path) -> None:
     file = private(tmp_path / "secret", token())

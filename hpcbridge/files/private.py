@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 from hpcbridge.errors import ConfigError
+from hpcbridge.files.directories import closed_to_others
 
 LIMIT = 65536
 """Bytes that such a file may have."""
@@ -14,8 +15,9 @@ def read(path: Path, setting: str) -> bytes:
     """The file's content, for the ``setting`` that names it.
 
     Raises :class:`~hpcbridge.errors.ConfigError` where it is missing, a link, no regular file, too
-    large, or where another account could read or change it.
+    large, or where another account could read or change it, or put its own in its place.
     """
+    closed_to_others(setting, path)
     try:
         # A FIFO would block; a link could lead to what somebody else may change.
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -13,11 +13,12 @@ length (4 bytes, big-endian) and as many bytes of JSON. Python 3.8 and its libra
 """
 
 # os.path and not pathlib: a log is looked at often.
-# ruff: noqa: PTH102, PTH108, PTH112, PTH114, PTH116, PTH117, PTH118, PTH120
+# ruff: noqa: PTH102, PTH108, PTH112, PTH114, PTH115, PTH116, PTH117, PTH118, PTH120
 
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 import pwd
@@ -30,6 +31,7 @@ from typing import Any
 
 REQUEST_LIMIT = 16 * 2**20
 READ_LIMIT = 2**20
+LINKS_LIMIT = 40
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -124,7 +126,9 @@ class Files:
         return {}
 
     def read(self, wanted: list[tuple[str, str, int, int]]) -> dict[str, Any]:
-        """The slices (name, file, offset, limit); null for what is no file of this account."""
+        """The slices (name, file, offset, limit); null for what is no file of this account.
+
+        A file with a second name (a hard link) may be another one's, and counts as none."""
         found: list[str | None] = []
         for name, file, offset, limit in wanted:
             try:
@@ -153,7 +157,8 @@ class Files:
             os.close(directory)
         try:
             status = os.fstat(handle)
-            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid():
+            regular = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+            if not regular or status.st_uid != os.getuid():
                 return None
             start = offset if offset >= 0 else max(0, status.st_size + offset)
             return os.pread(handle, limit, start)
@@ -168,14 +173,36 @@ class Files:
 
 
 def open_to_others(path: str) -> str:
-    """The directory above ``path`` in which others could put theirs in its place; "" for none."""
-    while (above := os.path.dirname(path)) != path:
-        mode = os.stat(above).st_mode
-        if mode & stat.S_IWOTH:
-            mine = not os.path.lexists(path) or os.lstat(path).st_uid in (0, os.geteuid())
-            if not mine or not mode & stat.S_ISVTX:
-                return above
-        path = above
+    """The directory in which others could put theirs in place of ``path``; "" for none.
+
+    Each directory on the way is looked at, also on the way of each symbolic link: it has to belong
+    to root or to this account, and nobody else may write to it. Where it is sticky others may, but
+    what lies in it on this way has to be root's or this account's own.
+
+    ``path`` is absolute. Raises OSError where a directory is missing or cannot be looked at.
+    """
+    mine, at, left = (0, os.geteuid()), "/", path.split("/")[::-1]
+    links = 0
+    while left:
+        name = left.pop()
+        if name == "..":
+            at = os.path.dirname(at)
+        if name in ("", ".", ".."):
+            continue
+        above, at = at, os.path.join(at, name)
+        status = os.stat(above)
+        found = os.lstat(at) if left or os.path.lexists(at) else None
+        shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        kept = status.st_mode & stat.S_ISVTX and (found is None or found.st_uid in mine)
+        if status.st_uid not in mine or (shared and not kept):
+            return above
+        if found is not None and stat.S_ISLNK(found.st_mode):
+            links += 1
+            if links > LINKS_LIMIT:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            target = os.readlink(at)
+            at = "/" if target.startswith("/") else above
+            left += target.split("/")[::-1]
     return ""
 
 

@@ -1,0 +1,1 @@
+"""Files and directories that nobody else may read, change or lead elsewhere."""
