@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from hpcbridge.schedulers.processes import COOKIE
+from hpcbridge.schedulers.local.processes import COOKIE
 from tests.browser import driver
 from tests.processes import marked
 from tests.serviceprocess import ServiceProcess
