@@ -48,7 +48,8 @@ def test_programs_of_the_tests_start_wherever_the_virtual_environment_is(tmp_pat
     environment = tmp_path / "a checkout" / ".venv"
     venv.create(environment)
     python = str(environment / "bin/python")
-    found = run(python, "-c", "from tests.programs import PYTHON; print(PYTHON)")
+    asked = "import runpy; print(runpy.run_path('tests/programs.py')['PYTHON'])"
+    found = run(python, "-c", asked)
     program = tmp_path / "program"
     program.write_text(f"#!{found} -SE\nprint('started')\n")
     program.chmod(0o755)
