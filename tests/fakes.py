@@ -35,7 +35,10 @@ class FakeScheduler:
 
     def __init__(self) -> None:
         self.jobs: dict[str, JobInfo] = {}
-        self.details: dict[str, JobInfo | None] = {}
+        #: What a second question about a job tells, or an error with which it fails.
+        self.details: dict[str, JobInfo | Exception | None] = {}
+        #: Jobs of which a listing says nothing.
+        self.untold: set[str] = set()
         self.submitted: list[JobRequest] = []
         self.cancelled: list[str] = []
         self.looks = 0
@@ -97,7 +100,7 @@ class FakeScheduler:
         if self.looks >= self.appears_after:
             self.jobs |= self._hidden
             self._hidden = {}
-        return Listing(dict(self.jobs))
+        return Listing(dict(self.jobs), untold=set(self.untold))
 
     async def outlook(self, job_ids: Collection[str]) -> Mapping[str, Outlook]:
         await asyncio.sleep(0)
@@ -115,7 +118,10 @@ class FakeScheduler:
         await asyncio.sleep(0)
         self.described.append(job_id)
         self._ask()
-        return self.details.get(job_id)
+        told = self.details.get(job_id)
+        if isinstance(told, Exception):
+            raise told
+        return told
 
     async def cancel(self, job_ids: Iterable[str]) -> None:
         await asyncio.sleep(0)

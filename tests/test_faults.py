@@ -367,7 +367,8 @@ async def test_a_job_that_nobody_knows_any_more_is_over(
 ) -> None:
     session_id = await bridge.ready()
     slurm.forget_everything()
-    assert (await bridge.cleaned(session_id))["reason"] == "finished"
+    # Its script was told to end, and left its exit status behind.
+    assert (await bridge.cleaned(session_id))["reason"] == "cancelled"
     await over(bridge, session_id)
 
 
@@ -421,7 +422,7 @@ async def test_accounting_tells_the_reason_when_the_controller_has_forgotten(
     await asyncio.sleep(1)  # past the grace: accounting says that it runs, which proves nothing
     slurm.end("1", "OUT_OF_MEMORY", "0:125")
     told = await bridge.cleaned(session_id)
-    assert told["reason"] in ("out_of_memory", "finished")
+    assert told["reason"] in ("out_of_memory", "failed")
     await over(bridge, session_id)
 
 
@@ -434,7 +435,7 @@ async def test_another_job_with_the_sessions_id_is_not_its_job(
     session_id = await bridge.ready()
     slurm.forget_everything()
     assert slurm.add("somebody-else") == "1"
-    assert (await bridge.cleaned(session_id))["reason"] == "finished"
+    assert (await bridge.cleaned(session_id))["reason"] == "cancelled"
     assert slurm.jobs["1"]["state"] == "PENDING"
     assert slurm.state_of("cancelled") == []
 

@@ -56,7 +56,7 @@ class Orphans:
         jobs = [
             job
             for job in listing.jobs.values()
-            if job.state != JobState.ENDED
+            if job.state not in (JobState.COMPLETING, JobState.ENDED)
             and job.name not in watched
             and is_marked(job.name, self._mark)
         ]

@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Callable
 
+from hpcbridge.clusters.remains import Remains
 from hpcbridge.errors import ClusterError
 from hpcbridge.transports.base import Slice, Transport
 
@@ -45,13 +46,14 @@ class ReadyLine:
 def parse_status(data: bytes) -> dict[str, int]:
     """The numbers that a job tells in its status file; whatever else stands there is left out.
 
-    ``port`` is only taken from 1024 to 65535, ``exit`` from 0 to 255.
+    ``port`` is only taken from 1024 to 65535, ``exit`` from 0 to 255, and ``log``, the bytes that
+    its log had when it began, up to 1 TiB.
     """
-    allowed = {"port": range(1024, 65536), "exit": range(256)}
+    allowed = {"port": range(1024, 65536), "exit": range(256), "log": range(2**40)}
     found = {}
     for line in data[:STATUS_LIMIT].decode("ascii", "replace").splitlines():
         key, _, value = line.partition("=")
-        number = int(value) if re.fullmatch(r"[0-9]{1,5}", value) else -1
+        number = int(value) if re.fullmatch(r"[0-9]{1,13}", value) else -1
         if number in allowed.get(key, ()):
             found[key] = number
     return found
@@ -66,11 +68,20 @@ def printable(data: bytes) -> str:
 class Following:
     """What is known of one session's output. ``moved`` is called when more of it is known.
 
-    A port is only taken once: what the application was started with does not change.
+    A port is only taken once: what the application was started with does not change. Where the job
+    is run again, ``former`` is the port of the run before (0 if that is not known): its output and
+    what it told count no more, and the log is read from where the new run began.
     """
 
-    def __init__(self, directory: str, ready_lines: list[str], moved: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        directory: str,
+        ready_lines: list[str],
+        moved: Callable[[], None],
+        former: int | None = None,
+    ) -> None:
         self.directory = directory
+        self._former = former
         self._moved = moved
         self.offset = 0
         self.tail = b""
@@ -78,6 +89,11 @@ class Following:
         self.ready = asyncio.Event()
         self.exited = asyncio.Event()
         self._line = ReadyLine(*ready_lines)
+
+    @property
+    def waits_for_run(self) -> bool:
+        """Whether the job's next run has not told anything yet."""
+        return self._former is not None
 
     def take(self, data: bytes) -> None:
         """New bytes of the log."""
@@ -90,6 +106,10 @@ class Following:
     def take_status(self, data: bytes) -> None:
         """The whole status file as it is now."""
         status = parse_status(data)
+        if self.waits_for_run:
+            if status.get("port", self._former) == self._former:
+                return
+            self._former, self.offset = None, status.get("log", 0)
         if self.port is None and "port" in status:
             self.port = status["port"]
             self._moved()
@@ -113,10 +133,17 @@ class Follower:
         self.trouble = ""
 
     def follow(
-        self, directory: str, ready_lines: list[str], moved: Callable[[], None]
+        self,
+        directory: str,
+        ready_lines: list[str],
+        moved: Callable[[], None],
+        former: int | None = None,
     ) -> Following:
-        """Begin to follow the log of a session directory from its start, until one line is seen."""
-        following = Following(directory, ready_lines, moved)
+        """Begin to follow the log of a session directory from its start, or that of the next run.
+
+        See :class:`Following`.
+        """
+        following = Following(directory, ready_lines, moved, former)
         self._followed.add(following)
         self._wake.set()
         if self._task is None:
@@ -129,13 +156,20 @@ class Follower:
 
     async def tail(self, directory: str) -> str:
         """The last lines of a log as text; "" where there is none or it cannot be read."""
-        names = ("output.log", "scheduler.out")
+        return (await self.remains(directory)).tail
+
+    async def remains(self, directory: str) -> Remains:
+        """What a job has left behind, as far as it can be read."""
+        names = ("output.log", "scheduler.out", "status")
         wanted = [Slice(f"{directory}/{name}", -TAIL, TAIL) for name in names]
         try:
-            found = await self._transport.read(wanted)
+            log, said, status = await self._transport.read(wanted)
         except ClusterError:
-            return ""
-        return next((text for each in found if each and (text := printable(each))), "")
+            return Remains()
+        texts = [printable(each) if each else "" for each in (log, said)]
+        told = parse_status(status or b"")
+        began = log is not None or bool(status)
+        return Remains(texts[0] or texts[1], texts[1], told.get("exit"), began, "port" in told)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -162,7 +196,9 @@ class Follower:
 
     async def _read_logs(self) -> bool:
         """One round over all logs; whether any has more to read."""
-        waiting = [each for each in self._followed if not each.ready.is_set()]
+        waiting = [
+            each for each in self._followed if not each.ready.is_set() and not each.waits_for_run
+        ]
         found = await self._transport.read(
             [Slice(f"{each.directory}/output.log", each.offset, CHUNK) for each in waiting]
         )

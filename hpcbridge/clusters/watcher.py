@@ -65,8 +65,10 @@ class Watch:
         self.since = time.monotonic()
         self.grace = grace
         self.missing = 0
+        self.ending = False
         self.hopeless_since: float | None = None
-        #: When the last listing was asked for, and whether it has this job under its id.
+        #: When the last listing was asked for, and whether it, or a second question, has this job
+        #: under its id.
         self.asked = 0.0
         self.listed = False
 
@@ -74,6 +76,12 @@ class Watch:
     def ended(self) -> bool:
         """Whether there is proof that the job is over."""
         return self.job is not None and self.job.state == JobState.ENDED
+
+    @property
+    def over(self) -> bool:
+        """Whether there is proof that the job's application is over, if not the job itself."""
+        done = (JobState.COMPLETING, JobState.ENDED)
+        return self.job is not None and self.job.state in done
 
     @property
     def queued(self) -> bool:
@@ -105,9 +113,12 @@ class Watch:
             self.unknown_since = time.time()
             self.changed()
 
-    def hurry(self) -> None:
-        """Look at the job often again: it is being ended."""
-        self.settled, self.since = False, time.monotonic()
+    def hurry(self, *, ending: bool = True) -> None:
+        """Look at the job often again: it is being ended, or has gone back to the queue.
+
+        One that is being ended, and is not listed, is asked for by its id at once.
+        """
+        self.settled, self.since, self.ending = False, time.monotonic(), ending
 
     @property
     def interval(self) -> float:
@@ -251,6 +262,9 @@ class Watcher:
                 log.warning("job %s cannot be asked for: %s", watch.job_id, error)
                 watch.not_asked()
                 return
+        if job is None and watch.job_id in listing.untold:
+            watch.not_asked()
+            return
         await self._update(watch, job, asked)
 
     async def _update(self, watch: Watch, job: JobInfo | None, asked: float) -> None:
@@ -259,11 +273,17 @@ class Watcher:
         if not watch.listed:
             job = None  # schedulers use ids again
         if job is None:
-            job = await self._missing(watch)
+            try:
+                job = await self._missing(watch)
+            except Exception as error:  # a question that failed is no answer
+                _log_failure(watch.job_id, error)
+                watch.not_asked()
+                return
         else:
             watch.missing = 0
-            if job.state == JobState.ENDED:
-                job = watch.job if watch.ended else await self._with_details(job)
+            if job.state in (JobState.COMPLETING, JobState.ENDED):
+                known = watch.job is not None and watch.job.state == job.state
+                job = watch.job if known or watch.ended else await self._with_details(job)
         before = watch.job, watch.hopeless
         watch.job = job
         watch.judge()
@@ -274,22 +294,33 @@ class Watcher:
             watch.changed()
 
     async def _missing(self, watch: Watch) -> JobInfo | None:
-        """How a job ended that the listing lacks, or what was known while that may mean nothing."""
+        """How a job ended that the listing lacks, or what was known while that may mean nothing.
+
+        A second question tells, and may tell that the job is not over at all. Raises what the
+        scheduler raises for it.
+        """
         watch.missing += 1
         young = time.monotonic() - watch.since < watch.grace
-        if watch.ended or young or watch.missing < SIGHTINGS:
+        unsure = young or watch.missing < SIGHTINGS
+        if watch.ended or (unsure and not watch.ending):
             return watch.job
-        lost = JobInfo(
+        async with self._asking:
+            details = await self._scheduler.describe_end(watch.job_id)
+        if details is not None and details.name == watch.name:
+            watch.listed = details.state != JobState.ENDED
+            return details
+        if unsure:
+            return watch.job
+        return JobInfo(
             watch.job_id,
             watch.name,
             JobState.ENDED,
             detail="the scheduler no longer knows the job",
             reason=EndReason.FINISHED,
         )
-        return await self._with_details(lost)
 
     async def _with_details(self, job: JobInfo) -> JobInfo:
-        """The same end with what the scheduler tells of it on a second question, if anything.
+        """An end that the listing tells, with what a second question tells of it, if anything.
 
         That may be that the job is not over at all; then it is not.
         """
@@ -297,13 +328,7 @@ class Watcher:
             async with self._asking:
                 details = await self._scheduler.describe_end(job.job_id)
         except Exception as error:
-            expected = isinstance(error, ClusterError)
-            log.warning(
-                "the end of job %s cannot be asked for: %s",
-                job.job_id,
-                error,
-                exc_info=not expected,
-            )
+            _log_failure(job.job_id, error)
             return job
         if details is None or details.name != job.name:
             return job
@@ -317,3 +342,8 @@ class Watcher:
                 await self._task
         await self._queue_status.close()
         await self.stop_observing()
+
+
+def _log_failure(job_id: str, error: Exception) -> None:
+    expected = isinstance(error, ClusterError)
+    log.warning("the end of job %s cannot be asked for: %s", job_id, error, exc_info=not expected)

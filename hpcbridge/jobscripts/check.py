@@ -4,6 +4,7 @@ import re
 import subprocess
 
 from hpcbridge.errors import BridgeError, TemplateError
+from hpcbridge.jobscripts.onejob import why_not_one
 from hpcbridge.jobscripts.render import (
     LocatedError,
     ScriptContext,
@@ -108,6 +109,9 @@ def _check_order(name: str, script: str) -> list[Problem]:
         if seen and shell.place is Place.DIRECTIVE:
             message = f"Directive {line.strip()} comes after a command (rendered line {number})."
             return [Problem(None, message, template=name)]
+        why = why_not_one(line) if shell.place is Place.DIRECTIVE else ""
+        if why:  # of an option's value, as the texts have been looked at
+            return [Problem(None, f"{why} (rendered line {number})", template=name)]
         shell.feed("\n")
     return []
 

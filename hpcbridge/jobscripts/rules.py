@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from jinja2 import Environment, TemplateSyntaxError, nodes
 
+from hpcbridge.jobscripts.onejob import why_not_one
 from hpcbridge.jobscripts.shelltext import Place, ShellText
 
 DIRECTIVE_FILTERS = frozenset({"directive", "hms"})
@@ -97,7 +98,9 @@ class _Walk:
         self._shell = ShellText()
 
     def problems(self) -> Iterator[Problem]:
+        last = 1
         for line, kind, value in self._tokens:
+            last = line + (value.count("\n") if kind == "data" else 0)
             if kind == "data":
                 yield from self._data(line, value)
             elif kind == "variable_begin":
@@ -107,6 +110,7 @@ class _Walk:
                 yield from self._tag(line)
             elif kind in ("comment_begin", "raw_begin"):
                 yield from self._tag(line)
+        yield from self._one_job(last)
 
     def _until(self, end: str) -> str:
         collected = []
@@ -119,12 +123,19 @@ class _Walk:
     def _data(self, line: int, text: str) -> Iterator[Problem]:
         for offset, piece in enumerate(text.split("\n")):
             if offset:
+                yield from self._one_job(line + offset - 1)
                 self._shell.feed("\n")
             was_seen, was_directive = self._shell.command_seen, self._in_directive()
             self._shell.feed(piece)
             if was_seen and not was_directive and self._in_directive():
                 message = "Batch systems ignore directives after the first command; move it up."
                 yield Problem(line + offset, message)
+
+    def _one_job(self, number: int) -> Iterator[Problem]:
+        """Judge a directive once its line is whole."""
+        why = why_not_one(self._shell.line) if self._in_directive() else ""
+        if why:
+            yield Problem(number, why)
 
     def _expression(self, line: int, code: str) -> Iterator[Problem]:
         place, last = self._shell.place, self._last_filter(code)

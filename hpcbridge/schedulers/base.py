@@ -21,11 +21,15 @@ S = TypeVar("S", bound=ClusterSettings)
 class JobState(StrEnum):
     """Where a job stands. "Could not ask" is an exception, never a state.
 
-    UNKNOWN is a state that the scheduler told and this version does not know; it ends nothing.
+    QUEUED is also one that is held, suspended or requeued: whatever it was before, its application
+    does not run now. COMPLETING has no application any more, but is not over for the scheduler: an
+    epilogue runs, or files are copied. UNKNOWN is a state that the scheduler told and this version
+    does not know; it ends nothing.
     """
 
     QUEUED = "queued"
     RUNNING = "running"
+    COMPLETING = "completing"
     ENDED = "ended"
     UNKNOWN = "unknown"
 
@@ -54,7 +58,9 @@ class JobInfo:
     job waits ("waiting for ...", or the scheduler's own word), or how it ended. ``exit_status`` is
     the script's exit status where known, or the negated number of the signal that ended it.
     ``hopeless`` is a sentence for the user where the scheduler says that the job can never run as
-    it was asked for. ``account`` is whose job it is, in a listing of several accounts.
+    it was asked for. ``account`` is whose job it is, in a listing of several accounts. ``run``
+    tells the runs of a job apart that is started again, where the scheduler tells: any text, which
+    changes with each start. ``suspended`` is a job that waits in the middle of a run, and goes on.
     """
 
     job_id: str
@@ -66,6 +72,8 @@ class JobInfo:
     exit_status: int | None = None
     hopeless: str = ""
     account: str = ""
+    run: str = ""
+    suspended: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,11 +111,13 @@ class Listing:
     """A complete, successful answer: a job that is missing here is not in the queue.
 
     Of the jobs of the accounts ``unknown`` it says nothing: the scheduler does not know these
-    accounts (any more).
+    accounts (any more). Nor does it of the jobs ``untold``, ids for which the scheduler was asked,
+    and which its answer left out without a word: they count as not asked for.
     """
 
     jobs: Mapping[str, JobInfo] = field(default_factory=dict)
     unknown: Collection[str] = ()
+    untold: Collection[str] = ()
 
 
 class Scheduler(Protocol):
@@ -141,7 +151,11 @@ class Scheduler(Protocol):
         ...
 
     async def describe_end(self, job_id: str) -> JobInfo | None:
-        """How a job that left the listing ended, from accounting; None where nobody knows."""
+        """How a job that left the listing ended, from accounting; None where nobody knows.
+
+        None is an answer: the scheduler was asked for this id and says that it knows none. One that
+        it still knows is told with its state, whatever that is. A question that failed raises.
+        """
         ...
 
     async def cancel(self, job_ids: Iterable[str]) -> None:

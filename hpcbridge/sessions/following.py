@@ -13,15 +13,20 @@ log = logging.getLogger(__name__)
 async def follow(session: Session) -> None:
     """Have a tunnel and a route here while another replica drives the session to its end."""
     row, timing = session.row, session.context.timing
-    pause = timing.reopen
+    pause, shut, loop = timing.reopen, True, asyncio.get_running_loop()
     while row.state != State.ENDED:
+        if row.state != State.READY and (session.endpoint.state is not None or not shut):
+            session.settled.clear()  # its job went back to the queue
+            shut = await session.endpoint.close()
+            if not shut:
+                loop.call_later(pause, session.moved.set)
         if row.state == State.READY and row.host and row.port:
             try:
                 await session.endpoint.reopen(row.host, row.port)
             except Exception as error:
                 fault = None if isinstance(error, BridgeError) else error
                 log.warning("session %s: %s", row.job_name, error, exc_info=fault)
-                asyncio.get_running_loop().call_later(pause, session.moved.set)
+                loop.call_later(pause, session.moved.set)
                 pause = min(pause * 2, timing.reopen_limit)
             else:
                 session.settled.set()

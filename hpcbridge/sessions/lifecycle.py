@@ -91,11 +91,14 @@ class _Lifecycle:
         startup = Startup(self._progress, self._submission, application)
         if self._session.row.state == State.SUBMITTING:
             await startup.submit()
-        await startup.until_ready()
+        watch = self._progress.watch_job()
         while True:
-            await self._progress.check()
-            self._check_expiry()
-            await self._progress.wait(self._next_look(application))
+            await startup.until_ready(watch)
+            while not startup.went_back(watch):
+                await self._progress.check()
+                self._check_expiry()
+                await self._progress.wait(self._next_look(application))
+            await startup.go_back(watch)
 
     def _configured(self) -> ApplicationSettings:
         if self._session.application is None:

@@ -32,6 +32,12 @@ def died_early(job: JobInfo, tail: str) -> str:
     return f"The application ended before it was ready: {how_it_ended(job)}{quoted(tail)}"
 
 
+def dropped(job: JobInfo, waited: str) -> str:
+    """The job left the queue without having run; ``waited`` is what was known of it before."""
+    before = f" Before that: {waited}" if waited.startswith("Waiting for") else ""
+    return f"The job was dropped from the queue before it ran: {how_it_ended(job)}{before}"
+
+
 def ended_later(job: JobInfo) -> str:
     """The application was gone after it was ready."""
     return f"The session is over: {how_it_ended(job)}"

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from hpcbridge.clusters.remains import Remains
 from hpcbridge.clusters.watcher import Watch
 from hpcbridge.errors import SessionFailed, StoreError
 from hpcbridge.schedulers.base import Outlook
@@ -100,8 +101,9 @@ class Progress:
         or when there is proof that its job has."""
         self.check_stop()
         watch = self.session.watch
-        if watch is not None and watch.ended and watch.job is not None:
-            raise job_over(self.session.row, watch.job, await self.tail())
+        if watch is not None and watch.over and watch.job is not None:
+            job, remains = watch.job, await self.remains()
+            raise job_over(self.session.row, job, remains)
 
     def check_stop(self) -> None:
         """The same where only a client can be the reason."""
@@ -112,10 +114,17 @@ class Progress:
             raise Termination(EndReason.IDLE, SessionFailed(nobody))
 
     async def tail(self) -> str:
-        """The end of the application's output, without the secret should it have printed it."""
+        """The end of the application's output."""
+        return (await self.remains()).tail
+
+    async def remains(self) -> Remains:
+        """What the job left, without the secret should its application have printed it."""
         row = self.session.row
-        tail = await self.session.cluster.follower.tail(row.directory)
-        return tail.replace(row.secret, "********") if row.secret else tail
+        remains = await self.session.cluster.follower.remains(row.directory)
+        if not row.secret:
+            return remains
+        tail, said = (each.replace(row.secret, "********") for each in (remains.tail, remains.said))
+        return dataclasses.replace(remains, tail=tail, said=said)
 
     def watch_job(self) -> Watch:
         """Begin to watch the session's job."""

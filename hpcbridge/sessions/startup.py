@@ -8,6 +8,7 @@ from typing import Any
 
 from hpcbridge.clusters import queuemessage
 from hpcbridge.clusters.readiness import Following
+from hpcbridge.clusters.watcher import Watch
 from hpcbridge.config.applications import ApplicationSettings
 from hpcbridge.errors import (
     BridgeError,
@@ -21,6 +22,7 @@ from hpcbridge.errors import (
 from hpcbridge.network.addresses import Address
 from hpcbridge.schedulers.base import JobInfo, JobState
 from hpcbridge.sessions import messages
+from hpcbridge.sessions.jobrun import JobRun
 from hpcbridge.sessions.progress import Progress
 from hpcbridge.sessions.submission import Submission
 from hpcbridge.sessions.termination import Termination, silent_too_long, too_late
@@ -46,6 +48,7 @@ class Startup:
         self._row = progress.session.row
         self._cluster = progress.session.cluster
         self._timing = progress.session.context.timing
+        self._run = JobRun(self._row)
         # What kept the application from being reached, at last.
         self._hindrance = ""
 
@@ -91,31 +94,60 @@ class Startup:
 
     @property
     def _deadline(self) -> float:
-        """When the launch has taken too long, in monotonic seconds."""
-        begun = self._row.submitting_at or time.time()
+        """When the launch has taken too long, in monotonic seconds; or, of a session that was
+        ready, the wait for it to be so again."""
+        row = self._row
+        begun, queued = row.submitting_at or time.time(), row.queued_at or 0.0
+        if row.ready_at is not None and queued > row.ready_at:
+            begun = queued
         return self._session.clock.since(begun) + self._application.wait
 
-    async def until_ready(self) -> None:
-        """queued -> starting -> ready."""
-        watch = self._progress.watch_job()
+    async def until_ready(self, watch: Watch) -> None:
+        """queued -> starting -> ready; a job that goes back takes its session along."""
         if self._ready:  # taken up again after a restart
-            await self._reopen()
-        else:
-            following = self._cluster.follower.follow(
-                self._row.directory, self._application.ready_line, self._session.moved.set
-            )
-            deadline = self._deadline
-            try:
-                while not self._ready:
-                    await self._progress.check()
-                    if not await self._advance(following):
-                        if time.monotonic() > deadline:
-                            raise await self._too_late(following)
-                        await self._progress.wait(deadline)
-            finally:
-                self._cluster.follower.drop(following)
+            await self._reopen(watch)
+        while not self._ready:
+            await self._through_a_run(watch)
         watch.settled = True
         self._session.settled.set()
+
+    async def _through_a_run(self, watch: Watch) -> None:
+        """Until the session is ready, or its job has gone back to the queue."""
+        following = self._cluster.follower.follow(
+            self._row.directory,
+            self._application.ready_line,
+            self._session.moved.set,
+            self._run.former,
+        )
+        deadline = self._deadline
+        try:
+            while not self._ready:
+                await self._progress.check()
+                if self._run.went_back(watch):
+                    return await self.go_back(watch, following.port)
+                if not await self._advance(following):
+                    if time.monotonic() > deadline:
+                        raise await self._too_late(following)
+                    await self._progress.wait(deadline)
+        finally:
+            self._cluster.follower.drop(following)
+
+    def went_back(self, watch: Watch) -> bool:
+        """Whether the job of a ready session is no longer the running one."""
+        return self._run.went_back(watch)
+
+    async def go_back(self, watch: Watch, port: int | None = None) -> None:
+        """ready or starting -> queued: held, suspended, requeued, or already started anew.
+
+        What the job's next run tells counts, and nothing that the one before has told.
+        """
+        self._session.settled.clear()
+        self._run.left(watch, port)
+        while not await self._session.endpoint.close():
+            await self._progress.pause()
+        watch.hurry(ending=False)
+        message = "Waiting in the queue: its job is started again."
+        await self._progress.step(State.QUEUED, message, host=None, port=None)
 
     @property
     def _ready(self) -> bool:
@@ -141,6 +173,7 @@ class Startup:
             self._row.message = queuemessage.told(job, self._session.outlook)
             return False
         message = f"Running on {job.host}; the application is starting."
+        self._run.began(job)
         await self._progress.step(State.STARTING, message, host=job.host)
         self._cluster.tunnels.warm(job.host)
         return True
@@ -179,7 +212,7 @@ class Startup:
             task.cancel()
             await asyncio.wait({task})
 
-    async def _reopen(self) -> None:
+    async def _reopen(self, watch: Watch) -> None:
         """Open a ready session's tunnel again, on the same local end, however long it takes."""
         row, pause = self._row, self._timing.retry
         if row.host is None or row.port is None:
@@ -194,6 +227,8 @@ class Startup:
             else:
                 return
             await self._progress.wait(time.monotonic() + pause)
+            if self._run.went_back(watch):
+                return
             pause = min(pause * 2, self._timing.retry_limit)
 
     async def _too_late(self, following: Following) -> Termination:

@@ -3,12 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
+from hpcbridge.clusters.remains import Remains, completed
 from hpcbridge.config.applications import ApplicationSettings
 from hpcbridge.errors import BridgeError, NotReadyInTime, SessionFailed
 from hpcbridge.schedulers.base import JobInfo
 from hpcbridge.sessions import messages as messages
 from hpcbridge.states import EndReason, State
 from hpcbridge.store import SessionRow
+
+# Reasons of a job that may as well never have run.
+_DROPPED = (EndReason.FINISHED, EndReason.CANCELLED, EndReason.FAILED)
 
 
 class Termination(Exception):
@@ -26,10 +30,18 @@ class Termination(Exception):
         self.facts = dict(facts or {})
 
 
-def job_over(row: SessionRow, job: JobInfo, tail: str) -> Termination:
-    """The scheduler says that the job has ended; ``tail`` are its last lines."""
+def job_over(row: SessionRow, job: JobInfo, remains: Remains) -> Termination:
+    """The scheduler says that the job has ended; ``remains`` is what it left behind."""
+    job, tail = completed(job, remains), remains.tail
     facts = {"exit_status": job.exit_status, "log_tail": tail}
     reason = job.reason or EndReason.FINISHED
+    waited = row.state == State.QUEUED and row.starting_at is None
+    if waited and not remains.began and job.exit_status is None and reason in _DROPPED:
+        reason = EndReason.CANCELLED if reason == EndReason.CANCELLED else EndReason.REJECTED
+        message = messages.dropped(job, row.message)
+        return Termination(
+            reason, SessionFailed(f"{message}{tail and messages.quoted(tail)}"), facts
+        )
     if row.state == State.READY:
         return Termination(reason, SessionFailed(messages.ended_later(job)), facts)
     if reason == EndReason.FINISHED:

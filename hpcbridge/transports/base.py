@@ -7,7 +7,11 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Completed:
-    """A command that ran to its end. ``exit_status`` is negative for a signal's number."""
+    """A command that ran to its end, with what it said itself and nothing of a login shell.
+
+    ``exit_status`` of one that a signal ended is the signal's number, negated, or added to 128
+    where a shell stood between (a signal of the remote shell cannot be told from it).
+    """
 
     argv: tuple[str, ...]
     exit_status: int

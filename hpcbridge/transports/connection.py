@@ -67,22 +67,13 @@ async def uncut(opening: Awaitable[T], close: Callable[[T], object] = lambda _: 
         raise
 
 
-def on_cue(argv: Sequence[str], limit: float | None = None) -> str:
+def on_cue(argv: Sequence[str]) -> str:
     """A command line, for whatever login shell, that begins when it has read ``CUE``.
 
     A command that is over before asyncssh has set its session up takes asyncssh's answer with it
     (an AttributeError in the middle of the opening, and the output is lost). So it waits for us.
-    After ``limit`` seconds it is killed there, where there is a timeout(1): its connection may be
-    lost by then, and sshd does not pass every signal on.
     """
-    script = 'read -r _; exec "$@"'
-    if limit is None:
-        return shlex.join(["/bin/sh", "-c", script, "hpcbridge", *argv])
-    script = (
-        'read -r _; t=$1; shift; command -v timeout >/dev/null && set -- timeout -s KILL $t "$@"; '
-        'exec "$@"'
-    )
-    return shlex.join(["/bin/sh", "-c", script, "hpcbridge", f"{limit:g}", *argv])
+    return shlex.join(["/bin/sh", "-c", 'read -r _; exec "$@"', "hpcbridge", *argv])
 
 
 class SSHHost:

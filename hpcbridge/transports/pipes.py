@@ -8,8 +8,9 @@ from typing import Any
 import asyncssh
 
 from hpcbridge.errors import ClusterUnreachable
-from hpcbridge.transports.connection import CUE, SSHHost
+from hpcbridge.transports.connection import SSHHost
 from hpcbridge.transports.environment import clean_environment
+from hpcbridge.transports.frame import Frame
 from hpcbridge.transports.local import kill
 from hpcbridge.transports.sessions import Sessions, end, full
 
@@ -18,7 +19,7 @@ OPEN_LIMIT = 8.0
 END_LIMIT = 2.0
 """Seconds in which a command ends once its input has ended."""
 TOLD_LIMIT = 4096
-"""Bytes of its standard error that are kept."""
+"""Bytes of its standard error that are kept, the last ones."""
 
 LOST = (OSError, EOFError, asyncssh.Error)
 """What reading and writing raise when the command or its connection is over."""
@@ -27,12 +28,21 @@ OpenPipe = Callable[[Sequence[str]], Awaitable["Pipe"]]
 
 
 class Pipe:
-    """One such command, by the streams of asyncio or of asyncssh, which are used alike."""
+    """One such command, by the streams of asyncio or of asyncssh, which are used alike.
+
+    Where there is a ``frame``, its mark comes first: what stands before is a login shell's.
+    """
 
     def __init__(
-        self, process: Any, end: Callable[[], Awaitable[None]], over: Callable[[], bool]
+        self,
+        process: Any,
+        end: Callable[[], Awaitable[None]],
+        over: Callable[[], bool],
+        frame: Frame | None = None,
     ) -> None:
         self._process = process
+        self._frame = frame
+        self._begun = frame is None
         self._end = end
         #: Tells whether it is seen to have ended, or to have lost its connection.
         self.over = over
@@ -42,7 +52,7 @@ class Pipe:
     async def _listen(self) -> None:
         with contextlib.suppress(*LOST):
             while chunk := await self._process.stderr.read(1024):
-                self._told += chunk[: TOLD_LIMIT - len(self._told)]
+                self._told = bytearray((bytes(self._told) + chunk)[-TOLD_LIMIT:])
 
     async def write(self, data: bytes) -> None:
         """Give it bytes to read. Raises one of ``LOST``."""
@@ -51,6 +61,9 @@ class Pipe:
 
     async def read(self, count: int) -> bytes:
         """So many bytes of its output. Raises one of ``LOST``."""
+        if self._frame is not None and not self._begun:
+            await self._process.stdout.readuntil(self._frame.begin)
+            self._begun = True
         return bytes(await self._process.stdout.readexactly(count))
 
     async def close(self) -> str:
@@ -67,7 +80,10 @@ class Pipe:
         finally:
             self._listening.cancel()
             await self._end()
-        return self._told.decode("utf-8", "replace").strip()
+        told = bytes(self._told)
+        if self._frame is not None and self._frame.began(b"", told):
+            told = self._frame.said(told)
+        return told.decode("utf-8", "replace").strip()
 
 
 async def open_here(argv: Sequence[str]) -> Pipe:
@@ -101,6 +117,7 @@ def opener_on(host: SSHHost) -> OpenPipe:
     sessions = Sessions(host)
 
     async def open_there(argv: Sequence[str]) -> Pipe:
+        frame = Frame()
         try:
             process = await sessions.start(argv, OPEN_LIMIT)
         except asyncssh.ChannelOpenError as error:
@@ -111,7 +128,7 @@ def opener_on(host: SSHHost) -> OpenPipe:
         async def end_there() -> None:
             end(process)
 
-        process.stdin.write(CUE)
-        return Pipe(process, end_there, process.is_closing)
+        process.stdin.write(frame.cue)
+        return Pipe(process, end_there, process.is_closing, frame)
 
     return open_there

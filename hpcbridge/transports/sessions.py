@@ -10,7 +10,8 @@ from typing import Any, TypeVar, cast
 import asyncssh
 
 from hpcbridge.errors import ClusterUnreachable
-from hpcbridge.transports.connection import SSHHost, on_cue, uncut
+from hpcbridge.transports.connection import SSHHost, uncut
+from hpcbridge.transports.frame import Frame
 
 FULL_PAUSE = 0.05
 FULL_PAUSE_LIMIT = 1.0
@@ -38,12 +39,12 @@ class Sessions:
 
     @contextlib.asynccontextmanager
     async def command(self, argv: Sequence[str], limit: float) -> AsyncIterator[Process]:
-        """A started command that waits for its cue; where it has not ended, it is killed.
+        """A started command that waits for its frame's cue; where it has not ended, it is killed.
 
         Waits for room for another session, for at most ``limit`` seconds. Nothing has run when
         asyncssh.ChannelOpenError says that there was none.
         """
-        connection, process = await self._begin(argv, limit, ends=limit + LATE)
+        connection, process = await self._begin(Frame.around(argv, limit + LATE), limit)
         self._running[connection] = self._running.get(connection, 0) + 1
         try:
             yield process
@@ -55,12 +56,9 @@ class Sessions:
 
     async def start(self, argv: Sequence[str], limit: float) -> Process:
         """The same for a command that goes on; :func:`end` ends it."""
-        return (await self._begin(argv, limit))[1]
+        return (await self._begin(Frame.before(argv), limit))[1]
 
-    async def _begin(
-        self, argv: Sequence[str], limit: float, *, ends: float | None = None
-    ) -> tuple[asyncssh.SSHClientConnection, Process]:
-        line = on_cue(argv, ends)
+    async def _begin(self, line: str, limit: float) -> tuple[asyncssh.SSHClientConnection, Process]:
 
         async def begin(connection: asyncssh.SSHClientConnection) -> Process:
             opening = connection.create_process(line, encoding=None, stdin=asyncssh.PIPE)

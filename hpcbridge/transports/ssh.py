@@ -14,7 +14,8 @@ import asyncssh
 
 from hpcbridge.errors import ClusterError, ClusterUnreachable, OutcomeUnknown, UnexpectedReply
 from hpcbridge.transports.base import Completed, Slice, StagedFile
-from hpcbridge.transports.connection import CUE, SSHHost, uncut
+from hpcbridge.transports.connection import SSHHost, uncut
+from hpcbridge.transports.frame import NOISE_LIMIT, Answer, Frame
 from hpcbridge.transports.sessions import Sessions, full
 from hpcbridge.transports.staging import STAGE_SCRIPT
 
@@ -67,11 +68,11 @@ class SSHTransport:
 
     async def _run(self, argv: Sequence[str], stdin: bytes, timeout: float) -> Completed:  # noqa: ASYNC109
         await self._host.connection()
-        name = argv[0]
+        name, frame = argv[0], Frame()
         try:
             async with asyncio.timeout(timeout), self._sessions.command(argv, timeout) as process:
                 with contextlib.suppress(BrokenPipeError):  # a quick one is over already
-                    process.stdin.write(CUE + stdin)
+                    process.stdin.write(frame.cue + stdin)
                     process.stdin.write_eof()
                 out, err = await asyncio.gather(_capped(process.stdout), _capped(process.stderr))
                 result = await process.wait()
@@ -85,11 +86,29 @@ class SSHTransport:
             raise OutcomeUnknown(
                 f"The connection to {self._host.name} was lost while {name} ran."
             ) from error
-        if len(out) > OUTPUT_LIMIT or len(err) > OUTPUT_LIMIT:
+        answer = frame.cut(out, err)
+        said = answer or Answer(0, out, err)
+        if max(len(said.stdout), len(said.stderr)) > OUTPUT_LIMIT:
             raise UnexpectedReply(f"{name} printed more than {OUTPUT_LIMIT} bytes.")
-        if result.returncode is None:
-            raise OutcomeUnknown(f"The connection to {self._host.name} was lost while {name} ran.")
-        return Completed(tuple(argv), result.returncode, out, err)
+        if answer is None:
+            raise self._unanswered(name, result.returncode, out, err, frame)
+        return Completed(tuple(argv), answer.exit_status, answer.stdout, answer.stderr)
+
+    def _unanswered(
+        self, name: str, status: int | None, out: bytes, err: bytes, frame: Frame
+    ) -> ClusterUnreachable:
+        """Why there is no whole answer, and whether the command may have run."""
+        if frame.began(out, err) or not status:
+            return OutcomeUnknown(
+                f"The connection to {self._host.name} was lost while {name} ran."
+                if status is None
+                else f"{name} on {self._host.name} ended without a whole answer ({status})."
+            )
+        words = (err.strip() or out.strip()).decode("utf-8", "replace")[-300:]
+        return ClusterUnreachable(
+            f"The login shell of {self._host.name} did not run {name} ({status}): "
+            f"{words or 'it did not say why'}."
+        )
 
     async def home(self) -> str:
         """See :meth:`hpcbridge.transports.base.Transport.home`."""
@@ -258,8 +277,8 @@ def _archive(files: Mapping[str, StagedFile]) -> bytes:
 
 
 async def _capped(stream: asyncssh.SSHReader[bytes]) -> bytes:
-    """Read to the end; past the limit (by one byte) the rest is thrown away."""
-    kept = bytearray()
+    """Read to the end; past the limits (by one byte) the rest is thrown away."""
+    kept, limit = bytearray(), OUTPUT_LIMIT + NOISE_LIMIT
     while chunk := await stream.read(65536):
-        kept += chunk[: OUTPUT_LIMIT + 1 - len(kept)]
+        kept += chunk[: limit + 1 - len(kept)]
     return bytes(kept)

@@ -185,6 +185,67 @@ async def test_a_job_that_is_only_missing_in_the_listing_is_not_over(
     assert not watch.ended
 
 
+async def test_a_second_question_that_failed_ends_nothing(
+    scheduler: FakeScheduler, watcher: Watcher
+) -> None:
+    job_id = scheduler.add("n", JobState.RUNNING)
+    watch = watcher.watch(job_id, "n", 0, nothing)
+    await until(lambda: watch.job)
+    scheduler.details[job_id] = UnexpectedReply("qstat told neither jobs nor why not (0).")
+    job = scheduler.jobs.pop(job_id)
+    await until(lambda: watch.unknown_since)
+    await rounds(scheduler, 5)
+    assert (watch.ended, watch.ours) == (False, False)
+    scheduler.jobs[job_id] = job
+    await until(lambda: watch.unknown_since is None)
+    del scheduler.jobs[job_id], scheduler.details[job_id]
+    await until(lambda: watch.ended)
+
+
+async def test_a_job_that_an_answer_leaves_out_without_a_word_is_not_missing(
+    scheduler: FakeScheduler, watcher: Watcher
+) -> None:
+    job_id = scheduler.add("n", JobState.RUNNING)
+    watch = watcher.watch(job_id, "n", 0, nothing)
+    await until(lambda: watch.job)
+    scheduler.untold.add(job_id)
+    del scheduler.jobs[job_id]
+    await until(lambda: watch.unknown_since)
+    await rounds(scheduler, 5)
+    assert not watch.ended
+    assert not scheduler.described
+
+
+async def test_what_a_second_question_proves_alive_is_ours(
+    scheduler: FakeScheduler, watcher: Watcher
+) -> None:
+    job_id = scheduler.add("n", JobState.RUNNING)
+    watch = watcher.watch(job_id, "n", 0, nothing)
+    await until(lambda: watch.job)
+    scheduler.details[job_id] = scheduler.jobs.pop(job_id)
+    watch.hurry()
+    await until(lambda: watch.ours and watch.asked >= watch.since and scheduler.described)
+    scheduler.details[job_id] = None
+    await until(lambda: watch.ended)
+
+
+async def test_a_job_that_is_being_ended_is_asked_for_by_its_id_without_delay(
+    scheduler: FakeScheduler, watcher: Watcher
+) -> None:
+    """A listing that lacks it (14+0, SQUEUE_PARTITION) must not keep it running for its grace."""
+    job_id = scheduler.add("n", JobState.RUNNING)
+    watch = watcher.watch(job_id, "n", 3600, nothing)
+    await until(lambda: watch.job)
+    scheduler.details[job_id] = scheduler.jobs.pop(job_id)
+    await rounds(scheduler, 3)
+    assert not scheduler.described
+    watch.hurry()
+    await until(lambda: watch.ours)
+    scheduler.details[job_id] = None  # not proof yet: it may be late
+    await rounds(scheduler, 3)
+    assert not watch.ended
+
+
 async def test_the_true_reason_is_asked_for_once_when_a_job_ends(
     scheduler: FakeScheduler, watcher: Watcher
 ) -> None:

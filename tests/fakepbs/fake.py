@@ -220,7 +220,7 @@ def blank(job_id, name, queue="workq", owner=None):
 
 
 def qselect(state, arguments):
-    options = dict(getopt.getopt(arguments, "xN:s:q:u:")[0])
+    options = dict(getopt.getopt(arguments, "xTN:s:q:u:")[0])
     if "-x" in options and not state["history"]:  # nh_qselect_x
         return 0, "", "qselect: PBS is not configured to maintain job history\n"
     wanted = {"-N": "name", "-q": "queue", "-u": "owner"}

@@ -288,3 +288,69 @@ def test_an_option_among_the_properties_is_told_where_it_belongs(context: Script
         TemplateSet(), "egl.sh", replace(given, properties={"script": "a", "pvpython": "pvpython"})
     )
     assert "It does nothing with the property 'pvpython'" in found.message
+
+
+SEVERAL = [
+    "#SBATCH --array=0-1",
+    "#SBATCH --arr 0-1",
+    "#SBATCH -a0-1",
+    "#SBATCH --exclusive -Ha 3",
+    '#SBATCH "--array=1-{{ param.n | directive }}"',
+    "#SBATCH hetjob",
+    "#SBATCH packjob",
+    "#PBS -J 0-9",
+    "#PBS -hJ0-9",
+    "#PBS -t 1-3",
+    "#$ -t 1-10",
+]
+ELSEWHERE = [
+    "#SBATCH --clusters=big",
+    "#SBATCH --cluster big",
+    "#SBATCH -M big",
+    "#SBATCH -Mbig",
+    "#PBS -q batch@other",
+    "#PBS -q @other",
+]
+
+
+@pytest.mark.parametrize("line", [*SEVERAL, *ELSEWHERE])
+def test_a_script_that_is_more_than_one_job_or_one_elsewhere_is_refused_with_its_line(
+    made: Made, context: ScriptContext, line: str
+) -> None:
+    context = replace(context, parameters={"n": "3"})
+    templates = made(f"#!/bin/bash\n#SBATCH --ntasks=1\n{line}\n\nhpcbridge_run true\n")
+    (problem,) = [
+        each for each in check(templates, "t.sh", context) if each.severity is Severity.ERROR
+    ]
+    assert problem.line == 3
+    assert ("several jobs" if line in SEVERAL else "another cluster") in problem.message
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "#SBATCH --account=array --mem=1G -A big",
+        "#SBATCH --cluster-constraint=x # not --array=1",
+        "#SBATCH --acctg-freq=1 -J a-M",
+        "#PBS -N Jt -q batch -l select=1",
+        "#$ -tc 3 -N t",
+        "cat <<END\n#SBATCH --array=1\nEND",
+        "# --array=0-1",
+    ],
+)
+def test_what_only_looks_like_several_jobs_is_fine(
+    made: Made, context: ScriptContext, line: str
+) -> None:
+    templates = made(f"#!/bin/bash\n{line}\n\nhpcbridge_run true\n")
+    errors = [e for e in check(templates, "t.sh", context) if e.severity is Severity.ERROR]
+    assert errors == []
+
+
+def test_an_options_value_that_makes_several_jobs_is_refused_as_well(
+    made: Made, context: ScriptContext
+) -> None:
+    context = replace(context, options={"partition": "--array=0-1"})
+    templates = made(
+        "#!/bin/bash\n#SBATCH {{ cluster.partition | directive }}\n\nhpcbridge_run true\n"
+    )
+    assert [e for e in check(templates, "t.sh", context) if "several jobs" in e.message]

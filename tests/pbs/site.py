@@ -127,7 +127,7 @@ async def _facts(transport: Transport) -> Facts:
 
     ((server, about),) = (await told("Server", "qstat", "-B", "-f")).items()
     queues = await told("Queue", "qstat", "-Q", "-f")
-    nodes = _up(await told("nodes", "pbsnodes", "-a"))
+    nodes = _up(await told("nodes", "pbsnodes", "-av"))
     _check_account(await transport.run(["id", "-u"], timeout=60), about)
     queue = _queue(queues, about)
     cpus = sum(int(each.get("resources_available.ncpus", 0)) for each in nodes.values())

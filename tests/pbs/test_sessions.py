@@ -138,7 +138,8 @@ async def test_an_id_that_was_told_for_a_job_that_never_was_ends_the_session(
     async with launcher() as api:
         session_id = await launched(api, "cone")
         ended = await reaches(api, session_id, "ended")
-        assert ended["reason"] == "failed"
+        assert ended["reason"] == "rejected"
+        assert "dropped from the queue before it ran" in ended["message"]
         assert pbs.jobs == {}
 
 

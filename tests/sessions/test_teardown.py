@@ -22,7 +22,7 @@ async def test_a_ready_session_ends_with_its_job(world: World, reason: EndReason
 async def test_a_ready_session_whose_job_vanished_is_over(world: World) -> None:
     await world.ready()
     del world.scheduler.jobs["1"]
-    await ended(world, EndReason.FINISHED, "no longer knows")
+    await ended(world, EndReason.FAILED, "it was killed, or its node failed", "no longer knows")
 
 
 async def test_a_cluster_that_stays_silent_is_given_up_by_who_waits_but_cleaned_up(

@@ -11,6 +11,9 @@ umask 077
 ulimit -c 0  # a core file would hold the key of the session
 cd {{ job.directory }} || { echo "hpcbridge: no session directory on $HOSTNAME" >&2; exit 1; }
 exec >>output.log 2>&1 </dev/null
+# What a run before this one left, where the job is run again.
+[[ ! -e status ]] || command rm -f status
+[[ ! -s output.log ]] || hpcbridge_told="log=$(wc -c <output.log)"$'\n'
 export HPCBRIDGE_DIRECTORY={{ job.directory }}
 # Python buffers what it prints to a file, unless this is set before it starts: a ready line in a
 # buffer is as good as none.

@@ -113,7 +113,12 @@ class GridEngineScheduler:
 
     async def describe_end(self, job_id: str) -> JobInfo | None:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.describe_end`."""
-        done = await self._accounting(job_id) if commands.JOB_ID.fullmatch(job_id) else None
+        if not commands.JOB_ID.fullmatch(job_id):
+            return None
+        living = queue.parse_living(await self._run(queue.details_argv([job_id])), job_id)
+        if living is not None:
+            return living
+        done = await self._accounting(job_id)
         return accounting.parse_end(done, job_id) if done else None
 
     async def _accounting(self, wanted: str) -> Completed | None:

@@ -10,6 +10,7 @@ from hpcbridge.errors import (
     OutcomeUnknown,
     UnexpectedReply,
 )
+from hpcbridge.schedulers.answers import MISSING, Dialect, last_line, lines_of
 from hpcbridge.schedulers.base import JobRequest
 from hpcbridge.transports.base import Completed
 
@@ -17,14 +18,22 @@ JOB_ID = re.compile(r"[0-9]{1,12}")
 
 # The commands do not know where the master is.
 NOT_SET_UP = re.compile(r"SGE_ROOT|cell directory|act_qmaster")
-# The master was not reached at all, so nothing was accepted.
-NOT_ASKED = re.compile(
-    r"got send error|got select error|unable to (contact|send message to) qmaster|can't resolve"
-    r"|getting configuration|commlib error"
-)
-# The request left and the answer did not come, or not whole: it may have been carried out.
-ANSWER_LOST = re.compile(
-    r"receive timeout|failed receiving|got read error|Error reading answer list"
+
+
+def _heard(done: Completed) -> list[str]:
+    """What was said; qdel says on standard output that it did not get through."""
+    told = lines_of(f"{done.err}\n{done.out}")
+    return [re.sub(r"^((critical )?error: |Unable to run job: )+", "", line) for line in told]
+
+
+DIALECT = Dialect(
+    "Grid Engine's master",
+    " Name its directory in the cluster's bin.",
+    _heard,
+    not_asked=r"commlib error: (?!got read error)|got send error|got select error"
+    r"|unable to (contact|send message to) qmaster|can't resolve|getting configuration",
+    lost=r"(commlib error: )?got read error|failed receiving|receive timeout"
+    r"|Error reading answer list",
 )
 # What qdel says of each job that is not there any more, or will not be for long.
 ENDING = re.compile(r"has registered the job|has deleted job|is already in deletion|does not exist")
@@ -66,10 +75,9 @@ def parse_qsub(done: Completed) -> str:
         last = done.out.strip().rpartition("\n")[2].strip()
         if JOB_ID.fullmatch(last):
             return last
-        raise OutcomeUnknown(f"qsub printed no job id: {last_line(done)}")
-    if ANSWER_LOST.search(done.err):
-        raise OutcomeUnknown(f"Grid Engine's answer to qsub was lost: {said_of_master(done)}")
-    raise_if_not_asked("qsub", done)
+        raise OutcomeUnknown(f"qsub printed no job id: {said_last(done)}")
+    raise_if_not_set_up("qsub", done)
+    DIALECT.raise_if_not_taken("qsub", done)
     if said := refusal(done):
         raise JobRejected(f"Grid Engine refused the job: {said}")
     raise OutcomeUnknown(f"qsub ended with status {done.exit_status} and said nothing.")
@@ -97,39 +105,26 @@ def parse_qdel(done: Completed) -> None:
 
 def raise_if_not_asked(command: str, done: Completed) -> None:
     """Raise :class:`~hpcbridge.errors.ClusterUnreachable` where the master was not asked."""
-    if done.exit_status == 127:
+    raise_if_not_set_up(command, done)
+    DIALECT.raise_if_not_asked(command, done)
+
+
+def raise_if_not_set_up(command: str, done: Completed) -> None:
+    """Raise where a command does not know where the master is."""
+    if done.exit_status not in (0, MISSING) and NOT_SET_UP.search(done.err):
         raise ClusterUnreachable(
-            f"{command} is not installed where the commands run, or not in the PATH of a "
-            f"non-interactive login: {last_line(done)}. Name its directory in the cluster's bin."
-        )
-    if done.exit_status and NOT_SET_UP.search(done.err):
-        raise ClusterUnreachable(
-            f"{command} does not find Grid Engine ({last_line(done)}). Set the cluster's root and "
+            f"{command} does not find Grid Engine ({said_last(done)}). Set the cluster's root and "
             "cell to what settings.sh says."
         )
-    if done.exit_status and (found := said_of_master(done)):
-        raise ClusterUnreachable(
-            f"Grid Engine's master does not answer ({found}). "
-            "Nothing is lost; try again in a minute."
-        )
-
-
-def said_of_master(done: Completed) -> str:
-    """The line by which a command says that it did not get through; qdel prints it to stdout."""
-    for line in f"{done.err}\n{done.out}".splitlines():
-        if NOT_ASKED.search(line) or ANSWER_LOST.search(line):
-            return line.strip()[:300]
-    return ""
 
 
 def raise_if_failed(command: str, done: Completed) -> None:
     """Raise where a command that asks did not answer."""
     raise_if_not_asked(command, done)
     if done.exit_status != 0:
-        raise UnexpectedReply(f"{command} failed ({done.exit_status}): {last_line(done)}")
+        raise UnexpectedReply(f"{command} failed ({done.exit_status}): {said_last(done)}")
 
 
-def last_line(done: Completed) -> str:
-    """The last thing that a command said."""
-    lines = (done.err.strip() or done.out.strip()).splitlines()
-    return next((line[:300] for line in reversed(lines) if line != "Exiting."), "no message")
+def said_last(done: Completed) -> str:
+    """The last thing that a command said, other than its good-bye."""
+    return last_line(done, but="Exiting.")

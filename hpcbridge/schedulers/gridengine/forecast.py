@@ -14,11 +14,11 @@ from itertools import pairwise
 from hpcbridge.errors import JobRejected, UnexpectedReply
 from hpcbridge.schedulers.base import Forecast, JobRequest
 from hpcbridge.schedulers.gridengine.commands import (
-    last_line,
     qsub_options,
     raise_if_failed,
     raise_if_not_asked,
     refusal,
+    said_last,
 )
 from hpcbridge.schedulers.gridengine.queue import read_xml, text_of
 from hpcbridge.transports.base import Completed
@@ -42,7 +42,7 @@ def parse_dry_run(done: Completed) -> bool:
     be refused, whatever the queues are like."""
     if done.exit_status == 0:
         if not _FOUND.search(done.out):
-            raise UnexpectedReply(f"qsub -w told no verdict: {last_line(done)}")
+            raise UnexpectedReply(f"qsub -w told no verdict: {said_last(done)}")
         return True
     raise_if_not_asked("qsub", done)
     if _NONE.search(done.err):

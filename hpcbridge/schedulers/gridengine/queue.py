@@ -15,7 +15,8 @@ WAITING = ["qstat", "-xml", "-u", "*", "-s", "p", "-r"]
 ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 # qstat(1), the letters of a job's state; each can stand with others.
-QUEUED_LETTERS, RUNNING_LETTERS = frozenset("qw"), frozenset("rtsSTN")
+QUEUED_LETTERS, RUNNING_LETTERS = frozenset("qw"), frozenset("rtN")
+SUSPENDED_LETTERS = frozenset("sST")
 KNOWN_LETTERS = frozenset("qwrtsSTNdhERP")
 
 # What a queue says of a job that it does not take now: sched_message(5) has no page, so these are
@@ -61,10 +62,11 @@ def _jobs(done: Completed) -> Iterable[ElementTree.Element]:
 def read_xml(done: Completed) -> ElementTree.Element:
     """The document that a command printed with -xml."""
     # qstat declares no entities. Whoever does wants this parser to work for ever.
-    if "<!" in done.out:
+    text = done.out[max(0, done.out.find("<?xml")) :]  # below what a site's wrapper prints
+    if "<!" in text:
         raise UnexpectedReply("qstat printed XML with declarations, which it never does.")
     try:
-        return ElementTree.fromstring(done.out)  # noqa: S314  # no declarations, and bounded
+        return ElementTree.fromstring(text)  # noqa: S314  # no declarations, and bounded
     except ElementTree.ParseError as error:
         raise UnexpectedReply(f"qstat printed no XML, or only a part: {error}.") from error
 
@@ -82,13 +84,15 @@ def _job(element: ElementTree.Element) -> JobInfo:
         state,
         (host or None) if state == JobState.RUNNING else None,
         _detail(letters),
+        suspended=bool(SUSPENDED_LETTERS & set(letters)),
+        run=text_of(element, "JAT_start_time") if state == JobState.RUNNING else "",
     )
 
 
 def _state(letters: frozenset[str]) -> JobState:
     if letters - KNOWN_LETTERS:
         return JobState.UNKNOWN
-    if letters & QUEUED_LETTERS:
+    if letters & (QUEUED_LETTERS | SUSPENDED_LETTERS):
         return JobState.QUEUED
     return JobState.RUNNING if letters & RUNNING_LETTERS else JobState.UNKNOWN
 
@@ -118,6 +122,17 @@ def details_argv(job_ids: Iterable[str]) -> list[str]:
     """What the scheduler has to say of these jobs. Only ids: other words are names of jobs."""
     ids = ",".join(sorted(job_id for job_id in job_ids if JOB_ID.fullmatch(job_id)))
     return ["qstat", "-xml", "-j", ids]
+
+
+def parse_living(done: Completed, job_id: str) -> JobInfo | None:
+    """A job that the master still has, in whatever state; None where it says that it has none."""
+    root = _details(done)
+    for job in root.iter("element"):
+        if text_of(job, "JB_job_number") == job_id:
+            return JobInfo(job_id, text_of(job, "JB_job_name"), JobState.UNKNOWN)
+    if root.tag != "unknown_jobs":
+        raise UnexpectedReply(f"qstat told neither of job {job_id} nor that it is unknown.")
+    return None
 
 
 def parse_errors(done: Completed) -> Mapping[str, str]:

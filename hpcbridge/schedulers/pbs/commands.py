@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from hpcbridge.errors import (
     ClusterError,
-    ClusterUnreachable,
     JobRejected,
     OutcomeUnknown,
     UnexpectedReply,
 )
+from hpcbridge.schedulers.answers import MISSING, Dialect, lines_of
 from hpcbridge.schedulers.base import JobRequest
+from hpcbridge.schedulers.pbs.directives import read
 from hpcbridge.schedulers.pbs.readers import JOB_ID, Jobs
 from hpcbridge.transports.base import Completed
 
@@ -27,18 +28,28 @@ PATH = re.compile(r"/[A-Za-z0-9_./@%=~-]*")
 LINE = 100_000
 """Characters of ids in one command: Linux starts a login shell with a line of up to 128 KiB."""
 
-# The server was not reached, so nothing was accepted.
-NOT_ASKED = re.compile(
-    r"cannot connect to server|couldn't connect|Connection refused|Unknown Host|pbsconf error"
-    r"|No route to host|Network is unreachable|pbs_iff|trqauthd|munge|Server shutting down",
-    re.IGNORECASE,
+
+def _heard(done: Completed) -> list[str]:
+    return [re.sub(r"^(q[a-z]+|pbsnodes): ", "", line) for line in lines_of(done.err)]
+
+
+DIALECT = Dialect(
+    "The PBS server",
+    " Set the cluster's commands to its directory.",
+    _heard,
+    not_asked=r"cannot connect to server|couldn't connect|Connection refused|Unknown Host"
+    r"|pbsconf error|No route to host|Network is unreachable|pbs_iff|.*\btrqauthd\b|munge"
+    r"|Server shutting down|Communication failure.*cannot connect to server",
+    lost=r"End of File|Premature end|(Batch )?protocol error|Communication failure"
+    r"|((Connection|Operation) )?timed? ?out$|Connection reset|Broken pipe|System error",
 )
-# The request left and the answer did not come: it may have been carried out.
-ANSWER_LOST = re.compile(
-    r"End of File|Premature end|protocol error|Communication failure|timed? ?out"
-    r"|Connection reset|Broken pipe|System error",
-    re.IGNORECASE,
+REFUSALS = frozenset(
+    {4, 5, 6, 17, 32, 38, 39, 40, 65, 66, 67, 68, 69, 71, 166, 170, 173, 174, 175, 181, 187, 188}
+    | {189, 191, 197, 198, 200, 201, 206, 241, 242, 243}
 )
+"""Exit statuses of OpenPBS' qsub that are the server's own answer, a hook's included: numbers of
+pbs_error.h, modulo 256. What is said along with them is a site's, and can be anything."""
+
 # One of the ids is of no job that can still be asked for.
 OVER = re.compile(r"Unknown Job Id|Job has finished|not configured to maintain job history")
 # qdel: it is ending already; it is of another server.
@@ -63,12 +74,12 @@ class Commands:
         return [*(["env", *settings] if settings else []), program, *arguments]
 
 
-def parse_account(done: Completed) -> tuple[str, str]:
-    """What ``id -un`` printed: the account, and before it what a site's login shell always says."""
-    greeting, newline, account = done.out.rstrip("\n").rpartition("\n")
+def parse_account(done: Completed) -> str:
+    """The account that ``id -un`` printed."""
+    account = done.out.strip()
     if done.exit_status != 0 or not ACCOUNT.fullmatch(account):
         raise UnexpectedReply(f"id told no account ({done.exit_status}): {_message(done)}")
-    return account, greeting + newline
+    return account
 
 
 def portions(job_ids: Collection[str]) -> Iterator[list[str]]:
@@ -110,7 +121,7 @@ def qsub_options(request: JobRequest) -> list[str]:
     return options
 
 
-def parse_qsub(done: Completed) -> str:
+def parse_qsub(done: Completed, refusals: Collection[int] = REFUSALS) -> str:
     """The job id that qsub printed on its last line."""
     error = _message(done)
     if done.exit_status == 0:
@@ -118,23 +129,29 @@ def parse_qsub(done: Completed) -> str:
         if JOB_ID.fullmatch(last):
             return last
         raise OutcomeUnknown(f"qsub printed no job id: {error or 'nothing'}.")
-    _raise_if_not_asked("qsub", done)
-    if ANSWER_LOST.search(done.err):
-        raise OutcomeUnknown(f"PBS did not answer qsub: {error}")
+    if done.exit_status not in refusals:
+        DIALECT.raise_if_not_taken("qsub", done)
     raise JobRejected(f"PBS refused the job: {error or f'qsub ended with {done.exit_status}'}")
 
 
-def parse_qselect(done: Completed, greeting: str = "") -> list[str]:
-    """The ids that were selected, after what a login shell says before any command."""
-    _raise_if_not_asked("qselect", done)
+def with_queue(error: JobRejected, request: JobRequest) -> JobRejected:
+    """The refusal with the queue's name, which PBS leaves out."""
+    asked = read(request.text)
+    if asked is None or not asked.queue or "queue" not in str(error).lower():
+        return error
+    return JobRejected(f"{str(error).rstrip('.')}. The script asks for the queue {asked.queue}.")
+
+
+def parse_qselect(done: Completed) -> list[str]:
+    """The ids that were selected."""
+    DIALECT.raise_if_not_asked("qselect", done)
     if done.exit_status != 0 or _complaints(done.err):
         raise UnexpectedReply(f"qselect failed ({done.exit_status}): {_message(done)}")
-    answer = done.out.removeprefix(greeting)
-    job_ids = answer.split()
+    job_ids = done.out.split()
     for each in job_ids:
         if not JOB_ID.fullmatch(each):
             raise UnexpectedReply(f"qselect printed what is no job's id: {each[:80]!r}")
-    if answer and not answer.endswith("\n"):
+    if done.out and not done.out.endswith("\n"):
         raise UnexpectedReply("qselect's listing was cut off.")
     return job_ids
 
@@ -145,21 +162,33 @@ def parse_qstat(done: Completed, read: Callable[[str], Jobs | None]) -> Jobs | N
     A server that is down also makes an answer without jobs: only the exit status and the message
     tell it from one that knows none of the ids.
     """
-    _raise_if_not_asked("qstat", done)
+    DIALECT.raise_if_not_asked("qstat", done)
     over = bool(OVER.search(done.err))
     if done.exit_status not in (0, *OVER_STATUS) or _complaints(done.err):
         raise UnexpectedReply(f"qstat failed ({done.exit_status}): {_message(done)}")
     jobs = read(done.out)
     if jobs == {} and not over:
-        raise UnexpectedReply(f"qstat told neither jobs nor why not ({done.exit_status}).")
+        raise UnexpectedReply(
+            f"qstat told neither jobs nor why not ({done.exit_status}). A server whose "
+            "query_other_jobs is False tells nothing of other accounts' jobs."
+        )
     return jobs
+
+
+def proven_over(done: Completed) -> set[str]:
+    """The ids of which qstat says in so many words that there is no such living job.
+
+    One that it leaves out without a word may be hidden, or have been lost on the way. That the
+    server keeps no history is said of living jobs, too.
+    """
+    return set(re.findall(r"^qstat: (?:Unknown Job Id|Job has finished) (\S+)", done.err, re.M))
 
 
 def parse_qdel(done: Completed) -> None:
     """Nothing where the jobs are ended, are being ended, or are unknown."""
     if done.exit_status == 0:
         return
-    _raise_if_not_asked("qdel", done)
+    DIALECT.raise_if_not_asked("qdel", done)
     complaints = [each for each in _complaints(done.err) if not LEFT_ALONE.search(each)]
     if complaints or not done.err.strip():
         raise ClusterError(f"qdel failed ({done.exit_status}): {_message(done)}")
@@ -173,29 +202,18 @@ def _complaints(error: str) -> list[str]:
 
 def parse_told(command: str, done: Completed, read: Callable[[str], Jobs | None]) -> Jobs:
     """What a command told of the server, of queues or of nodes."""
-    if done.exit_status != 127 or command == "qstat":  # jobs run without pbsnodes: no outage
-        _raise_if_not_asked(command, done)
+    if done.exit_status != MISSING or command == "qstat":  # jobs run without pbsnodes: no outage
+        DIALECT.raise_if_not_asked(command, done)
     told = read(done.out) if done.exit_status == 0 else None
     if told is None:
         raise UnexpectedReply(f"{command} told nothing ({done.exit_status}): {_message(done)}")
     return told
 
 
-def _raise_if_not_asked(command: str, done: Completed) -> None:
-    if done.exit_status == 127:
-        raise ClusterUnreachable(
-            f"{command} is not installed where the commands run, or not in the PATH of a "
-            f"non-interactive login: {_message(done)}. Set the cluster's commands to its directory."
-        )
-    lost = command != "qsub" and ANSWER_LOST.search(done.err)
-    if done.exit_status != 0 and (NOT_ASKED.search(done.err) or lost):
-        raise ClusterUnreachable(
-            f"The PBS server does not answer ({_message(done)}). "
-            "Nothing is lost; try again in a minute."
-        )
-
-
 def _message(done: Completed) -> str:
-    """What a command had to say at last: a login shell may have complained at length before."""
+    """What a command had to say, without its usage.
+
+    All of it, and not the last line as with the others: hooks speak over several.
+    """
     said = (done.err.strip() or done.out.strip()).partition("\nusage:")[0]
-    return " ".join(said.split())[-300:]
+    return " ".join(said.split())[:1000]

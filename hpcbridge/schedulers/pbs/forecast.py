@@ -1,7 +1,7 @@
 """When PBS would start a job that nobody submits, by what it says of queues and nodes.
 
 Pure functions of what ``qstat -B``, ``qstat -Q`` (pbs_server_attributes(7B),
-pbs_queue_attributes(7B)) and ``pbsnodes -a`` (pbs_node_attributes(7B)) tell. Whatever may decide
+pbs_queue_attributes(7B)) and ``pbsnodes -av`` (pbs_node_attributes(7B)) tell. Whatever may decide
 that is not understood here makes a forecast without a start.
 """
 
@@ -118,11 +118,50 @@ def _left(chunks: Chunks, said: Attributes) -> float:
 
 def by_nodes(wanted: Wanted, nodes: Jobs) -> Forecast:
     """How many such jobs the nodes have room for. With room, and nobody before it, a job starts."""
-    theirs = _nodes_of(wanted, nodes.values())
+    theirs = _nodes_of(wanted, by_host(nodes.values()))
     if theirs and all(OUT & set(_words(node)) for node in theirs):
         return Forecast(closed=f"none of the nodes of its queue {wanted.queue} is up")
     room = int(min(wanted.most, _room(wanted.chunks, theirs)))
     return Forecast(0.0 if room and not wanted.waiting else None, room)
+
+
+def by_host(vnodes: Iterable[Attributes]) -> list[Attributes]:
+    """Hosts, with what their vnodes have in all: a chunk can be put on several of one host.
+
+    pbsnodes merges vnodes itself where it is not asked for each, and then calls ``<various>`` what
+    is not the same, and full or offline ones free. Here only those count that could start a job,
+    unless none could.
+    """
+    hosts: dict[tuple[str, ...], list[Attributes]] = {}
+    for each in vnodes:
+        host = each.get("resources_available.host", "") or each.get("Mom", "")
+        key = (host or str(len(hosts)), each.get("queue", ""), each.get("partition", ""))
+        hosts.setdefault(key, []).append(each)
+    return [_together(each) for each in hosts.values()]
+
+
+def _together(vnodes: list[Attributes]) -> Attributes:
+    able = [each for each in vnodes if _words(each) == ["free"] and not each.get("resv")] or vnodes
+    first, *others = able
+    whole = dict(first)
+    for each in others:
+        for name, value in each.items():
+            if name.startswith(("resources_available.", "resources_assigned.")):
+                whole[name] = _sum(whole.get(name, ""), value)
+        if each.get("jobs"):
+            whole["jobs"] = each["jobs"]
+    return whole
+
+
+def _sum(one: str, other: str) -> str:
+    """Two amounts, in bytes where they are sizes; of what is no amount, both."""
+    if not one or (one == other and not one[:1].isdigit()):
+        return other
+    amounts = _amount(one), _amount(other)
+    if None in amounts:
+        return f"{one},{other}"
+    unit = "b" if "b" in f"{one}{other}".lower() else ""
+    return f"{sum(each or 0 for each in amounts):.0f}{unit}"
 
 
 def _nodes_of(wanted: Wanted, nodes: Iterable[Attributes]) -> list[Attributes]:

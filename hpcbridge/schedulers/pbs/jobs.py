@@ -7,10 +7,11 @@ The attributes are flat and all text, whatever they were read from: ``Resource_L
 import calendar
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from hpcbridge.schedulers.base import EndReason, JobInfo, JobState, Outlook
+from hpcbridge.schedulers.pbs.comments import LACK, amount, plain
 
 Attributes = Mapping[str, str]
 
@@ -21,11 +22,11 @@ STATES = {
     "H": JobState.QUEUED,
     "T": JobState.QUEUED,
     "W": JobState.QUEUED,
+    "S": JobState.QUEUED,
+    "U": JobState.QUEUED,
     "B": JobState.RUNNING,
-    "E": JobState.RUNNING,
     "R": JobState.RUNNING,
-    "S": JobState.RUNNING,
-    "U": JobState.RUNNING,
+    "E": JobState.COMPLETING,
 }
 ENDED = frozenset("FCX")
 # Said of a job that has no comment yet.
@@ -34,6 +35,12 @@ WORDS = {
     "T": "waiting while it is moved to another queue",
     "M": "moved to another server",
 }
+SUSPENDED = {
+    "S": "its resumption: it is suspended",
+    "U": "its resumption: somebody works at its node",
+}
+# job.h, JOB_SUBSTATE_RERUN*: a job in state E goes back into the queue.
+RERUN = frozenset({"60", "61", "62", "63"})
 
 # Exit_status below 0: PBS ended the job. JOB_EXEC_* of OpenPBS' job.h and of Torque's pbs_job.h.
 PBS_ENDS = {
@@ -59,20 +66,18 @@ KILLED = 256
 
 _EXCEEDED = re.compile(r"exceeded resource (walltime|cput|mem|vmem)\b|(Cgroup mem\w* limit)", re.I)
 _NEVER = "Can Never Run"
-_LACK = re.compile(
-    r"Insufficient amount of (?:\w+ )?resource:? (?P<resource>[\w.-]+)"
-    r"(?: \(R: (?P<wanted>\S+) A: (?P<free>\S+) T: (?P<total>\S+)\))?"
-)
-_NOUNS = {"ncpus": "CPU", "ngpus": "GPU", "gpus": "GPU", "nodect": "node", "nodes": "node"}
-_REASONS = {
-    "Not enough free nodes available": "free nodes",
-    "Queue not started": "its queue to be started",
-}
 
 
 def sequence(job_id: str) -> int:
     """The number at the start of a job's id, which grows from job to job."""
     return int(re.match(r"\d*", job_id)[0] or 0)  # type: ignore[index]
+
+
+def in_line(job_ids: Iterable[str]) -> list[int]:
+    """The sequence numbers of what waits. An array whose jobs are told stands for none itself."""
+    ids = list(job_ids)
+    told = {sequence(each) for each in ids if re.match(r"\d+\[\d+\]", each)}
+    return [sequence(each) for each in ids if "[]" not in each or sequence(each) not in told]
 
 
 def job_info(
@@ -93,12 +98,30 @@ def job_info(
         return replace(
             info, state=JobState.ENDED, detail=comment, reason=reason, exit_status=status
         )
+    if info.state is JobState.COMPLETING:
+        if attributes.get("substate") in RERUN:
+            again = "waiting to be run again"
+            return replace(info, state=JobState.QUEUED, host=None, detail=again)
+        reason, status = _end(attributes, comment, ends)
+        known = "Exit_status" in attributes or "exit_status" in attributes
+        return replace(info, reason=reason if known else None, exit_status=status)
     if info.state is JobState.RUNNING:
-        return info
+        return replace(info, run=_run(attributes))
     # A job that was put back into the queue still tells where it was.
     waits_for = _waits_for(attributes) if info.state is JobState.QUEUED else ""
     detail = f"waiting for {waits_for}" if waits_for else info.detail
-    return replace(info, host=None, detail=detail, hopeless=_hopeless(attributes, comment))
+    return replace(
+        info,
+        host=None,
+        detail=detail,
+        hopeless=_hopeless(attributes, comment),
+        suspended=letter in SUSPENDED,
+    )
+
+
+def _run(attributes: Attributes) -> str:
+    names = ("run_count", "start_count", "stime")  # of PBS, of Torque, of older ones
+    return next((attributes[name] for name in names if attributes.get(name)), "")
 
 
 def _batch_host(exec_host: str, domain: str) -> str | None:
@@ -127,16 +150,15 @@ def _end(
 
 def _hopeless(attributes: Attributes, comment: str) -> str:
     if attributes.get("job_state") == "Q" and comment.startswith(_NEVER):
-        lack, why = _LACK.search(comment), comment.removeprefix(_NEVER).strip(" :.")
+        lack, why = LACK.search(comment), comment.removeprefix(_NEVER).strip(" :.")
         if lack and lack["wanted"]:
-            wanted = _amount(lack["resource"], lack["wanted"])
+            wanted = amount(lack["resource"], lack["wanted"])
             why = f"it asks for {wanted}, and there is no more than {lack['total']}"
         return f"PBS says that the job can never run: {why}."
     held = attributes.get("job_state") == "H" and "s" in attributes.get("Hold_Types", "")
-    # Substate 22 waits for another job, which PBS also calls a hold of the system.
-    if held and attributes.get("substate") != "22":
-        why = comment or "no reason was given"
-        return f"PBS holds the job, and only an operator can release it: {why}."
+    # Without failed starts it is an operator's hold, who will release it, or waits for another job.
+    if held and "too many failed attempts" in comment:
+        return f"PBS holds the job, and only an operator can release it: {comment}."
     return ""
 
 
@@ -145,33 +167,23 @@ def outlook(attributes: Attributes, ahead: int | None, *, utc: bool = True) -> O
     return Outlook(
         queue=attributes.get("queue", ""),
         ahead=ahead,
-        start=_moment(attributes.get("estimated.start_time", "")) if utc else None,
+        # A job that is held keeps the estimate of before.
+        start=_moment(attributes.get("estimated.start_time", ""))
+        if utc and attributes.get("job_state") == "Q"
+        else None,
         waits_for=_waits_for(attributes),
     )
 
 
 def _waits_for(attributes: Attributes) -> str:
     letter, holds = attributes.get("job_state", ""), attributes.get("Hold_Types", "")
+    if letter in SUSPENDED:
+        return SUSPENDED[letter]
     if letter == "W":
         return f"its start at {attributes.get('Execution_Time', 'a later time')} UTC"
     if letter == "H":
         return "its owner to release it" if holds == "u" else "an operator to release it"
-    comment = _tidy(attributes.get("comment", ""))
-    if lack := _LACK.search(comment):
-        return _amount(lack["resource"], lack["wanted"] or "")
-    reason = re.sub(r"^(Not Running|Can Never Run): ", "", comment).rstrip(".")
-    return _REASONS.get(reason, reason)
-
-
-def _amount(resource: str, wanted: str) -> str:
-    """``ngpus``, ``2`` is "2 GPUs"; ``mem``, ``16gb`` is "16 GB of memory"."""
-    if resource in _NOUNS:
-        number = wanted if wanted.isdecimal() else ""
-        return f"{number or 'free'} {_NOUNS[resource]}{'' if number == '1' else 's'}"
-    size = re.fullmatch(r"(\d+)([kmgtp]?b)", wanted, re.I)
-    if resource in ("mem", "vmem"):
-        return f"{size[1]} {size[2].upper()} of memory" if size else "memory"
-    return f"{wanted} of the resource {resource}" if wanted else f"the resource {resource}"
+    return plain(_tidy(attributes.get("comment", "")))
 
 
 def _moment(text: str) -> float | None:

@@ -1,15 +1,17 @@
 """PBS by its commands."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from hpcbridge.errors import UnexpectedReply
+from hpcbridge.errors import JobRejected, UnexpectedReply
 from hpcbridge.schedulers.base import Forecast, JobInfo, JobRequest, JobState, Listing, Outlook
 from hpcbridge.schedulers.pbs import forecast as estimates
 from hpcbridge.schedulers.pbs.commands import (
     ACCOUNT,
     NAME,
+    REFUSALS,
     Commands,
     parse_account,
     parse_qdel,
@@ -18,13 +20,17 @@ from hpcbridge.schedulers.pbs.commands import (
     parse_qsub,
     parse_told,
     portions,
+    proven_over,
     qsub_options,
+    with_queue,
 )
-from hpcbridge.schedulers.pbs.jobs import PBS_ENDS, job_info, outlook, sequence
+from hpcbridge.schedulers.pbs.jobs import PBS_ENDS, Attributes, in_line, job_info, outlook, sequence
 from hpcbridge.schedulers.pbs.readers import Jobs, read_json, read_section, read_text
 from hpcbridge.transports.base import Completed, Transport
 
 WAITING = frozenset("QHW")
+ALONE = 16
+"""Ids that are asked for one by one in a round: each costs two privileged ports for a minute."""
 MEMORY = 300.0
 """Seconds for which a listing tells of a job that has ended."""
 
@@ -40,12 +46,14 @@ class PBSScheduler:
     """
 
     ends = PBS_ENDS
+    refusals: Collection[int] = REFUSALS
     submit_options: tuple[str, ...] = ("-f", "-k", "oed")  # no daemon stays; output is not spooled
     #: How qstat is asked and read; the next format is tried where an answer cannot be read.
     formats: tuple[tuple[tuple[str, ...], Callable[[str], Jobs | None]], ...] = (
         (("-E", "-f", "-F", "json"), read_json),
         (("-E", "-f", "-w"), read_text),
     )
+    subjobs: tuple[str, ...] = ("-T",)  # each job of an array, whose own id tells of none of them
     history: tuple[str, ...] = ("-x",)  # also jobs that have ended, where the server keeps them
 
     def __init__(
@@ -63,7 +71,7 @@ class PBSScheduler:
         self._commands = commands
         self._domain = node_domain
         self._view = account is not None
-        self._account, self._greeting = account, ""
+        self._account = account
         self._accounts = accounts
         self._living: set[str] = set()  # ids, as far as the last round told or qsub since then
         self._ended: dict[str, tuple[float, JobInfo]] = {}  # and when that was seen
@@ -72,7 +80,10 @@ class PBSScheduler:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.submit`."""
         options = [*self.submit_options, *qsub_options(request)]
         argv = self._commands.argv("qsub", *options, request.script)
-        job_id = parse_qsub(await self._run(argv, patience=2))
+        try:
+            job_id = parse_qsub(await self._run(argv, patience=2), self.refusals)
+        except JobRejected as error:
+            raise with_queue(error, request) from error
         self._living.add(job_id)
         return job_id
 
@@ -83,16 +94,34 @@ class PBSScheduler:
         """
         before, now = set(self._living), time.monotonic()
         listed = self._accounts() if self._accounts else ()
-        jobs = await self._ask({*await self._select(accounts=listed), *before})
+        asked = {*await self._select(accounts=listed), *before}
+        over: set[str] = set()
+        jobs = await self._ask(asked, over=over)
         left = before - jobs.keys()
         if left and self.history:
             jobs |= await self._ask(left, history=True)
+        untold = await self._ask_alone(before - jobs.keys() - over, jobs)
+        untold |= asked - before - jobs.keys() - over  # asked for alone in the next round
         infos = {job_id: self._info(job_id, jobs) for job_id in jobs}
         ended = {each: info for each, info in infos.items() if info.state == JobState.ENDED}
-        self._living = (self._living | jobs.keys()) - (left - jobs.keys()) - ended.keys()
+        told = asked - untold
+        self._living = ((self._living - told) | jobs.keys() | untold) - ended.keys()
         self._ended |= {job_id: (now, info) for job_id, info in ended.items()}
         self._ended = {k: v for k, v in self._ended.items() if now - v[0] < MEMORY}
-        return Listing({job_id: info for job_id, (_, info) in self._ended.items()} | infos)
+        ends = {job_id: info for job_id, (_, info) in self._ended.items()}
+        return Listing(ends | infos, untold=untold)
+
+    async def _ask_alone(self, job_ids: Collection[str], jobs: Jobs) -> set[str]:
+        """Those of which the server still tells nothing; those that live are put to ``jobs``.
+
+        Asked for many, qstat leaves out those that are over, without a word, and not only those.
+        """
+        untold = set(job_ids)
+        for job_id in sorted(job_ids)[:ALONE]:
+            with contextlib.suppress(UnexpectedReply):
+                jobs |= await self._ask([job_id])
+                untold.discard(job_id)
+        return untold
 
     async def outlook(self, job_ids: Collection[str]) -> Mapping[str, Outlook]:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.outlook`. One query more for each queue.
@@ -104,8 +133,8 @@ class PBSScheduler:
         waiting = {each: job for each, job in jobs.items() if job.get("job_state") in WAITING}
         lines = {}
         for queue in sorted({job["queue"] for job in waiting.values() if job.get("queue")}):
-            selected = await self._qselect("-s", "Q", "-q", queue)
-            lines[queue] = [sequence(each) for each in selected]
+            selected = await self._qselect(*self.subjobs, "-s", "Q", "-q", queue)
+            lines[queue] = in_line(selected)
         outlooks = {}
         for job_id, job in waiting.items():
             line = lines.get(job.get("queue", "")) if job["job_state"] == "Q" else None
@@ -119,13 +148,17 @@ class PBSScheduler:
         PBS estimates nothing for users: a job starts at once where there is room and nobody waits,
         and else nothing is said of its start.
         """
-        server = await self._tell("Server", "qstat", "-B")
+        server = await self.server()
         queues = await self._tell("Queue", "qstat", "-Q")
-        found = estimates.by_queue(request, next(iter(server.values()), {}), queues)
+        found = estimates.by_queue(request, server, queues)
         if isinstance(found, Forecast):
             return found
-        nodes = await self._tell("nodes", "pbsnodes", "-a")
+        nodes = await self._tell("nodes", "pbsnodes", "-av")
         return await asyncio.to_thread(estimates.by_nodes, found, nodes)
+
+    async def server(self) -> Attributes:
+        """What the server says of itself."""
+        return next(iter((await self._tell("Server", "qstat", "-B")).values()), {})
 
     async def _tell(self, section: str, command: str, option: str) -> Jobs:
         form = ("-F", "json") if command == "pbsnodes" else ("-f", "-F", "json")
@@ -169,30 +202,40 @@ class PBSScheduler:
     async def _select(self, *options: str, accounts: Collection[str] = ()) -> list[str]:
         """Ids of jobs of these accounts, or else of this one, that are like this."""
         if self._account is None:
-            done = await self._run(["id", "-un"])
-            self._account, self._greeting = parse_account(done)
+            self._account = parse_account(await self._run(["id", "-un"]))
         users = ",".join(sorted(each for each in accounts if ACCOUNT.fullmatch(each)))
         return await self._qselect(*options, "-u", users or self._account)
 
     async def _qselect(self, *options: str) -> list[str]:
         done = await self._run(self._commands.argv("qselect", *options))
-        return parse_qselect(done, self._greeting)
+        return parse_qselect(done)
 
     async def _ask(
-        self, job_ids: Collection[str], *, history: bool = False, utc: bool = False
+        self,
+        job_ids: Collection[str],
+        *,
+        history: bool = False,
+        utc: bool = False,
+        over: set[str] | None = None,
     ) -> Jobs:
-        """The attributes of those of these jobs that the server tells of."""
+        """The attributes of those of these jobs that the server tells of.
+
+        Those that are over in so many words are put to ``over``.
+        """
         jobs: Jobs = {}
         for some in portions(job_ids):
             for options, read in self.formats:
                 more = self.history if history else ()
                 argv = self._commands.argv("qstat", *options, *more, *some, utc=utc)
-                answer = parse_qstat(await self._run(argv), read)
+                done = await self._run(argv)
+                answer = parse_qstat(done, read)
                 if answer is not None:
                     break
             else:
                 raise UnexpectedReply("qstat printed what cannot be read in any of its formats.")
             jobs |= answer
+            if over is not None:
+                over |= proven_over(done)
         return jobs
 
     async def _run(self, argv: Sequence[str], *, patience: float = 1) -> Completed:

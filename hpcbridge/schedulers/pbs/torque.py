@@ -13,17 +13,18 @@ class TorqueScheduler(PBSScheduler):
     """The same for Torque: ``-x`` means XML there, and ended jobs stay in state C for a while."""
 
     ends = TORQUE_ENDS
+    refusals = frozenset[int]()  # its numbers are others, and errno's are among them
     submit_options = ()  # -f means something else there, and the letter d of -k is unknown
     formats = ((("-x", "-f"), read_xml),)
     history = ()
+    subjobs = ()
 
     async def forecast(self, request: JobRequest) -> Forecast:
         """See :meth:`hpcbridge.schedulers.base.Forecaster.forecast`.
 
         Only whether the queue is closed: what Maui or Moab would start, only they can tell.
         """
-        (server, *_) = (await self._tell("Server", "qstat", "-B")).values()
-        name = estimates.queue_of(read(request.text), server)
+        name = estimates.queue_of(read(request.text), await self.server())
         queue = (await self._tell("Queue", "qstat", "-Q")).get(name, {}) if name else {}
         return Forecast(closed=estimates.closed(name, queue))
 

@@ -9,14 +9,15 @@ from collections.abc import Collection, Iterable
 
 from hpcbridge.errors import (
     ClusterError,
-    ClusterUnreachable,
     JobRejected,
     OutcomeUnknown,
     UnexpectedReply,
 )
-from hpcbridge.schedulers.base import EndReason, JobInfo, JobRequest, JobState, Listing
+from hpcbridge.schedulers.answers import Dialect, last_line
+from hpcbridge.schedulers.base import JobInfo, JobRequest, JobState, Listing
 from hpcbridge.schedulers.slurm.advice import advice
-from hpcbridge.schedulers.slurm.reasons import hopeless, plain
+from hpcbridge.schedulers.slurm.reasons import hopeless
+from hpcbridge.schedulers.slurm.states import job_info
 from hpcbridge.transports.base import Completed
 
 JOB_ID = re.compile(r"[0-9]{1,12}")
@@ -26,46 +27,28 @@ LISTED_ID = re.compile(r"[0-9]{1,12}([_+]\S*)?")
 # A job may have any name, control characters included: characters that nobody types are not enough.
 FIELD, RECORD = "\x1f", "\x1e"
 
-# squeue(1), section JOB STATE CODES.
-ACTIVE_STATES = {
-    "PENDING": JobState.QUEUED,
-    "CONFIGURING": JobState.QUEUED,
-    "REQUEUED": JobState.QUEUED,
-    "REQUEUE_FED": JobState.QUEUED,
-    "REQUEUE_HOLD": JobState.QUEUED,
-    "RESV_DEL_HOLD": JobState.QUEUED,
-    "SPECIAL_EXIT": JobState.QUEUED,
-    "RUNNING": JobState.RUNNING,
-    "COMPLETING": JobState.RUNNING,
-    "RESIZING": JobState.RUNNING,
-    "SIGNALING": JobState.RUNNING,
-    "STAGE_OUT": JobState.RUNNING,
-    "STOPPED": JobState.RUNNING,
-    "SUSPENDED": JobState.RUNNING,
-}
-END_STATES = {
-    "COMPLETED": EndReason.FINISHED,
-    "FAILED": EndReason.FAILED,
-    "CANCELLED": EndReason.CANCELLED,
-    "REVOKED": EndReason.CANCELLED,
-    "TIMEOUT": EndReason.TIMED_OUT,
-    "DEADLINE": EndReason.TIMED_OUT,
-    "OUT_OF_MEMORY": EndReason.OUT_OF_MEMORY,
-    "NODE_FAIL": EndReason.NODE_FAILED,
-    "BOOT_FAIL": EndReason.NODE_FAILED,
-    "PREEMPTED": EndReason.PREEMPTED,
-}
-
-# The controller was not reached at all, so nothing was accepted.
-NOT_ASKED = re.compile(
-    r"Unable to contact slurm controller|connect failure|Connection refused"
-    r"|authentication (credential|error)|munge|Unable to resolve|not responding",
-    re.IGNORECASE,
+# "sbatch: error: ...", "slurm_load_jobs error: ...", "allocation failure: ...": Slurm's own words.
+OWN = re.compile(
+    r"^(?:(?:s[a-z]+: )?(?:error|fatal)|slurm_\w+(?: error)?|allocation failure): ?(.*)$",
+    re.MULTILINE,
 )
-# The request left and the answer did not come: it may have been carried out.
-ANSWER_LOST = re.compile(
-    r"Socket timed out|Zero Bytes|send/recv|Connection reset|Broken pipe|Unexpected message",
-    re.IGNORECASE,
+# What follows is one of slurm_strerror(3); a site's job_submit plugin speaks on other lines.
+VERDICT = re.compile(r"submission failed: (.*)$", re.MULTILINE)
+
+
+def _heard(done: Completed) -> list[str]:
+    return (VERDICT.findall(done.err) or OWN.findall(done.err))[-20:]
+
+
+DIALECT = Dialect(
+    "Slurm's controller",
+    "",
+    _heard,
+    not_asked=r"(.*: )?(Unable to contact slurm controller|connect failure|Connection refused"
+    r"|Invalid authentication credential|Protocol authentication error|.*has authentication error"
+    r"|.*\bmunged?\b|Unable to resolve|.*not responding)",
+    lost=r"(.*: )?(Socket timed out|Zero Bytes|.*send/recv|Connection reset|Broken pipe"
+    r"|Unexpected message)",
 )
 
 UNKNOWN_USER = re.compile(r"^squeue: error: Invalid user: (\S+)$", re.MULTILINE)
@@ -89,17 +72,33 @@ def sbatch_argv(request: JobRequest) -> list[str]:
     return [*argv, request.script]
 
 
+class Elsewhere(JobRejected):
+    """The job was taken by another ``cluster``, under ``job_id``."""
+
+    def __init__(self, job_id: str, cluster: str) -> None:
+        super().__init__(
+            f"sbatch sent the job to the cluster {cluster}, which is not the one that is watched "
+            "here. Name no cluster in the job's template, and give each cluster a section of its "
+            "own."
+        )
+        self.job_id = job_id
+        self.cluster = cluster
+
+
 def parse_sbatch(done: Completed) -> str:
-    """The job id that ``sbatch --parsable`` printed: its last line, up to a ``;cluster``."""
+    """The job id that ``sbatch --parsable`` printed on its last line.
+
+    Raises :class:`Elsewhere` where the name of a cluster follows.
+    """
     error = done.err.strip()
     if done.exit_status == 0:
-        last = done.out.strip().rpartition("\n")[2].partition(";")[0].strip()
+        last, _, cluster = done.out.strip().rpartition("\n")[2].strip().partition(";")
+        if JOB_ID.fullmatch(last) and cluster:
+            raise Elsewhere(last, cluster)
         if JOB_ID.fullmatch(last):
             return last
         raise OutcomeUnknown(f"sbatch printed no job id{': ' + error if error else '.'}")
-    if ANSWER_LOST.search(error):
-        raise OutcomeUnknown(f"Slurm did not answer sbatch: {error}")
-    raise_if_not_asked("sbatch", done)
+    DIALECT.raise_if_not_taken("sbatch", done)
     raise JobRejected(
         f"Slurm refused the job: {error or f'sbatch ended with status {done.exit_status}'}"
         f"{advice(error)}"
@@ -113,7 +112,7 @@ def squeue_argv(mark: str, accounts: Collection[str] = ()) -> list[str]:
     ``mark`` (hexadecimal digits, new for each query) is part of every separator, so that no job's
     name can hold one. The header stays: it is the proof that an empty listing is one.
     """
-    wanted = ["%i", "%T", "%r", "%P", "%B", "%j", *(["%u"] if accounts else [])]
+    wanted = ["%i", "%T", "%r", "%P", "%B", "%S", "%j", *(["%u"] if accounts else [])]
     columns = f"{FIELD}{mark}".join(wanted)
     whose = f"--user={','.join(sorted(accounts))}" if accounts else "--me"
     return ["squeue", whose, "--states=all", f"--format={columns}{RECORD}{mark}"]
@@ -121,68 +120,45 @@ def squeue_argv(mark: str, accounts: Collection[str] = ()) -> list[str]:
 
 def parse_squeue(done: Completed, mark: str) -> Listing:
     """All jobs of a complete listing; anything less is "could not ask"."""
-    # Of an account that it does not know, squeue says so and lists the others' jobs.
     unknown = UNKNOWN_USER.findall(done.err)
-    told = UNKNOWN_USER.sub("", done.err).encode()
-    raise_if_squeue_failed(dataclasses.replace(done, stderr=told))
+    raise_if_squeue_failed(done)
     header, *records = done.out.split(f"{RECORD}{mark}\n")
-    if not records or header.count(FIELD + mark) not in (5, 6):
-        raise UnexpectedReply(f"squeue printed no listing: {_last_line(done.err or done.out)!r}")
+    columns = header.rpartition("\n")[2].split(FIELD + mark)
+    if not records or len(columns) not in (6, 7, 8):
+        raise UnexpectedReply(f"squeue printed no listing: {last_line(done)!r}")
     if records.pop() != "":
         raise UnexpectedReply("squeue's listing was cut off.")
-    jobs = (_record(record.split(FIELD + mark)) for record in records)
+    jobs = (_record(record.split(FIELD + mark), columns) for record in records)
     return Listing({job.job_id: job for job in jobs}, unknown)
 
 
-def _record(fields: list[str]) -> JobInfo:
-    if len(fields) not in (6, 7) or not LISTED_ID.fullmatch(fields[0]):
+def _record(fields: list[str], columns: list[str]) -> JobInfo:
+    if len(fields) != len(columns) or not LISTED_ID.fullmatch(fields[0]):
         raise UnexpectedReply(f"squeue printed a line that cannot be read: {str(fields)[:80]}")
-    job_id, state, reason, partition, host, name, *account = fields
-    info = _info(job_id, name, state, reason, None if host in ("", "n/a", "(null)") else host)
-    info = dataclasses.replace(info, account="".join(account))
+    told = dict(zip(columns, fields, strict=True))
+    job_id, state, reason, partition, host, *_ = fields
+    info = job_info(
+        job_id, told["NAME"], state, reason, None if host in ("", "n/a", "(null)") else host
+    )
+    run = told.get("START_TIME", "") if info.state == JobState.RUNNING else ""
+    info = dataclasses.replace(info, account=told.get("USER", ""), run=run)
     # Of a job in several partitions, the reason is one partition's only.
-    if state != "PENDING" or "," in partition:
+    if info.state != JobState.QUEUED or ("," in partition and state == "PENDING"):
         return info
-    return dataclasses.replace(info, hopeless=hopeless(reason))
+    return dataclasses.replace(info, hopeless=hopeless(reason, state))
 
 
-def _info(
-    job_id: str, name: str, state: str, detail: str, host: str | None, exit_code: str = ""
-) -> JobInfo:
-    word = state.partition(" ")[0]  # sacct writes "CANCELLED by 1000"
-    detail = "" if detail in ("None", "(null)") else detail
-    if word in END_STATES:
-        status = _exit_status(exit_code)
-        return JobInfo(
-            job_id, name, JobState.ENDED, host, detail, END_STATES[word], exit_status=status
-        )
-    active = ACTIVE_STATES.get(word, JobState.UNKNOWN)
-    if word == "PENDING":
-        detail = f"waiting for {plain(detail)}"
-    elif word == "CONFIGURING":
-        detail = "waiting for its nodes to get ready"
-    return JobInfo(job_id, name, active, host, detail or word)
-
-
-def _exit_status(text: str) -> int | None:
-    """``3:0`` is exit status 3; ``0:9`` is signal 9, told as -9."""
-    match = re.fullmatch(r"(\d+):(\d+)", text)
-    if not match:
-        return None
-    status, signal = int(match[1]), int(match[2])
-    return -signal if signal and not status else status
-
-
-def scancel_argv(job_ids: Iterable[str]) -> list[str]:
+def scancel_argv(job_ids: Iterable[str], *, cluster: str = "") -> list[str]:
     """Cancel these jobs, their batch scripts included; unknown and ended ids are ignored."""
-    return ["scancel", "--quiet", *job_ids]
+    where = [f"--clusters={cluster}"] if cluster else []
+    return ["scancel", "--quiet", *where, *job_ids]
 
 
 def parse_scancel(done: Completed) -> None:
     """Nothing where the jobs are ended or being ended."""
     if done.exit_status != 0:
-        raise_if_not_asked("scancel", done)
-        raise ClusterError(f"scancel failed ({done.exit_status}): {_last_line(done.err)}")
+        DIALECT.raise_if_not_asked("scancel", done)
+        raise ClusterError(f"scancel failed ({done.exit_status}): {last_line(done)}")
 
 
 def scontrol_argv(job_id: str) -> list[str]:
@@ -193,19 +169,23 @@ def scontrol_argv(job_id: str) -> list[str]:
 def parse_scontrol(done: Completed) -> JobInfo | None:
     """One job, or None where the controller has forgotten it."""
     if done.exit_status != 0:
-        raise_if_not_asked("scontrol", done)
+        DIALECT.raise_if_not_asked("scontrol", done)
         if "Invalid job id" in done.err:
             return None
-        raise UnexpectedReply(f"scontrol failed ({done.exit_status}): {_last_line(done.err)}")
-    words = r"(?:^| )(JobId|JobName|JobState|Reason|BatchHost|ExitCode)=(\S*)"
+        raise UnexpectedReply(f"scontrol failed ({done.exit_status}): {last_line(done)}")
+    words = r"(?m)(?:^| )(JobId|JobName|JobState|Reason|BatchHost|ExitCode|Restarts|RunTime)=(\S*)"
     # The first one counts: what the job's owner may write (comment, command) comes later.
     found = dict(reversed(re.findall(words, done.out)))
     if "JobId" not in found or "JobState" not in found:
         raise UnexpectedReply("scontrol printed no job.")
-    return _info(
+    state = found["JobState"]
+    again = found.get("Restarts", "0") != "0" and found.get("RunTime") == "00:00:00"
+    if state == "COMPLETING" and again:  # the run before is cleaned up; the job waits already
+        state = "REQUEUED"
+    return job_info(
         found["JobId"],
         found.get("JobName", ""),
-        found["JobState"],
+        state,
         found.get("Reason", ""),
         found.get("BatchHost"),
         found.get("ExitCode", ""),
@@ -235,31 +215,15 @@ def parse_sacct(done: Completed) -> JobInfo | None:
         return None
     job_id, state, exit_code, name = records[-1]
     by_whom = state if " by " in state else ""
-    return _info(job_id, name, state, by_whom, None, exit_code)
+    return job_info(job_id, name, state, by_whom, None, exit_code)
 
 
 def raise_if_squeue_failed(done: Completed) -> None:
     """Raise unless squeue answered the question."""
+    # Of an account that it does not know, squeue says so and lists the others' jobs.
+    told = dataclasses.replace(done, stderr=UNKNOWN_USER.sub("", done.err).encode())
     # squeue can print an error and exit 0 (ood_core#149).
-    failed = re.search(r"\berror\b", done.err) or NOT_ASKED.search(done.err)
-    if done.exit_status != 0 or failed:
-        raise_if_not_asked("squeue", done)
-        raise UnexpectedReply(f"squeue failed ({done.exit_status}): {_last_line(done.err)}")
-
-
-def raise_if_not_asked(command: str, done: Completed) -> None:
-    """Raise :class:`~hpcbridge.errors.ClusterUnreachable` unless the controller was reached."""
-    if done.exit_status == 127:
-        raise ClusterUnreachable(
-            f"{command} is not installed where the commands run, or not in the PATH of a "
-            f"non-interactive login: {_last_line(done.err)}"
-        )
-    if NOT_ASKED.search(done.err) or ANSWER_LOST.search(done.err):
-        raise ClusterUnreachable(
-            f"Slurm's controller does not answer ({_last_line(done.err)}). "
-            "Nothing is lost; try again in a minute."
-        )
-
-
-def _last_line(text: str) -> str:
-    return text.strip().rpartition("\n")[2][:300] or "no message"
+    if done.exit_status != 0 or OWN.search(told.err):
+        DIALECT.raise_if_missing("squeue", told)
+        DIALECT.raise_if_silent(_heard(told))
+        raise UnexpectedReply(f"squeue failed ({done.exit_status}): {last_line(told)}")

@@ -111,14 +111,26 @@ def plain(reason: str, asked: str = "") -> str:
     return _PHRASES.get(code) or _limit(code) or f"the scheduler ({text})"
 
 
-def hopeless(reason: str) -> str:
+_DELETED = re.compile(r"Reservation \S.* deleted")
+# squeue(1), JOB STATE CODES, of jobs that are neither pending nor over.
+_HOPELESS_STATES = {
+    "RESV_DEL_HOLD": "its reservation was deleted",
+    "REVOKED": "another cluster of the federation has started it, where it is not watched",
+}
+
+
+def hopeless(reason: str, state: str = "PENDING") -> str:
     """A sentence for the user where a job with this ``reason`` can never run, else "".
 
     Never means: not before somebody changes the job, or an admin the cluster's limits. Reasons that
     pass when nodes come back, jobs end or somebody releases the job are not among them. Of a job
     in several partitions Slurm tells the reason of one of them: that proves nothing.
     """
-    code = _readable(reason).partition(",")[0]
+    text = _readable(reason)
+    if why := _HOPELESS_STATES.get(state, ""):
+        said = "" if text in _TURN else f" ({text})"
+        return f"The job can never start: {why}{said}."
+    code = text.partition(",")[0]
     why = _why_never(code)
     return f"The job can never start: {why} ({code})." if why else ""
 
@@ -155,7 +167,8 @@ def _why_never(code: str) -> str:
         return f"it asks for more {what} than its {_owner(over['whose'])} allows"
     if _UNDER.fullmatch(code):
         return "it asks for less than its QOS demands"
-    return _HOPELESS.get(code, "")
+    deleted = "ReservationDeleted" if _DELETED.fullmatch(code) else code
+    return _HOPELESS.get(deleted, "")
 
 
 def _limit(code: str) -> str:

@@ -1,13 +1,12 @@
 """Slurm, spoken by its commands through a transport."""
 
-import dataclasses
 import logging
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from hpcbridge.config.batchsystems import SlurmCluster
-from hpcbridge.errors import BridgeError, UnexpectedReply
+from hpcbridge.errors import BridgeError, ClusterError, JobRejected, UnexpectedReply
 from hpcbridge.schedulers.base import (
     Forecast,
     JobInfo,
@@ -20,14 +19,14 @@ from hpcbridge.schedulers.base import (
 from hpcbridge.schedulers.slurm import forecast as estimates
 from hpcbridge.schedulers.slurm import queue as others
 from hpcbridge.schedulers.slurm.commands import (
+    DIALECT,
     JOB_ID,
-    UNKNOWN_USER,
+    Elsewhere,
     parse_sacct,
     parse_sbatch,
     parse_scancel,
     parse_scontrol,
     parse_squeue,
-    raise_if_not_asked,
     raise_if_squeue_failed,
     sacct_argv,
     sbatch_argv,
@@ -69,7 +68,17 @@ class SlurmScheduler:
 
     async def submit(self, request: JobRequest) -> str:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.submit`."""
-        return parse_sbatch(await self._run(sbatch_argv(request), patience=2))
+        done = await self._run(sbatch_argv(request), patience=2)
+        try:
+            return parse_sbatch(done)
+        except Elsewhere as error:
+            argv = scancel_argv([error.job_id], cluster=error.cluster)
+            try:
+                parse_scancel(await self._run(argv, patience=2))
+            except ClusterError as again:
+                told = f"{error} It still runs there: {' '.join(argv)} failed ({again})."
+                raise JobRejected(told) from again
+            raise
 
     async def list_jobs(self) -> Listing:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.list_jobs`."""
@@ -85,7 +94,7 @@ class SlurmScheduler:
         """
         if time.monotonic() >= self._config_due:
             done = await self._run(others.config_argv())
-            raise_if_not_asked("scontrol", done)
+            DIALECT.raise_if_not_asked("scontrol", done)
             self._config_due = time.monotonic() + REMEMBER
             self._alone_until = self._config_due if others.hides_jobs(done.out) else 0.0
         if time.monotonic() >= self._alone_until:
@@ -99,8 +108,7 @@ class SlurmScheduler:
     async def _outlook(self, job_ids: Collection[str], *, everyone: bool) -> Mapping[str, Outlook]:
         accounts = self._accounts() if self._accounts else ()
         done = await self._run(others.argv(everyone=everyone, accounts=accounts))
-        told = UNKNOWN_USER.sub("", done.err).encode()
-        raise_if_squeue_failed(dataclasses.replace(done, stderr=told))
+        raise_if_squeue_failed(done)
         return others.parse(done.out, job_ids, everyone=everyone)
 
     async def forecast(self, request: JobRequest) -> Forecast:
@@ -111,13 +119,13 @@ class SlurmScheduler:
         """
         argv, script = estimates.argv(request), request.text.encode()
         tried = await self._transport.run(argv, stdin=script, timeout=self._timeout)
-        raise_if_not_asked("sbatch", tried)
+        DIALECT.raise_if_not_asked("sbatch", tried)
         estimate = estimates.parse(tried)
         if isinstance(estimate, Forecast):
             return estimate
         free = await self._run(estimates.sinfo_argv(estimate.partition))
         if free.exit_status != 127:  # jobs run without sinfo, so its absence is no outage
-            raise_if_not_asked("sinfo", free)
+            DIALECT.raise_if_not_asked("sinfo", free)
         return estimates.forecast(estimate, free, time.time())
 
     async def find(self, name: str) -> str | None:

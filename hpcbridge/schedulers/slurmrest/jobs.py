@@ -1,11 +1,17 @@
 """What slurmrestd tells of jobs, in hpcbridge's words."""
 
+import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
 from hpcbridge.schedulers.base import EndReason, JobInfo, JobState, Outlook
-from hpcbridge.schedulers.slurm.commands import ACTIVE_STATES, END_STATES
 from hpcbridge.schedulers.slurm.reasons import asked_for, hopeless, plain, set_aside
+from hpcbridge.schedulers.slurm.states import (
+    ACTIVE_STATES,
+    END_STATES,
+    SUSPENDED,
+    how_it_went,
+)
 from hpcbridge.schedulers.slurmrest.replies import Job, PastJob
 
 # Where a state has flags, squeue tells the first of these (slurm_protocol_defs.c,
@@ -26,6 +32,10 @@ _FLAGS = (
 )
 
 
+SKEW = 30.0
+"""Seconds by which the controller's clock may be before ours."""
+
+
 def info(job: Job) -> JobInfo:
     """One job of the listing."""
     word = _state(job.states)
@@ -41,14 +51,32 @@ def info(job: Job) -> JobInfo:
             exit_status=job.exit_status,
         )
     state = ACTIVE_STATES.get(word, JobState.UNKNOWN)
-    waits = state == JobState.QUEUED and "," not in job.partition
+    if state == JobState.COMPLETING and (job.end or 0) > time.time() + SKEW:
+        word, state = "REQUEUED", JobState.QUEUED  # the run before is cleaned up
+    if state == JobState.COMPLETING:
+        return _completing(job, detail)
+    suspended = word in ("SUSPENDED", "STOPPED")
+    waits = state == JobState.QUEUED and ("," not in job.partition or word != "PENDING")
     return JobInfo(
         str(job.job_id),
         job.name,
         state,
         job.host or None,
-        detail or word,
-        hopeless=hopeless(job.why) if waits else "",
+        SUSPENDED if suspended else detail or word,
+        suspended=suspended,
+        run=str(job.start or "") if state == JobState.RUNNING else "",
+        hopeless=hopeless(job.why, word) if waits else "",
+    )
+
+
+def _completing(job: Job, detail: str) -> JobInfo:
+    """A job whose application is over; beside the flag stands the state that follows, mostly."""
+    ends = [END_STATES[word] for word in job.states if word in END_STATES]
+    reason, status = how_it_went(detail, job.exit_status)
+    host = job.host or None
+    told = ends[0] if ends else reason
+    return JobInfo(
+        str(job.job_id), job.name, JobState.COMPLETING, host, detail, told, exit_status=status
     )
 
 
@@ -65,6 +93,8 @@ def past(job: PastJob) -> JobInfo | None:
 def _state(words: tuple[str, ...]) -> str:
     """The one that squeue would tell; of those that nobody knows yet, the first."""
     told = set(words)
+    if "PENDING" in told and "COMPLETING" in told:  # it was requeued, and its last run cleans up
+        return "REQUEUED"
     for word in (*_FLAGS, *words):
         if word in told and (word in ACTIVE_STATES or word in END_STATES):
             return word

@@ -104,6 +104,7 @@ class Job(Part):
     cpus: Number = None
     priority: Number = None
     start: Number = Field(None, validation_alias="start_time")
+    end: Number = Field(None, validation_alias="end_time")
     nodes: Number = Field(None, validation_alias="node_count")
     tres_per_job: Text = ""
     tres_per_node: Text = ""

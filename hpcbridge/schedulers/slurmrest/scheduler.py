@@ -108,10 +108,12 @@ class SlurmRestScheduler:
         version = await self._client.version()
         path = f"{version}/job/{_checked(job_id)}"
         reply = await self._client.ask("GET", f"slurm/{path}", model=Jobs)
-        if isinstance(reply.answer, Jobs) and not reply.numbers:
-            return next((info(job) for job in reply.answer.jobs if str(job.job_id) == job_id), None)
-        if reply.numbers == {0}:
-            # v0.0.36 calls a job unknown whatever went wrong; a listing tells the two apart.
+        told = reply.answer.jobs if isinstance(reply.answer, Jobs) and not reply.numbers else ()
+        if found := next((info(job) for job in told if str(job.job_id) == job_id), None):
+            return found
+        if reply.numbers == {0} or (isinstance(reply.answer, Jobs) and not reply.numbers):
+            # v0.0.36 calls a job unknown whatever went wrong, and an answer without the job says
+            # nothing of it; a listing tells the two apart.
             return (await self.list_jobs()).jobs.get(job_id)
         if UNKNOWN_JOB not in reply.numbers:
             raise UnexpectedReply(f"slurmrestd did not tell of job {job_id}: {reply.words}")

@@ -38,6 +38,10 @@ from tests.schedulers.printed import printed
 REQUEST = JobRequest("hpcb-1", "/home/alice/s", "/home/alice/s/job.sh", text="#!/bin/sh\n")
 
 
+GONE = recorded("qstat_unknown_xml")
+"""What qstat -j says of a job that is over."""
+
+
 class Replay:
     """A transport that answers each command with what was recorded, and keeps what was asked."""
 
@@ -155,6 +159,12 @@ def test_an_answer_without_an_id_or_a_reason_leaves_the_outcome_unknown(done: Co
         parse_qsub(done)
 
 
+def test_a_refusal_of_a_site_is_no_outage_whatever_it_says() -> None:
+    words = "Unable to run job: no licence: receive timeout, commlib error, got read error"
+    with pytest.raises(JobRejected, match="no licence"):
+        parse_qsub(printed(err=f"{words}\nExiting.\n", status=1))
+
+
 # -- could not ask
 
 
@@ -226,6 +236,10 @@ def test_xml_that_declares_entities_is_not_even_parsed() -> None:
             parse_listing(printed(WHOLE.replace("?>", f"?>{head}", 1)))
 
 
+def test_a_banner_above_the_listing_is_passed_over() -> None:
+    assert parse_listing(printed("Welcome to <Example>\n" + WHOLE)).jobs
+
+
 # -- the listing
 
 
@@ -262,9 +276,15 @@ def test_these_jobs_wait(letters: str) -> None:
     assert (state_of(letters).state, state_of(letters).host) == (JobState.QUEUED, None)
 
 
-@pytest.mark.parametrize("letters", ["r", "t", "Rr", "Rt", "s", "S", "T", "N", "dr", "dt", "tST"])
+@pytest.mark.parametrize("letters", ["r", "t", "Rr", "Rt", "N", "dr", "dt"])
 def test_these_jobs_run_on_a_host(letters: str) -> None:
     assert (state_of(letters).state, state_of(letters).host) == (JobState.RUNNING, "pbslab")
+
+
+@pytest.mark.parametrize("letters", ["s", "S", "T", "tST", "rs"])
+def test_suspended_jobs_wait_and_go_on(letters: str) -> None:
+    found = state_of(letters)
+    assert (found.state, found.suspended, found.host) == (JobState.QUEUED, True, None)
 
 
 @pytest.mark.parametrize("letters", ["X", "rX", "42", "z", "d"])
@@ -440,13 +460,13 @@ def test_the_newest_job_of_a_name_is_found_in_accounting() -> None:
 
 
 async def test_accounting_that_takes_too_long_is_as_good_as_none() -> None:
-    replay = Replay(qstat=recorded("qstat_listing"), qacct=OutcomeUnknown("too long"))
+    replay = Replay(details=GONE, qstat=recorded("qstat_listing"), qacct=OutcomeUnknown("too long"))
     assert await scheduler(replay).describe_end("13") is None
     assert await scheduler(replay).find("hpcb-1") is None
 
 
 async def test_a_host_that_is_down_is_not_a_job_that_is_unknown() -> None:
-    replay = Replay(qstat=recorded("qstat_listing"), qacct=ClusterUnreachable("down"))
+    replay = Replay(details=GONE, qacct=ClusterUnreachable("down"))
     with pytest.raises(ClusterUnreachable):
         await scheduler(replay).describe_end("13")
 
@@ -485,3 +505,16 @@ async def test_a_directory_in_which_grid_engine_would_replace_words_is_refused()
     with pytest.raises(JobRejected, match="Choose another session_root"):
         await scheduler(replay).submit(request)
     assert replay.asked == []
+
+
+async def test_a_job_that_the_master_still_has_is_not_over_whatever_a_listing_lacks() -> None:
+    replay = Replay(details=recorded("qstat_j_xml"), qacct=recorded("qacct_1"))
+    found = await scheduler(replay).describe_end("3")
+    assert found == JobInfo("3", "sgejob", JobState.UNKNOWN)
+
+
+@pytest.mark.parametrize("details", [recorded("down_qstat_xml"), recorded("qstat_j_xml")])
+async def test_a_second_question_without_an_answer_is_no_end(details: Completed) -> None:
+    replay = Replay(details=details, qacct=recorded("qacct_1"))
+    with pytest.raises(ClusterError):
+        await scheduler(replay).describe_end("4")

@@ -11,8 +11,10 @@ from hpcbridge.schedulers.base import Forecast, Forecaster, JobRequest
 from hpcbridge.schedulers.pbs import PBSScheduler
 from hpcbridge.schedulers.pbs.commands import Commands
 from hpcbridge.schedulers.pbs.directives import Chunks, Directives, read
+from hpcbridge.schedulers.pbs.forecast import by_host
+from hpcbridge.schedulers.pbs.readers import read_section
 from hpcbridge.transports.base import Completed
-from tests.schedulers.pbs.recordings import recorded
+from tests.schedulers.pbs.recordings import DIRECTORY, recorded
 from tests.schedulers.printed import printed
 
 SERVER, QUEUES, NODES = map(
@@ -55,7 +57,7 @@ class Site:
     def __init__(
         self, server: Completed = SERVER, queues: Completed = QUEUES, nodes: Completed = NODES
     ) -> None:
-        self.answers = {"-B": server, "-Q": queues, "-a": nodes}
+        self.answers = {"-B": server, "-Q": queues, "-av": nodes}
         self.asked: list[Sequence[str]] = []
 
     async def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float) -> Completed:
@@ -75,7 +77,10 @@ async def test_three_questions_are_asked_as_they_were_recorded() -> None:
     adapter = PBSScheduler(site, timeout=8, commands=Commands("/opt/pbs/bin"))  # type: ignore[arg-type]
     assert isinstance(adapter, Forecaster)
     await adapter.forecast(wants("-l select=1:ncpus=1"))
-    assert site.asked == [list(done.argv) for done in (SERVER, QUEUES, NODES)]
+    *asked, nodes = site.asked
+    assert asked == [list(done.argv) for done in (SERVER, QUEUES)]
+    # Each vnode, where a host has several.
+    assert nodes == ["-av" if each == "-a" else each for each in NODES.argv]
 
 
 async def test_a_queue_that_is_closed_needs_no_look_at_the_nodes() -> None:
@@ -380,3 +385,35 @@ async def test_a_server_that_is_down_is_told_as_that(which: str, done: Completed
 async def test_pbsnodes_that_is_not_there_is_no_outage() -> None:
     with pytest.raises(UnexpectedReply, match="pbsnodes told nothing"):
         await forecast(wants(), nodes=printed(err="sh: 1: pbsnodes: not found", status=127))
+
+
+# -- hosts with several vnodes
+
+
+REAL = DIRECTORY.parent / "pbs-real"
+VNODES = printed((REAL / "pbsnodes_av_mixed_vnodes.json").read_text())
+
+
+async def test_vnodes_of_a_host_are_counted_together() -> None:
+    """Of 14 CPUs on three vnodes 10 are free; the other host has 4."""
+    hosts = {
+        each["Mom"]: each for each in by_host((read_section(VNODES.out, "nodes") or {}).values())
+    }
+    assert hosts["pbslab"]["resources_available.ncpus"] == "14"
+    assert hosts["pbslab"]["resources_assigned.ncpus"] == "4"
+    assert hosts["pbslab"]["resources_available.mem"] == f"{32 * 2**30}b"
+    assert hosts["n2"]["resources_available.ncpus"] == "4"
+
+
+@pytest.mark.parametrize(("cpus", "room"), [(1, 14), (4, 3), (10, 1), (11, 0)])
+async def test_a_chunk_can_be_put_on_several_vnodes_of_a_host(cpus: int, room: int) -> None:
+    found = await forecast(wants(f"-l select=1:ncpus={cpus}"), nodes=VNODES)
+    assert found.room == room
+
+
+async def test_a_vnode_that_is_offline_gives_nothing() -> None:
+    text = VNODES.out.replace('"pbslab[0]":	{', '"pbslab[0]":	{ "comment": "x",')
+    head, mark, tail = text.partition('"comment": "x",')
+    off = printed(head + mark + tail.replace('"free"', '"offline"', 1))
+    assert (await forecast(wants("-l select=1:ncpus=10"), nodes=off)).room == 0
+    assert (await forecast(wants("-l select=1:ncpus=6"), nodes=off)).room == 1

@@ -10,6 +10,8 @@ from hpcbridge.schedulers.pbs import jobs
 from hpcbridge.schedulers.pbs.readers import read_json
 from tests.schedulers.pbs.recordings import DIRECTORY
 
+RECORDED = DIRECTORY.parent / "pbs-real"
+
 
 def recorded(name: str) -> dict[str, dict[str, str]]:
     return read_json((DIRECTORY / f"{name}.json").read_text()) or {}
@@ -58,8 +60,9 @@ def test_a_job_that_was_put_back_has_no_host() -> None:
 @pytest.mark.parametrize(
     ("letters", "state"),
     [
-        ("QHWT", JobState.QUEUED),
-        ("RESBU", JobState.RUNNING),
+        ("QHWTSU", JobState.QUEUED),
+        ("RB", JobState.RUNNING),
+        ("E", JobState.COMPLETING),
         ("FCX", JobState.ENDED),
         ("M", JobState.UNKNOWN),
         ("Z?", JobState.UNKNOWN),
@@ -149,8 +152,9 @@ def test_a_status_above_256_is_a_signal_and_one_below_0_is_none() -> None:
         ("Not Running: Insufficient amount of resource: ngpus", "free GPUs"),
         ("Not Running: Not enough free nodes available", "free nodes"),
         ("Not Running: Queue not started.", "its queue to be started"),
-        ("Not Running: Job would conflict with reservation", "Job would conflict with reservation"),
-        ("a\x1b[31m\nb", "a [31m b"),
+        ("Not Running: Job would conflict with reservation",
+         "its turn: it would be in the way of a reservation or of a job before it"),
+        ("a\x1b[31m\nb", "the scheduler (a [31m b)"),
         ("", ""),
     ],
 )  # fmt: skip
@@ -186,6 +190,14 @@ def test_a_job_that_waits_says_so_before_the_scheduler_has_looked() -> None:
     assert info(job_state="H", Hold_Types="u").detail == "waiting for its owner to release it"
 
 
+def test_jobs_of_an_array_stand_in_line_one_by_one() -> None:
+    told = (RECORDED / "qselect_T_subjobs.txt").read_text().split()
+    assert jobs.in_line(told) == [4009] * 18
+    assert jobs.in_line(["4008[].pbslab", *told, "4009[].pbslab", "4010.pbslab"]) == [
+        4008, *[4009] * 18, 4010,
+    ]  # fmt: skip
+
+
 # -- jobs without hope
 
 
@@ -204,7 +216,28 @@ def test_a_job_that_failed_to_start_too_often_is_hopeless() -> None:
 
 def test_a_job_that_waits_for_another_is_not_hopeless() -> None:
     assert info(job_state="H", Hold_Types="s", substate="22").hopeless == ""
-    assert info(job_state="H", Hold_Types="s", substate="20").hopeless != ""
+    assert info(job_state="H", Hold_Types="s", substate="20").hopeless == ""
+
+
+def test_a_job_that_is_held_by_an_operator_is_waited_for() -> None:
+    held = info(job_state="H", Hold_Types="s", comment="Not Running: Job is held")
+    assert (held.hopeless, held.detail) == ("", "waiting for an operator to release it")
+
+
+def test_a_held_job_tells_no_start_that_was_estimated_before() -> None:
+    job = recorded("qstat_estimated")["816.pbslab"] | {"job_state": "H", "Hold_Types": "o"}
+    assert jobs.outlook(job, None).start is None
+
+
+def test_an_exiting_job_is_over_or_goes_back_into_the_queue() -> None:
+    over = info(job_state="E", substate="50", Exit_status="3")
+    assert (over.state, over.reason, over.exit_status) == (
+        JobState.COMPLETING,
+        EndReason.FAILED,
+        3,
+    )
+    assert info(job_state="E", substate="50").reason is None
+    assert info(job_state="E", substate="60").state == JobState.QUEUED
 
 
 @pytest.mark.parametrize("name", ["qstat_estimated", "node_off", "qstat_st_q_stopped"])

@@ -13,13 +13,14 @@ from hpcbridge.errors import (
     OutcomeUnknown,
     UnexpectedReply,
 )
-from hpcbridge.schedulers.base import JobRequest, JobState
+from hpcbridge.schedulers.base import JobRequest, JobState, Listing
 from hpcbridge.schedulers.pbs import PBSCluster, PBSScheduler, commands
 from hpcbridge.schedulers.pbs.readers import Jobs, read_json, read_text
 from hpcbridge.transports.base import Completed
 from tests.schedulers.pbs.recordings import DIRECTORY, names, raw, recorded
 from tests.schedulers.printed import printed
 
+REAL = DIRECTORY.parent / "pbs-real"
 REQUEST = JobRequest("hpcb-1", "/home/alice/s", "/home/alice/s/job.sh", walltime=90061)
 DOWN = [*names("down_*"), *names("badhost_*"), "noconf_qstat", "err_baddest_server"]
 REFUSED = [
@@ -70,6 +71,48 @@ def test_a_server_that_is_down_at_submit_took_nothing(name: str) -> None:
 def test_a_submission_whose_answer_was_lost_may_have_been_accepted(words: str) -> None:
     with pytest.raises(OutcomeUnknown):
         commands.parse_qsub(printed(err=words, status=190))
+
+
+HOOK = (REAL / "qsub_hook_rejects_with_time_out_in_text.txt").read_text().partition("\n")[2]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        HOOK,
+        "qsub: Connection refused: your project has no lic=1",
+        "qsub: End of File",
+        "qsub: munge your data first",
+    ],
+)
+def test_the_exit_status_of_a_refusal_decides_whatever_a_hook_says(words: str) -> None:
+    for status in (32, 188):
+        with pytest.raises(JobRejected) as caught:
+            commands.parse_qsub(printed(err=words, status=status))
+        assert " ".join(words.split()) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "words", [HOOK, "qsub: we timed out this project", "qsub: is the License server down?"]
+)
+@pytest.mark.parametrize("status", [1, 32, 99, 250])
+def test_words_within_a_sites_sentence_are_no_outage(words: str, status: int) -> None:
+    for refusals in (commands.REFUSALS, frozenset[int]()):
+        with pytest.raises(JobRejected):
+            commands.parse_qsub(printed(err=words, status=status), refusals)
+
+
+async def test_a_refusal_for_the_queue_names_it() -> None:
+    adapter, _ = scheduler(qsub=[recorded("err_badqueue")])
+    text = "#!/bin/bash\n#PBS -q nosuch\n"
+    with pytest.raises(JobRejected, match=r"Unknown queue. The script asks for the queue nosuch\."):
+        await adapter.submit(JobRequest("hpcb-1", "/d", "/d/job.sh", text=text))
+
+
+def test_a_long_refusal_keeps_its_beginning() -> None:
+    words = "qsub: The hook says no: " + "and here is why, " * 30
+    with pytest.raises(JobRejected, match="The hook says no"):
+        commands.parse_qsub(printed(err=words, status=32))
 
 
 @pytest.mark.parametrize("out", ["", "garbage", "12x", "-1\n", "<html>502</html>\n"])
@@ -124,12 +167,8 @@ def test_a_server_without_a_history_selects_no_ended_job() -> None:
     assert commands.parse_qselect(recorded("nh_qselect_x")) == []
 
 
-def test_what_a_login_shell_always_says_is_left_out() -> None:
-    account, greeting = commands.parse_account(printed("Welcome!\n12.old\n\nalice\n"))
-    assert (account, greeting) == ("alice", "Welcome!\n12.old\n\n")
-    assert commands.parse_qselect(printed(f"{greeting}12.pbslab\n"), greeting) == ["12.pbslab"]
-    assert commands.parse_qselect(printed(greeting), greeting) == []
-    assert commands.parse_account(printed("alice\n")) == ("alice", "")
+def test_the_account_is_what_id_printed() -> None:
+    assert commands.parse_account(printed("alice\n")) == "alice"
 
 
 @pytest.mark.parametrize("out", ["", "\n", "a b\n", "-x\n", "x;id\n", b"\xff\n"])
@@ -309,7 +348,7 @@ async def test_every_recorded_variable_leaves_the_listing_whole(name: str) -> No
     )
     jobs = (await adapter.list_jobs()).jobs
     assert list(jobs) == [job_id]
-    assert jobs[job_id].state in (JobState.QUEUED, JobState.RUNNING)
+    assert jobs[job_id].state in (JobState.QUEUED, JobState.RUNNING, JobState.COMPLETING)
     assert len(script.asked) == (3 if read_json(text.decode(errors="replace")) else 4)
 
 
@@ -391,3 +430,59 @@ def test_the_directory_of_the_commands_and_the_server_can_be_set() -> None:
 def test_a_server_that_is_no_host_is_refused(server: str) -> None:
     with pytest.raises(ValueError, match="server"):
         PBSCluster(scheduler="pbs", server=server)
+
+
+# -- ids that an answer leaves out
+
+
+UNKNOWN = printed(recorded("E_only_unk").out, "qstat: Unknown Job Id 819.pbslab", 153)
+NO_HISTORY = printed(
+    recorded("E_only_unk").out, "qstat: PBS is not configured to maintain job history 819.pbslab"
+)
+SILENCE = printed(recorded("E_only_unk").out)
+BOTH = "818.pbslab\n819.pbslab\n"
+
+
+async def second_round(*answers: Completed) -> tuple[Listing, Script]:
+    """What a listing says in which qstat leaves out 819, of which the round before told."""
+    both = recorded("E_run_done").out.replace("818.pbslab", "819.pbslab")
+    adapter, script = scheduler(
+        qselect=[printed("819.pbslab\n"), printed(BOTH)],
+        qstat=[printed(both), recorded("E_run_done"), *answers],
+    )
+    await adapter.list_jobs()
+    return await adapter.list_jobs(), script
+
+
+async def test_an_id_that_is_left_out_without_a_word_is_not_missing_but_not_asked_for() -> None:
+    found, script = await second_round(NO_HISTORY, SILENCE)
+    assert (list(found.jobs), set(found.untold)) == (["818.pbslab"], {"819.pbslab"})
+    assert script.asked[-1][-1] == "819.pbslab"
+
+
+async def test_an_id_of_which_the_server_says_that_it_is_unknown_is_missing() -> None:
+    found, _ = await second_round(NO_HISTORY, UNKNOWN)
+    assert (list(found.jobs), set(found.untold)) == (["818.pbslab"], set())
+
+
+async def test_a_living_job_that_was_left_out_is_found_alone() -> None:
+    alone = recorded("E_run_done").out.replace("818.pbslab", "819.pbslab")
+    found, _ = await second_round(NO_HISTORY, printed(alone))
+    assert set(found.jobs) == {"818.pbslab", "819.pbslab"}
+    assert not found.untold
+
+
+async def test_a_selected_job_that_is_left_out_is_asked_for_alone_in_the_next_round() -> None:
+    adapter, script = scheduler(
+        qselect=[printed(BOTH)] * 2,
+        qstat=[recorded("E_run_done"), recorded("E_run_done"), NO_HISTORY, UNKNOWN],
+    )
+    assert set((await adapter.list_jobs()).untold) == {"819.pbslab"}
+    assert not (await adapter.list_jobs()).untold
+    assert script.answers["qstat"] == []
+
+
+async def test_a_server_that_hides_jobs_does_not_say_that_they_are_over() -> None:
+    adapter, _ = scheduler(qstat=[SILENCE, SILENCE])
+    with pytest.raises(UnexpectedReply, match="query_other_jobs"):
+        await adapter.describe_end("819.pbslab")

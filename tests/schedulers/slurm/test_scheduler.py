@@ -12,7 +12,7 @@ from hpcbridge.errors import (
     UnexpectedReply,
 )
 from hpcbridge.schedulers.base import EndReason, JobInfo, JobRequest, JobState
-from hpcbridge.schedulers.slurm import SlurmScheduler
+from hpcbridge.schedulers.slurm import SlurmScheduler, states
 from hpcbridge.schedulers.slurm import commands as slurm
 from hpcbridge.transports.base import Completed
 from tests.schedulers.printed import printed
@@ -112,6 +112,34 @@ def test_a_submission_whose_answer_was_lost_may_have_been_accepted(words: str) -
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        "sbatch: error: Your mail is not responding; write to munge@example.org",
+        "sbatch: error: Connection refused, Broken pipe: no licence",
+        "Lmod has detected the following error: Connection refused",
+    ],
+)
+def test_a_refusal_by_a_site_is_no_outage_whatever_it_says(words: str) -> None:
+    failed = "sbatch: error: Batch job submission failed: Unspecified error"
+    with pytest.raises(JobRejected) as caught:
+        slurm.parse_sbatch(printed(err=f"{words}\n{failed}\n", status=1))
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        'Lmod has detected the following error: The module(s) are unknown: "gcc/9.2"',
+        "nfs: server home not responding, still trying",
+        "ssh: connect to host licence port 22: Connection refused",
+    ],
+)
+def test_a_whole_listing_is_read_whatever_else_was_said(words: str) -> None:
+    found = slurm.parse_squeue(printed(listing(job()), words), MARK)
+    assert list(found.jobs) == ["7"]
+
+
+@pytest.mark.parametrize(
     ("out", "err"),
     [("", ""), ("", "sbatch: error: something odd"), ("garbage", ""), ("12x", ""), ("-1\n", "")],
 )
@@ -124,14 +152,24 @@ def test_success_without_a_job_id_is_an_unknown_outcome(out: str, err: str) -> N
     "out",
     [
         "2105\n",
-        "2105;cluster2\n",
         "sbatch: lua: your job goes to partition viz\n2105\n",
-        "\u001b[1mWelcome!\u001b[0m\n\n2105;c\n\n",
+        "\u001b[1mWelcome!\u001b[0m\n\n2105\n\n",
         b"\xff\xfe noise\n2105\n",
     ],
 )
 def test_the_id_is_found_below_what_a_site_prints(out: str | bytes) -> None:
     assert slurm.parse_sbatch(printed(out, "sbatch: lua: hello")) == "2105"
+
+
+@pytest.mark.parametrize("cancelled", [printed(), printed(err="scancel: error", status=1)])
+async def test_a_job_that_went_to_another_cluster_is_cancelled_there_and_told(
+    cancelled: Completed,
+) -> None:
+    script = Script(sbatch=printed("12;big\n"), scancel=cancelled)
+    with pytest.raises(JobRejected, match="to the cluster big") as caught:
+        await SlurmScheduler(script, timeout=1).submit(REQUEST)  # type: ignore[arg-type]
+    assert script.asked[-1] == ["scancel", "--quiet", "--clusters=big", "12"]
+    assert ("still runs there" in str(caught.value)) == (cancelled.exit_status != 0)
 
 
 def test_a_plain_submit_message_is_not_taken_for_an_id() -> None:
@@ -183,6 +221,16 @@ def test_the_walltime_is_told_in_minutes_and_seconds(seconds: int, told: str) ->
 def test_without_a_walltime_slurms_default_holds() -> None:
     argv = slurm.sbatch_argv(JobRequest("n", "/d", "/d/s"))
     assert not [word for word in argv if word.startswith("--time")]
+
+
+# -- scontrol
+
+
+def test_what_stands_above_an_answer_of_scontrol_is_passed_over() -> None:
+    text = "JobId=7 JobName=n\nJobState=FAILED Reason=NonZeroExitCode ExitCode=3:0\n"
+    found = slurm.parse_scontrol(printed("Welcome to Example\n" + text.replace("n\n", "n ")))
+    assert found is not None
+    assert (found.job_id, found.reason, found.exit_status) == ("7", EndReason.FAILED, 3)
 
 
 # -- squeue
@@ -300,11 +348,11 @@ def test_a_state_that_is_not_known_ends_nothing(state: str) -> None:
 
 
 def test_every_known_state_is_exactly_one_of_alive_and_ended() -> None:
-    assert not slurm.ACTIVE_STATES.keys() & slurm.END_STATES.keys()
-    for state in slurm.ACTIVE_STATES:
+    assert not states.ACTIVE_STATES.keys() & states.END_STATES.keys()
+    for state in states.ACTIVE_STATES:
         found = slurm.parse_squeue(printed(listing(job(state=state))), MARK).jobs["7"]
-        assert found.state in (JobState.QUEUED, JobState.RUNNING)
-    for state, reason in slurm.END_STATES.items():
+        assert found.state in (JobState.QUEUED, JobState.RUNNING, JobState.COMPLETING)
+    for state, reason in states.END_STATES.items():
         found = slurm.parse_squeue(printed(listing(job(state=state))), MARK).jobs["7"]
         assert (found.state, found.reason) == (JobState.ENDED, reason)
 
@@ -325,6 +373,74 @@ def test_a_job_that_can_never_start_is_called_hopeless() -> None:
     said = waiting("PartitionTimeLimit").hopeless
     assert "more time than its partition allows" in said
     assert waiting("Resources").hopeless == ""
+
+
+@pytest.mark.parametrize(
+    ("told", "reason", "status"),
+    [
+        ("Reason=NonZeroExitCode ExitCode=3:0", EndReason.FAILED, 3),
+        ("Reason=None ExitCode=0:0", None, None),  # or its script is still ending
+        ("Reason=None ExitCode=0:15", EndReason.CANCELLED, -15),
+        ("Reason=None ExitCode=143:0", EndReason.CANCELLED, 143),  # the script's own trap
+        ("Reason=TimeLimit ExitCode=0:0", EndReason.TIMED_OUT, 0),
+        ("Reason=OutOfMemory ExitCode=0:125", EndReason.OUT_OF_MEMORY, -125),
+    ],
+)
+def test_a_completing_job_has_no_application_any_more(
+    told: str, reason: EndReason | None, status: int | None
+) -> None:
+    text = f"JobId=7 JobName=n JobState=COMPLETING {told} BatchHost=n1\n"
+    found = slurm.parse_scontrol(printed(text))
+    assert found is not None
+    assert (found.state, found.reason) == (JobState.COMPLETING, reason)
+    assert found.exit_status == status
+    listed = slurm.parse_squeue(printed(listing(job(state="COMPLETING"))), MARK).jobs["7"]
+    assert listed.state == JobState.COMPLETING
+
+
+def test_a_requeued_job_whose_last_run_is_cleaned_up_waits() -> None:
+    """As recorded: squeue and scontrol call it COMPLETING for as long as the epilogue runs."""
+    text = (
+        "JobId=4 JobName=n JobState=COMPLETING Reason=None Requeue=1 Restarts=1 BatchFlag=1 "
+        "ExitCode=0:0 RunTime=00:00:00 TimeLimit=00:30:00 BatchHost=hpcb-n1\n"
+    )
+    found = slurm.parse_scontrol(printed(text))
+    assert found is not None
+    assert (found.state, found.reason) == (JobState.QUEUED, None)
+    ran = slurm.parse_scontrol(printed(text.replace("RunTime=00:00:00", "RunTime=00:00:07")))
+    assert ran is not None
+    assert ran.state == JobState.COMPLETING
+
+
+def test_a_suspended_job_waits_and_goes_on() -> None:
+    found = waiting("None", state="SUSPENDED")
+    assert (found.state, found.suspended) == (JobState.QUEUED, True)
+    assert found.detail == "waiting to be resumed: it is suspended"
+
+
+def test_the_runs_of_a_requeued_job_are_told_apart() -> None:
+    header = [*HEADER[:-1], "START_TIME", "NAME", "USER"]
+    found = []
+    for start in ("2026-11-29T10:00:00", "2026-11-29T10:05:00"):
+        fields = [*job()[:-1], start, "n", "alice"]
+        text = "".join(f"\x1f{MARK}".join(row) + f"\x1e{MARK}\n" for row in (header, fields))
+        found.append(slurm.parse_squeue(printed(text), MARK).jobs["7"])
+    assert found[0].run != found[1].run
+    assert (found[0].name, found[0].account) == ("n", "alice")
+
+
+def test_a_job_whose_reservation_was_deleted_is_hopeless_in_slurms_words() -> None:
+    for state in ("RESV_DEL_HOLD", "PENDING"):
+        found = waiting("Reservation brief was deleted", state=state)
+        assert found.state == JobState.QUEUED
+        assert "its reservation was deleted" in found.hopeless
+        assert "Reservation brief was deleted" in found.hopeless
+
+
+def test_a_job_that_another_cluster_of_the_federation_runs_is_not_over_but_hopeless() -> None:
+    found = waiting("None", state="REVOKED")
+    assert (found.state, found.reason) == (JobState.QUEUED, None)
+    assert "another cluster of the federation" in found.hopeless
 
 
 def test_the_reason_of_one_partition_does_not_make_a_job_of_two_hopeless() -> None:

@@ -1,6 +1,7 @@
 """The slurmrest adapter: recorded and hostile listings in, typed ones or the right error out."""
 
 import json as jsonlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from hpcbridge.errors import UnexpectedReply
 from hpcbridge.schedulers.base import EndReason, JobInfo, JobState
-from hpcbridge.schedulers.slurm.commands import ACTIVE_STATES, END_STATES
+from hpcbridge.schedulers.slurm.states import ACTIVE_STATES, END_STATES
 from tests.schedulers.printed import printed
 from tests.schedulers.slurmrest.fakerest import VERSIONS, Hands, Script, adapter, json, recorded
 from tests.schedulers.slurmrest.jobs import NEW, job, listed, listing
@@ -114,8 +115,7 @@ async def test_every_known_state_is_read_in_both_shapes(state: str) -> None:
 @pytest.mark.parametrize(
     ("states", "expected"),
     [
-        (["RUNNING", "COMPLETING"], JobState.RUNNING),
-        (["CANCELLED", "COMPLETING"], JobState.RUNNING),
+        (["PENDING", "COMPLETING"], JobState.QUEUED),
         (["PENDING", "REQUEUED"], JobState.QUEUED),
         (["RUNNING", "CONFIGURING"], JobState.QUEUED),
         (["RUNNING", "POWER_UP_NODE", "SOMETHING_NEW"], JobState.RUNNING),
@@ -230,3 +230,33 @@ async def test_a_thousand_jobs_are_one_question() -> None:
 async def test_the_newest_of_several_jobs_with_a_name_is_found() -> None:
     jobs = [job(job_id=n, name="twin", job_state=["FAILED"]) for n in (9, 100, 20)]
     assert await adapter(Script(get_jobs=listing(*jobs))).find("twin") == "100"
+
+
+async def test_an_answer_without_the_job_is_not_the_word_that_it_is_over() -> None:
+    script = Script(get_job=json(200, jobs=[], errors=[]), get_jobs=listing(job()))
+    found = await adapter(script).describe_end("7")
+    assert found is not None
+    assert found.state == JobState.RUNNING
+
+
+async def test_a_requeued_job_whose_last_run_is_cleaned_up_waits() -> None:
+    """As in v0.0.38, which tells no state beside the flag: the end is that of the next run."""
+    later = job(job_state="COMPLETING", end_time=int(time.time()) + 1800)
+    assert (await listed(later))["7"].state == JobState.QUEUED
+    now = job(job_state="COMPLETING", end_time=int(time.time()))
+    assert (await listed(now))["7"].state == JobState.COMPLETING
+
+
+@pytest.mark.parametrize(
+    ("states", "reason"),
+    [
+        (["RUNNING", "COMPLETING"], None),
+        (["CANCELLED", "COMPLETING"], EndReason.CANCELLED),
+        (["TIMEOUT", "COMPLETING"], EndReason.TIMED_OUT),
+    ],
+)
+async def test_a_completing_job_has_no_application_any_more(
+    states: list[str], reason: EndReason | None
+) -> None:
+    found = (await listed(job(job_state=states)))["7"]
+    assert (found.state, found.reason) == (JobState.COMPLETING, reason)
