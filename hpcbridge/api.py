@@ -43,6 +43,7 @@ from hpcbridge.web.responses import (
     ListReply,
     SessionReply,
     described,
+    echoed,
     launched,
     still_starting,
 )
@@ -55,7 +56,8 @@ LAUNCH_BODY = {
     "requestBody": {
         "required": True,
         "description": "A JSON object, whatever the content type says. Keys that the application "
-        "does not declare as parameters have no effect and come back in the reply.",
+        "does not declare as parameters have no effect. All come back in the reply, but for those "
+        "that a reply has itself.",
         "content": {
             "application/json": {
                 "schema": {
@@ -162,7 +164,7 @@ def _router(settings: Settings, sessions: Sessions, access: Access) -> APIRouter
         if "respond-async" in prefer.replace(" ", "").lower().split(","):
             await session.claim()
             reply = described(session.row, request, server, sessions)
-            return JSONResponse(posted | reply | {"secret": session.row.secret}, 202)
+            return JSONResponse(echoed(posted) | reply | {"secret": session.row.secret}, 202)
         try:
             secret = await unless_gone(request, sessions.ready(session))
         except StillStarting as error:

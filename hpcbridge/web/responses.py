@@ -92,6 +92,11 @@ class ListReply(BaseModel):
     sessions: list[SessionReply]
 
 
+OURS = frozenset(
+    {"host", "port", "cluster", "job_id", "state"}  # of server.fields
+    | {*LaunchReply.model_fields, *SessionReply.model_fields, *ErrorReply.model_fields}
+)
+"""Keys that a reply itself can have; a posted ``error`` would turn success into failure."""
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorReply, "description": "The request is wrong."},
     401: {"model": ErrorReply, "description": "Who asks is not known, or not proved."},
@@ -105,6 +110,11 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     "default": {"model": ErrorReply, "description": "Any other failure."},
 }
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
+
+
+def echoed(posted: Mapping[str, Any]) -> dict[str, Any]:
+    """What comes back as it was posted: all but what a client would take for the service's word."""
+    return {key: value for key, value in posted.items() if key not in OURS}
 
 
 def launched(
@@ -124,7 +134,8 @@ def launched(
         "state": row.state,
     }
     return {
-        **posted,
+        **echoed(posted),
+        "application": row.application,
         **{key: known[key] for key in server.fields},
         "id": row.id,
         "sessionURL": _session_url(row, session, request, server),
