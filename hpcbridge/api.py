@@ -37,6 +37,7 @@ from hpcbridge.web.events import Audience, stream
 from hpcbridge.web.middleware import Forwarded, Guard, error_reply, unless_gone
 from hpcbridge.web.requests import read_posted
 from hpcbridge.web.responses import (
+    BEGUN,
     ERRORS,
     NOT_FOUND,
     LaunchReply,
@@ -139,7 +140,7 @@ def _router(settings: Settings, sessions: Sessions, access: Access) -> APIRouter
     @router.post(
         "",
         response_model=LaunchReply,
-        responses={202: {"model": SessionReply, "description": "Begun; ask GET for progress."}},
+        responses=BEGUN,
         openapi_extra=LAUNCH_BODY,
     )
     async def launch(

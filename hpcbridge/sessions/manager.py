@@ -18,6 +18,7 @@ from hpcbridge.config.installation import job_name
 from hpcbridge.config.parameters import check_parameters
 from hpcbridge.config.settings import Settings
 from hpcbridge.errors import (
+    KeyInFlight,
     KeyReused,
     NoCapacity,
     SessionFailed,
@@ -131,7 +132,7 @@ class Sessions:
     async def _begin(self, row: SessionRow, limits: Sequence[Quota]) -> Session:
         found = await self._context.store.launch(row, limits)
         if found is not row and found.request != row.request:
-            raise KeyReused("This Idempotency-Key was used for another request. Make a new one.")
+            raise _another_request(found)
         session = self.registry.session(found.id)
         if found is not row and found.state == State.ENDED and session is None:
             raise SessionFailed(f"The session of this Idempotency-Key has ended: {found.message}")
@@ -355,6 +356,16 @@ class Sessions:
 def _unless_shut(place: Place, limits: Sequence[Quota]) -> Sequence[Quota]:
     """Where nothing new may begin, what was begun before can still be joined."""
     return [Quota(0, place.shut, {})] if place.shut else limits
+
+
+def _another_request(found: SessionRow) -> KeyReused:
+    """``found`` is what the Idempotency-Key's first request began."""
+    if found.claimed or found.state == State.ENDED:
+        return KeyReused("This Idempotency-Key was used for another request. Make a new one.")
+    return KeyInFlight(
+        "The request that this Idempotency-Key was used for, which was another one, still waits for "
+        "its session. Make a new one."
+    )
 
 
 def _digest(*parts: Any) -> str:

@@ -109,6 +109,11 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     504: {"model": ErrorReply, "description": "Not ready within the application's wait."},
     "default": {"model": ErrorReply, "description": "Any other failure."},
 }
+BEGUN: dict[int | str, dict[str, Any]] = {
+    202: {"model": SessionReply, "description": "Begun; ask GET for progress."},
+    409: {"model": ErrorReply, "description": "Another request with this key is not answered yet."},
+    422: {"model": ErrorReply, "description": "This key was used for another request."},
+}
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
 
 

@@ -123,7 +123,7 @@ async def test_a_launch_that_is_repeated_with_its_key_has_one_session(launcher: 
         assert await launched(api, **key) == first
         assert await knows(first)
         other = await api.post(WARM | {"level": 4}, **key)
-        assert other.status_code == 409
+        assert other.status_code == 422
 
 
 async def test_launches_side_by_side_never_share_a_session(launcher: Any) -> None:
