@@ -17,10 +17,10 @@ from typing import Any
 
 from sqlalchemy import URL, ColumnElement, Float, cast, literal, text
 from sqlalchemy import func as sql
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlmodel import and_, col, delete, or_, select, update
 
-from hpcbridge.database.engine import Transaction, open_engine
+from hpcbridge.database.engine import open_engine
 from hpcbridge.database.tables import (
     EndpointRow,
     InstallationRow,
@@ -28,6 +28,7 @@ from hpcbridge.database.tables import (
     ReplicaRow,
     SessionRow,
 )
+from hpcbridge.database.transactions import Transaction, Transactions
 from hpcbridge.errors import LeadershipLost, NoCapacity
 from hpcbridge.states import State
 
@@ -84,7 +85,7 @@ class Store:
         #: Tells this process from all others, in notices and in the lease.
         self.token = secrets.token_hex(8)
         self.engine = engine
-        self._sessions = async_sessionmaker(engine, expire_on_commit=False)
+        self._transactions = Transactions(engine)
         one = asyncio.Lock()
         self._writing: AbstractAsyncContextManager[None] = (
             contextlib.nullcontext() if self.shared else one
@@ -352,7 +353,7 @@ class Store:
 
     def reading(self) -> Transaction:
         """A transaction that only reads."""
-        return Transaction(self._sessions())
+        return self._transactions.new()
 
     @contextlib.asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncSession]:
@@ -419,8 +420,8 @@ class Store:
         return col(ReplicaRow.seen_at) > self._now() - STALE
 
     async def close(self) -> None:
-        """Release the connections."""
-        await self.engine.dispose()
+        """Release the connections, once every transaction is over."""
+        await self._transactions.close()
 
 
 def _unfinished() -> ColumnElement[bool]:

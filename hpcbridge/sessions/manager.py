@@ -363,8 +363,8 @@ def _another_request(found: SessionRow) -> KeyReused:
     if found.claimed or found.state == State.ENDED:
         return KeyReused("This Idempotency-Key was used for another request. Make a new one.")
     return KeyInFlight(
-        "The request that this Idempotency-Key was used for, which was another one, still waits for "
-        "its session. Make a new one."
+        "Another request was sent with this Idempotency-Key and still waits for its session. "
+        "Make a new key."
     )
 
 
