@@ -21,7 +21,6 @@ from hpcbridge.errors import (
     KeyInFlight,
     KeyReused,
     NoCapacity,
-    SessionFailed,
     SessionNotFound,
     StillStarting,
     StoreError,
@@ -35,6 +34,7 @@ from hpcbridge.sessions.context import SessionContext
 from hpcbridge.sessions.quotas import quotas
 from hpcbridge.sessions.registry import SessionRegistry
 from hpcbridge.sessions.session import Session
+from hpcbridge.sessions.termination import recorded
 from hpcbridge.store import Quota, SessionRow, State, Store
 from hpcbridge.warm.pool import Pool
 from hpcbridge.warm.pools import Pools
@@ -133,9 +133,8 @@ class Sessions:
         found = await self._context.store.launch(row, limits)
         if found is not row and found.request != row.request:
             raise _another_request(found)
-        session = self.registry.session(found.id)
-        if found is not row and found.state == State.ENDED and session is None:
-            raise SessionFailed(f"The session of this Idempotency-Key has ended: {found.message}")
+        if found is not row and found.state == State.ENDED:
+            raise recorded(found, "The session of this Idempotency-Key has ended: ")
         session = self.registry.begin(found)
         session.keepalive.elsewhere(0)
         return session
@@ -191,7 +190,7 @@ class Sessions:
         if self._leaving.is_set():
             raise NoCapacity(_LEAVING)
         if session.error or session.row.state == State.ENDED:
-            raise session.error or SessionFailed(session.row.message)
+            raise session.error or recorded(session.row)
         raise StillStarting(
             f"The session is not ready yet: {session.row.message} Send the same again.",
             session_id=session.row.id,

@@ -13,7 +13,7 @@ from typing import Any
 from hpcbridge.clusters.cluster import Cluster
 from hpcbridge.clusters.watcher import Watch
 from hpcbridge.config.applications import ApplicationSettings
-from hpcbridge.errors import BridgeError, NotReadyInTime, SessionFailed
+from hpcbridge.errors import BridgeError, SessionFailed
 from hpcbridge.notifier import Notifier
 from hpcbridge.schedulers.base import Outlook
 from hpcbridge.sessions.clock import SessionClock
@@ -21,7 +21,8 @@ from hpcbridge.sessions.context import SessionContext
 from hpcbridge.sessions.endpoint import Endpoint
 from hpcbridge.sessions.expiry import Expiry, expiries_of
 from hpcbridge.sessions.keepalive import Keepalive
-from hpcbridge.states import EndReason, State
+from hpcbridge.sessions.termination import recorded
+from hpcbridge.states import State
 from hpcbridge.store import STALE, RemoteClients, SessionRow
 
 log = logging.getLogger(__name__)
@@ -160,9 +161,7 @@ class Session:
     async def over(self, told: BridgeError | None = None) -> None:
         """It has ended: close the endpoint, and tell whoever waits for it."""
         await self.endpoint.close()
-        late = self.row.reason == EndReason.NEVER_READY
-        message = self.row.message
-        self.error = told or (NotReadyInTime(message) if late else SessionFailed(message))
+        self.error = told or recorded(self.row)
         self.settled.set()
         self.news.notify()
 

@@ -8,7 +8,7 @@ from typing import Any
 from hpcbridge.errors import ClusterError, RouteError, StoreError
 from hpcbridge.sessions.progress import Progress
 from hpcbridge.sessions.submission import Submission
-from hpcbridge.sessions.termination import Termination
+from hpcbridge.sessions.termination import Termination, class_of
 from hpcbridge.states import EndReason, State
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ class Teardown:
         """
         changes: dict[str, Any] = {"state": State.ENDED, "reason": end.reason, "message": str(end)}
         changes |= {"secret": None, "ended_at": time.time(), **end.facts}
+        changes["error_class"] = class_of(end.told)
         if not await self._write_end(changes, as_seen=end.reason == EndReason.IDLE):
             return False
         log.info("session %s: ended, %s", self._row.job_name, end.reason)

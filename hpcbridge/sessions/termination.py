@@ -4,11 +4,67 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpcbridge.config.applications import ApplicationSettings
-from hpcbridge.errors import BridgeError, NotReadyInTime, SessionFailed
+from hpcbridge.errors import (
+    AccountRefused,
+    AccountsUnknown,
+    BridgeError,
+    ClusterError,
+    ClusterUnreachable,
+    ConfigError,
+    JobRejected,
+    NoCapacity,
+    NotReadyInTime,
+    OutcomeUnknown,
+    RequestError,
+    RouteError,
+    SessionFailed,
+    StoreError,
+    TemplateError,
+    TunnelError,
+    UnexpectedReply,
+)
 from hpcbridge.schedulers.base import JobInfo
 from hpcbridge.sessions import messages as messages
 from hpcbridge.states import EndReason, State
 from hpcbridge.store import SessionRow
+
+_ENDING: dict[str, type[BridgeError]] = {
+    each.__name__: each
+    for each in (
+        AccountRefused,
+        AccountsUnknown,
+        BridgeError,
+        ClusterError,
+        ClusterUnreachable,
+        ConfigError,
+        JobRejected,
+        NoCapacity,
+        NotReadyInTime,
+        OutcomeUnknown,
+        RequestError,
+        RouteError,
+        SessionFailed,
+        StoreError,
+        TemplateError,
+        TunnelError,
+        UnexpectedReply,
+    )
+}
+"""What can end a session."""
+
+
+def class_of(error: BridgeError) -> str:
+    """The name by which the record keeps an error; for an adapter's own that of the next above."""
+    return next(each.__name__ for each in type(error).__mro__ if each.__name__ in _ENDING)
+
+
+def recorded(row: SessionRow, said: str = "") -> BridgeError:
+    """What ended a session, by its record: the same at each replica and after a restart.
+
+    ``said`` comes before the record's message.
+    """
+    before = NotReadyInTime if row.reason == EndReason.NEVER_READY else SessionFailed
+    return _ENDING.get(row.error_class or "", before)(said + row.message)
 
 
 class Termination(Exception):

@@ -1043,6 +1043,30 @@ async def test_whoever_drives_a_session_that_another_ended_closes_its_door_and_t
     assert world.session.endpoint.state is None
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [ClusterUnreachable("No answer"), JobRejected("No such queue"), TemplateError("job.sh")],
+)
+async def test_a_replica_that_follows_and_a_service_that_begins_anew_tell_the_same_error(
+    world: World, fault: BridgeError
+) -> None:
+    world.scheduler.submit_fault = fault
+    session = await world.launch()
+    await session.settled.wait()
+    assert session.error is not None
+    here = (type(session.error), str(session.error), session.error.status)
+    written = await world.store.get(ID)
+    assert written is not None
+    for elsewhere in (follow, drive):
+        other = Session(written, session.context, world.cluster, world.application())
+        task = asyncio.create_task(elsewhere(other))
+        await until(lambda other=other: other.error is not None)
+        task.cancel()
+        await asyncio.wait({task})
+        assert other.error is not None
+        assert (type(other.error), str(other.error), other.error.status) == here
+
+
 @pytest.mark.parametrize("when", ["before it is ready", "when it has ended"])
 async def test_a_fault_of_ours_is_told_and_the_session_goes_on(
     world: World, monkeypatch: pytest.MonkeyPatch, when: str

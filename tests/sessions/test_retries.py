@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from hpcbridge.errors import ClusterUnreachable
 from tests.waiting import until
 
 Launching = Callable[..., AbstractAsyncContextManager[Any]]
@@ -141,6 +142,30 @@ async def test_a_key_whose_session_has_ended_stays_its_first_requests(slow: Laun
         await api.client.delete(f"/paraview/{begun['id']}")
         await until(lambda: api.sessions.session(begun["id"]) is None, "its end")
         assert (await api.post({"application": "cone"}, headers=KEY)).status_code == 422
+
+
+async def test_a_key_whose_session_could_not_begin_is_answered_alike_for_ever(
+    slow: Launching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whoever drove it, and by whoever knows its record only."""
+    async with slow(hold=20) as api:
+        cluster = api.sessions.registry._clusters["here"]
+
+        async def submit(_: object) -> str:
+            raise ClusterUnreachable("The controller does not answer.")
+
+        monkeypatch.setattr(cluster.scheduler, "submit", submit)
+        first = await api.post({"application": "slow"}, headers=KEY)
+        assert (first.status_code, first.json()["error"]) == (
+            503,
+            "The controller does not answer.",
+        )
+        again = await api.post({"application": "slow"}, headers=KEY)
+        await until(lambda: not api.sessions.registry.sessions, "its end")
+        later = await api.post({"application": "slow"}, headers=KEY)
+        assert (again.status_code, later.status_code) == (503, 503)
+        assert again.json() == later.json()
+        assert "has ended: The controller does not answer." in later.json()["error"]
 
 
 async def test_a_session_that_nobody_waits_for_is_given_up(slow: Launching) -> None:
