@@ -223,9 +223,10 @@ class Sessions:
         if session is None and self._context.store.shared and row.state != State.ENDED:
             await self.registry.heard([row.job_name])  # another replica has just begun it
             session = self.registry.session(session_id)
-        if session is not None:
-            session.keepalive.touch()
-        return row
+        if session is None:
+            return row
+        session.keepalive.touch()
+        return session.row
 
     async def _remembered(self, session_id: str) -> SessionRow | None:
         """What cannot be an id is not looked for: PostgreSQL fails where it gets a NUL."""

@@ -6,7 +6,6 @@ was cut off. While the store is away, a step waits for it, and nothing ends for 
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -14,7 +13,6 @@ from typing import Any
 
 from hpcbridge.clusters.watcher import Watch
 from hpcbridge.errors import SessionFailed, StoreError
-from hpcbridge.schedulers.base import Outlook
 from hpcbridge.sessions.session import Session
 from hpcbridge.sessions.termination import Termination, job_over
 from hpcbridge.states import EndReason, State
@@ -61,9 +59,8 @@ class Progress:
 
     def _to_tell(self) -> dict[str, Any]:
         session = self.session
-        known = dataclasses.asdict(session.outlook) if session.outlook != Outlook() else None
-        message, unknown_since = session.row.message, session.unknown_since
-        return {"message": message, "unknown_since": unknown_since, "outlook": known}
+        message, outlook = session.row.message, session.row.outlook
+        return {"message": message, "unknown_since": session.unknown_since, "outlook": outlook}
 
     # -- writing down
 

@@ -5,17 +5,19 @@ another of them begins to drive the session: tunnels, routes and waiting clients
 """
 
 import asyncio
+import dataclasses
 import logging
 import math
 from contextlib import AbstractContextManager
 from typing import Any
 
+from hpcbridge.clusters import queuemessage
 from hpcbridge.clusters.cluster import Cluster
 from hpcbridge.clusters.watcher import Watch
 from hpcbridge.config.applications import ApplicationSettings
 from hpcbridge.errors import BridgeError, SessionFailed
 from hpcbridge.notifier import Notifier
-from hpcbridge.schedulers.base import Outlook
+from hpcbridge.schedulers.base import JobInfo, JobState, Outlook
 from hpcbridge.sessions.clock import SessionClock
 from hpcbridge.sessions.context import SessionContext
 from hpcbridge.sessions.endpoint import Endpoint
@@ -87,14 +89,23 @@ class Session:
 
     @property
     def outlook(self) -> Outlook:
-        """What the session may expect while its job waits, as far as that is known.
+        """What the session may expect while its job waits, as its ``message`` has it in words.
 
-        Who follows has it from the leader, and so has a new leader until it has asked itself.
+        Who follows has both from the leader, and so has a new leader until it has asked itself.
         """
         if self.row.state != State.QUEUED:
             return Outlook()
-        asked = self.watch.outlook if self.watch else None
-        return asked or Outlook(**(self.row.outlook or {}))
+        return Outlook(**(self.row.outlook or {}))
+
+    def note_wait(self, job: JobInfo, outlook: Outlook | None) -> None:
+        """Its job is not running yet; ``outlook`` is None while that is not known.
+
+        Both are put down at once: whoever asks gets numbers and words of one moment.
+        """
+        if outlook is not None or job.state != JobState.QUEUED:
+            known = outlook if outlook is not None else Outlook()
+            self.row.outlook = dataclasses.asdict(known) if known != Outlook() else None
+        self.row.message = queuemessage.told(job, self.outlook)
 
     @property
     def expiries(self) -> list[Expiry]:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-from hpcbridge.clusters import queuemessage
 from hpcbridge.clusters.readiness import Following
 from hpcbridge.config.applications import ApplicationSettings
 from hpcbridge.errors import (
@@ -19,7 +18,7 @@ from hpcbridge.errors import (
     UnexpectedReply,
 )
 from hpcbridge.network.addresses import Address
-from hpcbridge.schedulers.base import JobInfo, JobState
+from hpcbridge.schedulers.base import JobInfo, JobState, Outlook
 from hpcbridge.sessions import messages
 from hpcbridge.sessions.progress import Progress
 from hpcbridge.sessions.submission import Submission
@@ -128,15 +127,15 @@ class Startup:
             if watch.hopeless:
                 hopeless = JobRejected(messages.hopeless(watch.hopeless))
                 raise Termination(EndReason.REJECTED, hopeless)
-            return await self._started(job)
+            return await self._started(job, watch.outlook)
         if not following.ready.is_set() or following.port is None or self._row.host is None:
             return False
         return await self._opened(self._row.host, following.port)
 
-    async def _started(self, job: JobInfo) -> bool:
+    async def _started(self, job: JobInfo, outlook: Outlook | None) -> bool:
         """queued -> starting, if the job runs; whether it does."""
         if job.state != JobState.RUNNING or not job.host:
-            self._row.message = queuemessage.told(job, self._session.outlook)
+            self._session.note_wait(job, outlook)
             return False
         message = f"Running on {job.host}; the application is starting."
         await self._progress.step(State.STARTING, message, host=job.host)

@@ -311,6 +311,27 @@ async def test_for_what_and_behind_whom_a_job_waits_is_told(
     assert world.session.outlook == Outlook()
 
 
+async def test_a_place_in_the_queue_is_told_in_numbers_and_words_of_one_moment(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queuestatus_module, "PATIENCE", 0.0)
+    world.scheduler.outlooks["1"] = Outlook("viz", 14, None, "2 GPUs", "partition")
+    session = await world.queued()
+    await until(lambda: session.outlook.ahead == 14)
+    assert "14 jobs are ahead" in session.row.message
+    watch = session.watch
+    assert watch is not None
+    world.scheduler.outlooks["1"] = watch.outlook = Outlook("viz", 3, None, "2 GPUs", "partition")
+    assert session.outlook.ahead == 14  # as long as the message says so
+    assert "14 jobs are ahead" in session.row.message
+    watch.changed()
+    await until(lambda: session.outlook.ahead == 3)
+    assert "3 jobs are ahead" in session.row.message
+    world.scheduler.change("1", state=JobState.RUNNING, host=None)  # on no node yet
+    await until(lambda: session.outlook == Outlook())
+    assert "ahead" not in session.row.message
+
+
 async def test_a_job_that_can_never_start_ends_the_session_and_is_cancelled(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
