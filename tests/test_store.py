@@ -342,6 +342,17 @@ async def test_a_change_is_in_the_database_and_in_the_row(store: Store) -> None:
     assert (found.job_id, found.queued_at, found.secret) == ("17", 2.0, SECRET)
 
 
+async def test_a_change_leaves_what_it_was_given_as_it_was(store: Store) -> None:
+    mine = row()
+    await store.add(mine)
+    given = {"message": "changed"}
+    async with store.writing() as session:
+        changed = await store.change(session, mine, given)
+    assert given == {"message": "changed"}
+    assert changed == {"message": "changed", "version": 1}
+    assert (mine.message, mine.version) == ("", 0)  # until the caller puts it there
+
+
 async def test_a_change_touches_no_other_session(store: Store) -> None:
     one, two = row("1" * 40), row("2" * 40)
     await store.add(one)
@@ -471,9 +482,9 @@ async def test_an_older_database_keeps_its_local_ends_and_its_one_row_a_job(
         )
     await engine.dispose()
     store = await Store.open(url, "this replica")
-    assert await store.endpoints() == {"a": "127.0.0.1:4000"}
-    await store.set_endpoint("a", "127.0.0.1:4001")
-    assert await store.endpoints() == {"a": "127.0.0.1:4001"}
+    assert await store.endpoints.here() == {"a": "127.0.0.1:4000"}
+    await store.endpoints.put("a", "127.0.0.1:4001")
+    assert await store.endpoints.here() == {"a": "127.0.0.1:4001"}
     with pytest.raises(StoreError, match="UNIQUE"):
         await store.add(row("b", job_name="hpcb-a"))
     await store.close()

@@ -348,7 +348,7 @@ class Sessions:
         if self._replica is None:
             return True
         try:
-            return await self._context.store.seen() == 0
+            return await self._context.store.replicas.seen() == 0
         except StoreError:
             return False
 

@@ -60,8 +60,8 @@ class SessionRegistry:
 
     async def start(self) -> None:
         """Learn what this service had before. Raises :class:`~hpcbridge.errors.StoreError`."""
-        self.mark = await self._context.store.mark(self.mark)
-        self._endpoints = await self._context.store.endpoints()
+        self.mark = await self._context.store.replicas.mark(self.mark)
+        self._endpoints = await self._context.store.endpoints.here()
 
     def begin(self, row: SessionRow) -> Session:
         """A session that a client of this service has just asked for."""

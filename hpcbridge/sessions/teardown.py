@@ -67,7 +67,7 @@ class Teardown:
                 await self._submission.remove()
                 # If that failed at the end:
                 await self._session.context.routes.remove(self._row.id)
-                await self._store.drop_endpoints(self._row.id)
+                await self._store.endpoints.drop(self._row.id)
                 await self._store.update(self._row, **self._session.unwritten, job_ended=True)
             except (ClusterError, RouteError, StoreError) as error:
                 log.warning("session %s: cleaning up: %s", self._row.job_name, error)

@@ -13,7 +13,7 @@ import asyncpg
 import httpx
 import pytest
 
-from hpcbridge import store
+from hpcbridge.database.changes import LAUNCHING
 from tests.postgres.replicas import Replica, Site, greeting
 from tests.waiting import wait_until
 
@@ -165,7 +165,7 @@ def test_a_leader_that_stood_still_for_longer_than_its_lease_follows_and_doubles
 
 @pytest.mark.parametrize(
     "locked",
-    ["SELECT term FROM leadership FOR UPDATE", f"SELECT pg_advisory_xact_lock({store._LAUNCHING})"],
+    ["SELECT term FROM leadership FOR UPDATE", f"SELECT pg_advisory_xact_lock({LAUNCHING})"],
 )
 async def test_a_replica_that_stands_still_in_the_middle_of_a_statement_holds_nobody_up(
     two: Site, url: str, locked: str

@@ -54,7 +54,9 @@ class Part:
 
 
 async def test_the_first_mark_is_everybodys(stores: list[Store]) -> None:
-    marks = await asyncio.gather(*(each.mark(f"mark {n}") for n, each in enumerate(stores)))
+    marks = await asyncio.gather(
+        *(each.replicas.mark(f"mark {n}") for n, each in enumerate(stores))
+    )
     assert len(set(marks)) == 1
 
 
@@ -228,12 +230,12 @@ async def test_visitors_are_those_of_replicas_at_work(stores: list[Store]) -> No
     one, two, gone = stores
     session_id = row().id
     for each, connections in ((one, 1), (two, 2), (gone, 4)):
-        await each.set_endpoint(session_id, "127.0.0.1:1")
-        await each.report(session_id, connections, 5.0)
+        await each.endpoints.put(session_id, "127.0.0.1:1")
+        await each.endpoints.report(session_id, connections, 5.0)
     for each in (one, two):
-        await each.seen()
-    assert {key: each.connections for key, each in (await one.remote_clients()).items()} == {
-        session_id: 2
-    }
-    await two.leave()
-    assert await one.remote_clients() == {}
+        await each.replicas.seen()
+    assert {
+        key: each.connections for key, each in (await one.endpoints.remote_clients()).items()
+    } == {session_id: 2}
+    await two.replicas.leave()
+    assert await one.endpoints.remote_clients() == {}

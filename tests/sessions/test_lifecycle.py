@@ -145,7 +145,7 @@ class World:
             await self.routes.remove(ID)
         row = await self.store.get(ID)
         assert row is not None
-        address = (await self.store.endpoints()).get(ID)
+        address = (await self.store.endpoints.here()).get(ID)
         return self.take(row, configured=configured, address=address)
 
     async def queued(self) -> Session:
@@ -222,7 +222,7 @@ async def ended(world: World, reason: EndReason, *words: str, error: type = Sess
     row = await world.over()
     assert (row.state, row.reason) == (State.ENDED, reason)
     assert row.secret is None
-    assert await world.store.endpoints() == {}
+    assert await world.store.endpoints.here() == {}
     assert row.ended_at is not None
     assert row.job_ended
     assert world.session.settled.is_set()
@@ -244,7 +244,7 @@ async def test_a_session_goes_through_all_its_states_to_ready(world: World) -> N
     assert times == sorted(each for each in times if each is not None)
     assert (row.host, row.port, row.job_id) == ("localhost", world.port, "1")
     assert world.publisher.routes == {ID: session.endpoint.address}
-    assert await world.store.endpoints() == world.publisher.routes
+    assert await world.store.endpoints.here() == world.publisher.routes
     assert session.settled.is_set()
     assert session.error is None
     assert world.cluster.follower._followed == set()
@@ -712,7 +712,7 @@ async def test_a_step_waits_for_the_store_and_nothing_ends(world: World, state: 
 async def test_a_door_that_cannot_be_written_down_ends_nothing_and_leads_nowhere(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    set_endpoint, asked, away = world.store.set_endpoint, 0, True
+    set_endpoint, asked, away = world.store.endpoints.put, 0, True
 
     async def selective(session_id: str, address: str) -> None:
         nonlocal asked
@@ -721,7 +721,7 @@ async def test_a_door_that_cannot_be_written_down_ends_nothing_and_leads_nowhere
             raise StoreError("The database is locked.")
         await set_endpoint(session_id, address)
 
-    monkeypatch.setattr(world.store, "set_endpoint", selective)
+    monkeypatch.setattr(world.store.endpoints, "put", selective)
     session = await world.starting()
     world.become_ready()
     await until(lambda: asked > 2)
@@ -729,7 +729,7 @@ async def test_a_door_that_cannot_be_written_down_ends_nothing_and_leads_nowhere
     assert world.publisher.routes == {}
     away = False
     await until(lambda: session.row.state == State.READY)
-    assert world.publisher.routes == await world.store.endpoints()
+    assert world.publisher.routes == await world.store.endpoints.here()
 
 
 async def test_a_session_can_be_stopped_while_a_step_waits_for_the_store(world: World) -> None:
