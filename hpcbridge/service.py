@@ -41,8 +41,8 @@ GRACEFUL = 3
 
 
 async def serve(settings: Settings, *, end_sessions: bool, ready: Callable[[str], None]) -> None:
-    """Run until SIGINT, SIGTERM or SIGHUP; ``ready`` is called with the service's URL when it accepts
-    requests.
+    """Run until SIGINT, SIGTERM or SIGHUP; ``ready`` is called with the service's URL when it
+    accepts requests.
 
     Raises :class:`~hpcbridge.errors.BridgeError` when it cannot start.
     """

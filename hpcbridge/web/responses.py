@@ -115,6 +115,10 @@ BEGUN: dict[int | str, dict[str, Any]] = {
     422: {"model": ErrorReply, "description": "This key was used for another request."},
 }
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
+EVENTS: dict[int | str, dict[str, Any]] = {
+    **NOT_FOUND,
+    200: {"content": {"text/event-stream": {}}, "description": "Descriptions as of GET."},
+}
 
 
 def echoed(posted: Mapping[str, Any]) -> dict[str, Any]:
