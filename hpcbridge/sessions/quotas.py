@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from hpcbridge.config.applications import ApplicationSettings
-from hpcbridge.config.settings import LimitSettings
+from hpcbridge.config.limits import LimitSettings
 from hpcbridge.store import Quota
 
 _Limit: TypeAlias = tuple[int | None, bool, str, Mapping[str, Any]]

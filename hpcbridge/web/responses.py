@@ -9,7 +9,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from hpcbridge.config.settings import ServerSettings
+from hpcbridge.config.server import ServerSettings
 from hpcbridge.errors import StillStarting
 from hpcbridge.sessions.manager import Sessions
 from hpcbridge.sessions.session import Session
