@@ -127,7 +127,7 @@ class Launcher:
         wanted = posted["application"]
         with self._access.recorded("launch", request, who, application=wanted) as facts:
             client = _client(request, who)
-            session = await self._sessions.launch(
+            session = await self._sessions.launches.begin(
                 wanted, posted, client=client, key=idempotency_key, user=who.user
             )
             facts |= self._access.facts(session.row)
@@ -143,7 +143,7 @@ class Launcher:
 
     async def _ready(self, session: Session, request: Request) -> str:
         try:
-            return await unless_gone(request, self._sessions.ready(session))
+            return await unless_gone(request, self._sessions.launches.ready(session))
         except ClientDisconnect:
             cancels = self._server.on_disconnect == "cancel"
             if cancels and session.keepalive.free and not session.stopping:

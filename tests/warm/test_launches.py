@@ -192,7 +192,7 @@ async def test_when_the_service_stops_its_warm_sessions_end_and_the_users_go_on(
     settings = warm_site.settings()
     async with service.running(settings) as (sessions, _):
         (waiting,) = await ready(sessions)
-        session = await sessions.launch("warm", WARM)
+        session = await sessions.launches.begin("warm", WARM)
         assert session.row.id == waiting.id
         await ready(sessions)
     assert len(warm_site.directories()) == 1
@@ -219,7 +219,7 @@ async def test_one_that_was_put_aside_when_the_service_was_lost_is_nobodys_and_e
         assert session is not None
         await until(lambda: session.row.state == "ended", "its end")
         assert session.row.reason == "idle"
-        again = await sessions.launch("warm", WARM, key="key")
+        again = await sessions.launches.begin("warm", WARM, key="key")
         assert again.row.id != waiting.id
 
 
