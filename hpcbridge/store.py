@@ -38,16 +38,16 @@ RECENT = 20
 
 @dataclass(frozen=True)
 class Quota:
-    """How many sessions there may be with certain columns; ``told`` is said to one too many.
+    """How many sessions there may be with certain columns; ``message`` is what one too many hears.
 
-    ``{}`` in ``told`` becomes their number. With ``waiting`` only those count whose job has not
+    ``{}`` in ``message`` becomes their number. With ``queued`` only those count whose job has not
     started.
     """
 
     limit: int
-    told: str
+    message: str
     columns: Mapping[str, Any]
-    waiting: bool = False
+    queued: bool = False
 
 
 class Store(Changes):
@@ -118,26 +118,26 @@ class Store(Changes):
         """Raises :class:`~hpcbridge.errors.NoCapacity` where one more would be too many."""
         for quota in quotas:
             same = [getattr(SessionRow, name) == value for name, value in quota.columns.items()]
-            if quota.waiting:
+            if quota.queued:
                 same.append(col(SessionRow.state).in_((State.SUBMITTING, State.QUEUED)))
             query = select(sql.count()).select_from(SessionRow).where(_going_on(), *same)
             there = (await session.execute(query)).scalar_one()
             if there >= quota.limit:
-                raise NoCapacity(quota.told.replace("{}", str(there)))
+                raise NoCapacity(quota.message.replace("{}", str(there)))
 
     # -- changing
 
-    async def update(self, row: SessionRow, *, as_seen: bool = False, **changes: Any) -> bool:
+    async def update(self, row: SessionRow, *, unchanged: bool = False, **changes: Any) -> bool:
         """Change columns of a session, in the database first and then in ``row``.
 
-        For who drives the session. With ``as_seen``, False is returned and nothing done where
+        For who drives the session. With ``unchanged``, False is returned and nothing done where
         another replica has changed it since it was read.
 
         Raises :class:`~hpcbridge.errors.LeadershipLost` when another replica leads by now.
         """
         async with self.writing() as session:
             await self.fence(session)
-            only = [col(SessionRow.version) == row.version] if as_seen else []
+            only = [col(SessionRow.version) == row.version] if unchanged else []
             changed = await self.change(session, row, changes, *only)
         put(row, changed or {})
         return changed is not None

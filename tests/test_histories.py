@@ -118,9 +118,9 @@ class GatedStore(Store):
         await self.gate.passing("after add")
         return found
 
-    async def update(self, row: SessionRow, *, as_seen: bool = False, **changes: Any) -> bool:
+    async def update(self, row: SessionRow, *, unchanged: bool = False, **changes: Any) -> bool:
         await self.gate.passing("before update")
-        done = await self._whole(super().update(row, as_seen=as_seen, **changes))
+        done = await self._whole(super().update(row, unchanged=unchanged, **changes))
         await self.gate.passing("after update")
         return done
 

@@ -34,7 +34,7 @@ class Replicas:
                 session.add(found)
             return found.mark
 
-    async def seen(self) -> int:
+    async def announce(self) -> int:
         """Tell that this replica is at work; how many others are."""
         mine = self._changes.replica
         async with self._changes.writing() as session:

@@ -104,9 +104,8 @@ class Launches:
         limits = quotas(self._settings.limits, application, wanted, user)
         pool = self.pools.pool(application, parameters, user)
         if pool is not None and not self.leaving:
-            if session := await self.pools.hand_over(
-                pool, Asked(request, key, user, asked, _own(limits))
-            ):
+            wish = Asked(request, key, user, asked, _own(limits))
+            if session := await self.pools.hand_over(pool, wish):
                 return session
         place = await self._placement.place(application, asked, user)
         row = self._intent(application, place, parameters)
@@ -177,7 +176,7 @@ class Launches:
         application = self._settings.applications[session.row.application]
         waits = [asyncio.create_task(each.wait()) for each in (session.settled, self._leaving)]
         try:
-            with session.keepalive.waiting():
+            with session.keepalive.client_waits():
                 await asyncio.wait(
                     waits, return_when=asyncio.FIRST_COMPLETED, timeout=application.hold
                 )
@@ -208,7 +207,7 @@ class Launches:
         """Whoever asks for the same from now on may have it, unless somebody waits or has it."""
         if (
             not session.keepalive.claimed
-            and not session.keepalive.waited_for
+            and not session.keepalive.has_clients
             and not session.stopping
         ):
             try:
@@ -219,7 +218,7 @@ class Launches:
 
 def _own(limits: Sequence[Quota]) -> Sequence[Quota]:
     """Those that a warm session counts for: all others stay as full, and it does not wait."""
-    return [quota for quota in limits if "user" in quota.columns and not quota.waiting]
+    return [quota for quota in limits if "user" in quota.columns and not quota.queued]
 
 
 def _unless_shut(place: Place, limits: Sequence[Quota]) -> Sequence[Quota]:

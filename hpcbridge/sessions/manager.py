@@ -181,6 +181,6 @@ class Sessions:
         if self._replica is None:
             return True
         try:
-            return await self._context.store.replicas.seen() == 0
+            return await self._context.store.replicas.announce() == 0
         except StoreError:
             return False

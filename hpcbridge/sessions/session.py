@@ -29,7 +29,7 @@ from hpcbridge.store import STALE, RemoteClients, SessionRow
 
 log = logging.getLogger(__name__)
 
-HELD = STALE
+REMOTE_CLIENT_LIFE = STALE
 """Seconds for which a client of another replica is believed to be there."""
 
 _CLIENTS = ("claimed", "stopped", "forsaken", "wanted_at", "version")
@@ -105,7 +105,7 @@ class Session:
         if outlook is not None or job.state != JobState.QUEUED:
             known = outlook if outlook is not None else Outlook()
             self.row.outlook = dataclasses.asdict(known) if known != Outlook() else None
-        self.row.message = queuemessage.told(job, self.outlook)
+        self.row.message = queuemessage.message(job, self.outlook)
 
     @property
     def expiries(self) -> list[Expiry]:
@@ -120,9 +120,9 @@ class Session:
         """Since when its cluster could not be asked, in seconds since the epoch."""
         return self.watch.unknown_since if self.watch else self.row.unknown_since
 
-    def waited_for(self) -> AbstractContextManager[None]:
+    def client_waits(self) -> AbstractContextManager[None]:
         """A client waits for it, inside the ``with`` block."""
-        return self.keepalive.waiting()
+        return self.keepalive.client_waits()
 
     def wanted_here(self) -> bool:
         """Whether a client of this replica wants it, or has asked since this was last called."""
@@ -146,7 +146,7 @@ class Session:
             raise
         self.keepalive.claimed = True
 
-    def seen(self, row: SessionRow, *, driven: bool) -> None:
+    def refresh(self, row: SessionRow, *, driven: bool) -> None:
         """The row as it is in the database; ``driven`` says that this replica leads.
 
         A leader knows it better, but for what clients did at other replicas.
@@ -159,7 +159,7 @@ class Session:
             setattr(self.row, name, getattr(row, name))
         self.keepalive.claimed = row.claimed
         if row.wanted_at != wanted_at or row.forsaken:
-            self.keepalive.elsewhere(0 if row.forsaken else HELD)
+            self.keepalive.elsewhere(0 if row.forsaken else REMOTE_CLIENT_LIFE)
         self.stop_asked = self.stop_asked or row.stopped
         self.moved.set()
         self.news.notify()
@@ -169,10 +169,10 @@ class Session:
         self.stop_asked = True
         self.moved.set()
 
-    async def over(self, told: BridgeError | None = None) -> None:
+    async def over(self, error: BridgeError | None = None) -> None:
         """It has ended: close the endpoint, and tell whoever waits for it."""
         await self.endpoint.close()
-        self.error = told or recorded(self.row)
+        self.error = error or recorded(self.row)
         self.settled.set()
         self.news.notify()
 

@@ -76,8 +76,8 @@ class Startup:
                 return job_id
             self._progress.check_stop()
             if sure and self._submission.exhausted:
-                told = SessionFailed("The cluster did not take the job. Launch again.")
-                raise Termination(EndReason.REJECTED, told)
+                error = SessionFailed("The cluster did not take the job. Launch again.")
+                raise Termination(EndReason.REJECTED, error)
             if time.monotonic() > deadline:
                 raise silent_too_long(self._application)
             if sure:
@@ -111,7 +111,7 @@ class Startup:
                         await self._progress.wait(deadline)
             finally:
                 self._cluster.follower.drop(following)
-        watch.settled = True
+        watch.quiet = True
         self._session.settled.set()
 
     @property

@@ -32,21 +32,21 @@ class Teardown:
         """
         changes: dict[str, Any] = {"state": State.ENDED, "reason": end.reason, "message": str(end)}
         changes |= {"secret": None, "ended_at": time.time(), **end.facts}
-        changes["error_class"] = class_of(end.told)
-        if not await self._write_end(changes, as_seen=end.reason == EndReason.IDLE):
+        changes["error_class"] = class_of(end.error)
+        if not await self._write_end(changes, unchanged=end.reason == EndReason.IDLE):
             return False
         log.info("session %s: ended, %s", self._row.job_name, end.reason)
-        await self._session.over(end.told)
+        await self._session.over(end.error)
         return True
 
-    async def _write_end(self, changes: dict[str, Any], *, as_seen: bool) -> bool:
+    async def _write_end(self, changes: dict[str, Any], *, unchanged: bool) -> bool:
         """Write the end down, now or, where nobody else can take the session over, later."""
         while True:
             try:
-                if await self._store.update(self._row, as_seen=as_seen, **changes):
+                if await self._store.update(self._row, unchanged=unchanged, **changes):
                     return True
                 if row := await self._store.get(self._row.id):
-                    self._session.seen(row, driven=True)
+                    self._session.refresh(row, driven=True)
             except StoreError as error:
                 log.warning("session %s: %s", self._row.job_name, error)
             else:

@@ -68,17 +68,17 @@ def recorded(row: SessionRow, said: str = "") -> BridgeError:
 
 
 class Termination(Exception):
-    """Ends the session. ``told`` is what a client that still waits for it gets to hear.
+    """Ends the session. ``error`` is what a client that still waits for it gets to hear.
 
     ``facts`` are columns of the row that are written with the end.
     """
 
     def __init__(
-        self, reason: EndReason, told: BridgeError, facts: Mapping[str, Any] | None = None
+        self, reason: EndReason, error: BridgeError, facts: Mapping[str, Any] | None = None
     ) -> None:
-        super().__init__(str(told))
+        super().__init__(str(error))
         self.reason = reason
-        self.told = told
+        self.error = error
         self.facts = dict(facts or {})
 
 
@@ -110,5 +110,5 @@ def too_late(
 
 def silent_too_long(application: ApplicationSettings) -> Termination:
     """The cluster could not be asked until the time was over."""
-    told = NotReadyInTime(messages.silent_cluster(application.wait))
-    return Termination(EndReason.NEVER_READY, told)
+    error = NotReadyInTime(messages.silent_cluster(application.wait))
+    return Termination(EndReason.NEVER_READY, error)

@@ -95,7 +95,7 @@ class WarmStore:
             changed = await self._store.change(session, row, {"stopped": True}, _warm())
             return changed is not None
 
-    async def take(
+    async def assign(
         self,
         pool: str,
         asked: Asked,

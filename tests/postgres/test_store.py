@@ -177,7 +177,7 @@ async def test_an_end_that_another_replica_has_overtaken_is_not_written(
         theirs = await stores[1].get(mine.id)
         assert theirs is not None
         await stores[1].note(theirs, claimed=True)
-        assert not await stores[0].update(mine, as_seen=True, state=State.ENDED)
+        assert not await stores[0].update(mine, unchanged=True, state=State.ENDED)
         assert mine.state == State.SUBMITTING
     finally:
         await leader.end()
@@ -233,7 +233,7 @@ async def test_visitors_are_those_of_replicas_at_work(stores: list[Store]) -> No
         await each.endpoints.put(session_id, "127.0.0.1:1")
         await each.endpoints.report(session_id, connections, 5.0)
     for each in (one, two):
-        await each.replicas.seen()
+        await each.replicas.announce()
     assert {
         key: each.connections for key, each in (await one.endpoints.remote_clients()).items()
     } == {session_id: 2}

@@ -1140,7 +1140,7 @@ async def test_a_follower_withdraws_a_route_until_no_front_end_has_it(world: Wor
     following = asyncio.create_task(follow(session))
     end = {"state": State.ENDED, "reason": EndReason.STOPPED, "message": "The session was stopped."}
     world.publisher.failing = 2
-    session.seen(
+    session.refresh(
         session.row.model_copy(update=end | {"version": session.row.version + 1}), driven=False
     )
     await asyncio.wait({following}, timeout=60)

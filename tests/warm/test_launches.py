@@ -209,7 +209,7 @@ async def test_one_that_was_put_aside_when_the_service_was_lost_is_nobodys_and_e
     async with service.running(settings) as (sessions, _):
         (waiting,) = await ready(sessions)
         warm_store = WarmStore(sessions.store)
-        aside = await warm_store.take(
+        aside = await warm_store.assign(
             waiting.pool or "", wish, 0.0, {"here": None}, among=[waiting.id], wholly=False
         )
         assert aside is not None
