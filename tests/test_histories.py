@@ -25,6 +25,7 @@ from hpcbridge.clusters.watcher import Watcher
 from hpcbridge.config.batchsystems import LocalCluster
 from hpcbridge.config.settings import Settings
 from hpcbridge.database.engine import make_engine
+from hpcbridge.database.transactions import TASK
 from hpcbridge.errors import (
     BridgeError,
     ClusterUnreachable,
@@ -249,7 +250,10 @@ class Service:
         """As near to SIGKILL as one process can come: nothing is written any more."""
         sessions, this = list(self.sessions.registry.sessions), asyncio.current_task()
         self.store.gate.killed = True
-        while tasks := asyncio.all_tasks() - {this, *self.store.working}:
+        while tasks := {each for each in asyncio.all_tasks() if each.get_name() != TASK} - {
+            this,
+            *self.store.working,
+        }:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=0.01)  # some clean up first

@@ -15,11 +15,13 @@ T = TypeVar("T")
 
 LIMIT = 10.0
 """Seconds that somebody who was cancelled waits; drivers give a statement up before."""
+TASK = "database"
+"""The name of tasks that do one thing to its end; nobody cancels them."""
 
 
 async def whole(work: Coroutine[Any, Any, T]) -> T:
     """Do ``work`` to its end, and be cancelled only then."""
-    task = asyncio.ensure_future(work)
+    task = asyncio.create_task(work, name=TASK)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
