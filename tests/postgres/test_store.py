@@ -1,6 +1,7 @@
 """What the store does on PostgreSQL that it does not need to on SQLite."""
 
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
@@ -97,6 +98,23 @@ async def test_a_missing_driver_is_told(url: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "asyncpg", None)
     with pytest.raises(StoreError, match=r"pip install 'hpcbridge\[postgresql\]'"):
         await Store.open(url)
+
+
+async def test_a_call_that_is_cancelled_has_ended_when_its_caller_has(
+    stores: list[Store], caplog: pytest.LogCaptureFixture
+) -> None:
+    """In whatever moment: it is written or it is not, and no connection is lost by halves."""
+    store = stores[0]
+    pool: Any = store.engine.pool
+    for number in range(40):
+        task = asyncio.create_task(store.add(row(number)))
+        await asyncio.sleep(number * 0.0002)
+        task.cancel()
+        await asyncio.wait({task})
+        assert pool.checkedout() == 0
+        if await store.get(row(number).id) is None:
+            await store.add(row(number))
+    assert [each.getMessage() for each in caplog.records if each.levelno > logging.INFO] == []
 
 
 async def test_limits_are_exact_however_many_launch_at_once(stores: list[Store]) -> None:
