@@ -5,71 +5,33 @@ anything else show nothing, or the wrong thing. Bodies are read whatever their c
 """
 
 import logging
-import time
-from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 import hpcbridge
-from hpcbridge.auth.identity import Identity, Scope
 from hpcbridge.config.settings import Settings
 from hpcbridge.errors import (
     BridgeError,
     ConfigError,
     NoCapacity,
     NotAuthenticated,
-    StillStarting,
     StoreError,
     TooManyFailures,
 )
-from hpcbridge.notifier import Notifier
 from hpcbridge.portal import pages
 from hpcbridge.sessions.manager import Sessions
 from hpcbridge.web import logs
 from hpcbridge.web.access import Access
-from hpcbridge.web.catalogue import CatalogueReply, catalogue
-from hpcbridge.web.events import Audience, stream
-from hpcbridge.web.middleware import Forwarded, Guard, error_reply, unless_gone
-from hpcbridge.web.requests import read_posted
-from hpcbridge.web.responses import (
-    ERRORS,
-    NOT_FOUND,
-    LaunchReply,
-    ListReply,
-    SessionReply,
-    described,
-    launched,
-    still_starting,
-)
+from hpcbridge.web.launcher import Launcher
+from hpcbridge.web.middleware import Forwarded, Guard, error_reply
 
 log = logging.getLogger(__name__)
-
-ASK_AGAIN = 10.0
-"""Seconds after which it is asked again whether who listens to events still may."""
-LAUNCH_BODY = {
-    "requestBody": {
-        "required": True,
-        "description": "A JSON object, whatever the content type says. Keys that the application "
-        "does not declare as parameters have no effect and come back in the reply.",
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["application"],
-                    "properties": {"application": {"type": "string"}},
-                    "additionalProperties": True,
-                },
-                "example": {"application": "visualizer"},
-            }
-        },
-    }
-}
 
 
 def create_app(settings: Settings, sessions: Sessions, access: Access | None = None) -> FastAPI:
@@ -88,7 +50,9 @@ def create_app(settings: Settings, sessions: Sessions, access: Access | None = N
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.include_router(_router(settings, sessions, access), prefix=server.endpoint)
+    app.state.access = access
+    launcher = Launcher(settings, sessions, access)
+    app.include_router(launcher.router, prefix=server.endpoint)
     app.include_router(logs.router(sessions, access), prefix=server.endpoint)
     if server.content is not None:
         if not server.content.is_dir():
@@ -111,132 +75,6 @@ def create_app(settings: Settings, sessions: Sessions, access: Access | None = N
         )
     app.add_middleware(Forwarded, trusted=server.trusted_proxies)
     return app
-
-
-def _router(settings: Settings, sessions: Sessions, access: Access) -> APIRouter:
-    server, audience = settings.server, Audience()
-    router = APIRouter(tags=["launcher"], responses=ERRORS)
-
-    def may(scope: Scope) -> Any:
-        async def who(request: Request) -> Identity:
-            return await access.who(request, scope)
-
-        return Depends(who)
-
-    Launching = Annotated[Identity, may(Scope.LAUNCH)]
-    Reading = Annotated[Identity, may(Scope.READ)]
-    Stopping = Annotated[Identity, may(Scope.STOP)]
-
-    if access.on:
-
-        @router.get("", response_model=ListReply)
-        async def listing(request: Request, who: Reading) -> JSONResponse:
-            """Who asks, and the living sessions that they may see."""
-            rows = await sessions.living(who)
-            found = [described(row, request, server, sessions) for row in rows]
-            return JSONResponse({"user": who.user, "operator": who.operates, "sessions": found})
-
-    @router.post(
-        "",
-        response_model=LaunchReply,
-        responses={202: {"model": SessionReply, "description": "Begun; ask GET for progress."}},
-        openapi_extra=LAUNCH_BODY,
-    )
-    async def launch(
-        request: Request,
-        who: Launching,
-        prefer: Annotated[str, Header()] = "",
-        idempotency_key: Annotated[str | None, Header(min_length=16, max_length=255)] = None,
-    ) -> JSONResponse:
-        """Launch an application and answer when it is ready.
-
-        With ``Prefer: respond-async`` (RFC 7240) the answer is 202, at once. A request with the
-        ``Idempotency-Key`` of an earlier one gets that one's session.
-        """
-        posted = await read_posted(request, server.max_body)
-        wanted = posted["application"]
-        with access.recorded("launch", request, who, application=wanted) as facts:
-            client = _client(request, who)
-            session = await sessions.launch(
-                wanted, posted, client=client, key=idempotency_key, user=who.user
-            )
-            facts |= access.facts(session.row)
-        if "respond-async" in prefer.replace(" ", "").lower().split(","):
-            await session.claim()
-            reply = described(session.row, request, server, sessions)
-            return JSONResponse(posted | reply | {"secret": session.row.secret}, 202)
-        try:
-            secret = await unless_gone(request, sessions.ready(session))
-        except StillStarting as error:
-            return still_starting(error, session)
-        except ClientDisconnect:
-            if server.on_disconnect == "cancel" and session.keepalive.free and not session.stopping:
-                await sessions.stop(session.row.id)
-            raise
-        return JSONResponse(launched(posted, session, secret, request, server))
-
-    @router.get("/applications", response_model=CatalogueReply)
-    async def applications(who: Reading) -> CatalogueReply:
-        """The applications, and whether their clusters take sessions."""
-        return catalogue(
-            settings, sessions.placement, lambda name: sessions.pools.ready(name, who.user)
-        )
-
-    @router.get("/{session_id}", response_model=SessionReply, responses=NOT_FOUND)
-    async def status(session_id: str, request: Request, who: Reading) -> JSONResponse:
-        """Where a session stands; ended ones are remembered for a while."""
-        row = await sessions.get(session_id, who)
-        return JSONResponse(described(row, request, server, sessions))
-
-    @router.get(
-        "/{session_id}/events",
-        responses={
-            **NOT_FOUND,
-            200: {"content": {"text/event-stream": {}}, "description": "Descriptions as of GET."},
-        },
-        response_class=StreamingResponse,
-    )
-    async def progress(session_id: str, request: Request, who: Reading) -> StreamingResponse:
-        """Server-sent events: where the session stands, each time that changes, until it ends."""
-        await sessions.get(session_id, who)  # 404 before the stream begins
-        audience.admit(session_id)
-        asked = time.monotonic()
-
-        async def describe() -> dict[str, Any]:
-            nonlocal asked
-            if time.monotonic() - asked > ASK_AGAIN:
-                await access.still(request, Scope.READ)
-                asked = time.monotonic()
-            return described(await sessions.get(session_id, who), request, server, sessions)
-
-        def notifier() -> Notifier | None:
-            session = sessions.session(session_id)
-            return session.news if session else None
-
-        events = stream(describe, notifier, lambda: sessions.leaving)
-        return StreamingResponse(
-            audience.of(session_id, events),
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
-        )
-
-    @router.delete("/{session_id}", response_model=SessionReply, responses=NOT_FOUND)
-    async def stop(session_id: str, request: Request, who: Stopping) -> JSONResponse:
-        """Stop a session and its job."""
-        with access.recorded("stop", request, who) as facts:
-            row = await sessions.stop(session_id, who)
-            facts |= access.facts(row)
-        return JSONResponse(described(row, request, server, sessions))
-
-    return router
-
-
-def _client(request: Request, who: Identity) -> str:
-    """Who asks: a user, or an address and a program where there are none."""
-    if who.user is not None:
-        return f"user {who.user}"
-    address = request.client.host if request.client else ""
-    return f"{address} {request.headers.get('user-agent', '')}"
 
 
 def _hung_up(request: Request, error: Exception) -> JSONResponse:

@@ -14,8 +14,9 @@
     │   ├── OriginRefused           403
     │   ├── AccountRefused          403  this user cannot have a session on the cluster
     │   ├── SessionNotFound         404
-    │   ├── KeyReused               409
     │   ├── TooLarge                413
+    │   ├── KeyReused               422  an Idempotency-Key that is another request's
+    │   │   └── KeyInFlight         409  and that one has not been answered yet
     │   └── TooManyFailures         429
     ├── AccountsUnknown             503  the host's account database does not answer
     ├── NoCapacity                  503  all slots are taken; trying again later may work
@@ -108,16 +109,25 @@ class SessionNotFound(RequestError):
     status = 404
 
 
-class KeyReused(RequestError):
-    """The Idempotency-Key was used for another request."""
-
-    status = 409
-
-
 class TooLarge(RequestError):
     """The request body is over the limit."""
 
     status = 413
+
+
+class KeyReused(RequestError):
+    """The Idempotency-Key was used for another request.
+
+    https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
+    """
+
+    status = 422
+
+
+class KeyInFlight(KeyReused):
+    """The same, while that request waits for its session."""
+
+    status = 409
 
 
 class TooManyFailures(RequestError):

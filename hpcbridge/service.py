@@ -43,8 +43,8 @@ GRACEFUL = 3
 
 
 async def serve(settings: Settings, *, end_sessions: bool, ready: Callable[[str], None]) -> None:
-    """Run until SIGINT or SIGTERM; ``ready`` is called with the service's URL when it accepts
-    requests.
+    """Run until SIGINT, SIGTERM or SIGHUP; ``ready`` is called with the service's URL when it
+    accepts requests.
 
     Raises :class:`~hpcbridge.errors.BridgeError` when it cannot start.
     """
@@ -92,10 +92,12 @@ class _Web(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop at SIGINT and SIGTERM; a second one does not wait for open requests."""
+        """Stop at SIGINT, SIGTERM and SIGHUP, the end of a terminal, which nohup(1) has ignored; a
+        second one does not wait for open requests."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                loop.add_signal_handler(number, self.handle_exit, number, None)
         yield
 
 

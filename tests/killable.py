@@ -12,6 +12,7 @@ from hpcbridge.clusters.readiness import Follower
 from hpcbridge.clusters.watcher import Watcher
 from hpcbridge.config.batchsystems import LocalCluster
 from hpcbridge.database.engine import make_engine
+from hpcbridge.database.transactions import TASK
 from hpcbridge.frontends.table import RouteTable
 from hpcbridge.schedulers.base import EndReason, JobRequest, JobState, Listing
 from hpcbridge.sessions.context import SessionContext, Timing
@@ -72,9 +73,9 @@ class GatedStore(Store):
         await self.gate.passing("after add")
         return found
 
-    async def update(self, row: SessionRow, *, as_seen: bool = False, **changes: Any) -> bool:
+    async def update(self, row: SessionRow, *, unchanged: bool = False, **changes: Any) -> bool:
         await self.gate.passing("before update")
-        done = await self._whole(super().update(row, as_seen=as_seen, **changes))
+        done = await self._whole(super().update(row, unchanged=unchanged, **changes))
         await self.gate.passing("after update")
         return done
 
@@ -203,7 +204,10 @@ class Service:
         """As near to SIGKILL as one process can come: nothing is written any more."""
         sessions, this = list(self.sessions.registry.sessions), asyncio.current_task()
         self.store.gate.killed = True
-        while tasks := asyncio.all_tasks() - {this, *self.store.working}:
+        while tasks := {each for each in asyncio.all_tasks() if each.get_name() != TASK} - {
+            this,
+            *self.store.working,
+        }:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=0.01)  # some clean up first

@@ -130,12 +130,12 @@ class Histories(RuleBasedStateMachine):
             sessions = self.service.sessions
             with contextlib.suppress(BridgeError):
                 # As the API does it: a hang-up cuts the waiting short, not the launch itself.
-                work = sessions.launch(application, {}, client=client, key=key)
+                work = sessions.launches.begin(application, {}, client=client, key=key)
                 launching = asyncio.ensure_future(work)
                 self.launching.add(launching)
                 launching.add_done_callback(self.launched)
                 session = await asyncio.shield(launching)
-                await sessions.ready(session)
+                await sessions.launches.ready(session)
                 self.claimed.add(session.row.id)
 
         async def post() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import shutil
@@ -19,7 +20,8 @@ import pytest
 import pytest_asyncio
 
 from hpcbridge.database import engine as database
-from hpcbridge.database.engine import Transaction
+from hpcbridge.database import transactions
+from hpcbridge.database.transactions import whole
 from hpcbridge.errors import StoreError
 from hpcbridge.schedulers.base import EndReason
 from hpcbridge.store import SessionRow, State, Store
@@ -340,6 +342,17 @@ async def test_a_change_is_in_the_database_and_in_the_row(store: Store) -> None:
     assert (found.job_id, found.queued_at, found.secret) == ("17", 2.0, SECRET)
 
 
+async def test_a_change_leaves_what_it_was_given_as_it_was(store: Store) -> None:
+    mine = row()
+    await store.add(mine)
+    given = {"message": "changed"}
+    async with store.writing() as session:
+        changed = await store.change(session, mine, given)
+    assert given == {"message": "changed"}
+    assert changed == {"message": "changed", "version": 1}
+    assert (mine.message, mine.version) == ("", 0)  # until the caller puts it there
+
+
 async def test_a_change_touches_no_other_session(store: Store) -> None:
     one, two = row("1" * 40), row("2" * 40)
     await store.add(one)
@@ -469,34 +482,72 @@ async def test_an_older_database_keeps_its_local_ends_and_its_one_row_a_job(
         )
     await engine.dispose()
     store = await Store.open(url, "this replica")
-    assert await store.endpoints() == {"a": "127.0.0.1:4000"}
-    await store.set_endpoint("a", "127.0.0.1:4001")
-    assert await store.endpoints() == {"a": "127.0.0.1:4001"}
+    assert await store.endpoints.here() == {"a": "127.0.0.1:4000"}
+    await store.endpoints.put("a", "127.0.0.1:4001")
+    assert await store.endpoints.here() == {"a": "127.0.0.1:4001"}
     with pytest.raises(StoreError, match="UNIQUE"):
         await store.add(row("b", job_name="hpcb-a"))
     await store.close()
 
 
-async def test_a_connection_is_given_back_whole_by_who_is_cancelled_meanwhile() -> None:
-    going_on, closed = asyncio.Event(), asyncio.Event()
-
-    class Slow:
-        async def commit(self) -> None: ...
-
-        async def close(self) -> None:
-            await going_on.wait()
-            closed.set()
-
-    async def work() -> None:
-        async with Transaction(Slow()):  # type: ignore[arg-type]
-            pass
-
-    task = asyncio.create_task(work())
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+@pytest.mark.parametrize("steps", range(40))
+async def test_a_call_that_is_cancelled_has_ended_when_its_caller_has(
+    store: Store, caplog: pytest.LogCaptureFixture, steps: int
+) -> None:
+    """In whatever moment: its transaction is over, and nothing is thrown away."""
+    task = asyncio.create_task(store.add(row()))
+    for _ in range(steps):
+        await asyncio.sleep(0.0002 * (steps % 2))  # some in the middle of what the driver does
     task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await asyncio.wait({task})
+    pool: Any = store.engine.pool
+    assert pool.checkedout() == 0
+    if await store.get(row().id) is None:
+        await store.add(row())  # nobody holds the file
+    assert [each.getMessage() for each in caplog.records if each.levelno > logging.INFO] == []
+
+
+@pytest.mark.parametrize("steps", range(0, 40, 3))
+def test_a_service_that_ends_in_the_middle_of_a_call_leaves_no_traceback(
+    url: str, caplog: pytest.LogCaptureFixture, steps: int
+) -> None:
+    async def serve() -> None:
+        store = await Store.open(url)
+        request = asyncio.create_task(store.add(row()))
+        for _ in range(steps):
+            await asyncio.sleep(0.0002 * (steps % 2))
+        request.cancel()  # and nobody waits for it, as when a web server stops
+        await store.close()
+
+    asyncio.run(serve())
+    assert [each.getMessage() for each in caplog.records if each.levelno > logging.INFO] == []
+
+
+async def test_who_is_cancelled_twice_still_waits_for_the_end_of_the_transaction() -> None:
+    going_on, rolled_back = asyncio.Event(), asyncio.Event()
+
+    async def roll_back() -> None:
+        await going_on.wait()
+        rolled_back.set()
+
+    task = asyncio.create_task(whole(roll_back()))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        task.cancel()
+    assert not task.done()
     going_on.set()
     async with asyncio.timeout(60):
-        await closed.wait()
+        await asyncio.wait({task})
+    assert task.cancelled()
+    assert rolled_back.is_set()
+
+
+async def test_who_is_cancelled_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transactions, "LIMIT", 0.01)
+    stuck = asyncio.Event()
+    task = asyncio.create_task(whole(stuck.wait()))
+    await asyncio.sleep(0)
+    task.cancel()
+    async with asyncio.timeout(60):
+        await asyncio.wait({task})
+    stuck.set()

@@ -148,7 +148,7 @@ async def _write(victim: Victim, ports: dict[str, int], ends: list[int], keeper:
                 **times,
             )
             await store.add(row)
-            await store.set_endpoint(session_id, f"127.0.0.1:{ends[number - 1]}")
+            await store.endpoints.put(session_id, f"127.0.0.1:{ends[number - 1]}")
     finally:
         await store.close()
 

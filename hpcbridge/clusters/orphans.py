@@ -49,7 +49,7 @@ class Orphans:
     def _busy(self) -> bool:
         return self._task is not None and not self._task.done()
 
-    def look(self, listing: Listing, watched: Collection[str]) -> None:
+    def listed(self, listing: Listing, watched: Collection[str]) -> None:
         """A complete listing came in; jobs with the names ``watched`` have their session."""
         if self._busy:  # still, with an earlier one
             return

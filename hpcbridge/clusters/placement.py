@@ -100,7 +100,7 @@ class Placement:
         wanted = self._settings.applications[application]
         candidates = [cluster] if cluster else wanted.cluster
         if len(wanted.cluster) > 1:
-            await self._look(application, candidates)
+            await self._refresh(application, candidates)
         notifications = {
             name: self._keeps_away(application, name, candidates) for name in candidates
         }
@@ -165,7 +165,7 @@ class Placement:
             return ""
         return self._notice(application, cluster)
 
-    async def _look(self, application: str, candidates: Sequence[str]) -> None:
+    async def _refresh(self, application: str, candidates: Sequence[str]) -> None:
         """Wait for the clusters of which an answer can be expected, but not for long."""
         clusters = self._settings.clusters
         asked = [self._forecasts[name] for name in candidates if not clusters[name].drain]

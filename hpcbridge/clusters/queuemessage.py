@@ -7,7 +7,7 @@ from hpcbridge.schedulers.base import JobInfo, Outlook
 DAY = 86400.0
 
 
-def told(job: JobInfo, outlook: Outlook | None) -> str:
+def message(job: JobInfo, outlook: Outlook | None) -> str:
     """``Waiting for 2 GPUs; 14 jobs are ahead in partition viz; it should start at 14:05 UTC.``"""
     outlook = outlook or Outlook()
     why = f"waiting for {outlook.waits_for}" if outlook.waits_for else job.detail

@@ -24,8 +24,8 @@ PATIENCE = 2.0
 """Seconds for which a job must have waited: those that start at once are not asked for."""
 
 
-class Waiting(Protocol):
-    """A job that may be waiting."""
+class QueuedJob(Protocol):
+    """A job that may wait in its queue."""
 
     job_id: str
     outlook: Outlook | None
@@ -48,7 +48,7 @@ class QueueStatusPoller:
         # When to ask, and when at the earliest for the sake of a new job, in monotonic seconds.
         self._due = self._soonest = 0.0
 
-    def look(self, jobs: Collection[Waiting]) -> None:
+    def poll(self, jobs: Collection[QueuedJob]) -> None:
         """Ask, if some of these jobs wait and it is time; the answer is not waited for."""
         now = time.monotonic()
         queued = [job for job in jobs if job.queued and now - job.since >= PATIENCE]
@@ -57,21 +57,21 @@ class QueueStatusPoller:
         if queued and not busy and now >= due:
             self._task = asyncio.create_task(self._ask(queued), name="outlook of waiting jobs")
 
-    async def _ask(self, queued: Collection[Waiting]) -> None:
-        began, told = time.monotonic(), None
+    async def _ask(self, queued: Collection[QueuedJob]) -> None:
+        began, answer = time.monotonic(), None
         try:
-            told = await self._scheduler.outlook({job.job_id for job in queued})
+            answer = await self._scheduler.outlook({job.job_id for job in queued})
         except Exception as error:
             expected = isinstance(error, ClusterError)
             log.warning("waiting jobs: no outlook: %s", error, exc_info=not expected)
         ended = time.monotonic()
         rest = SHARE * (ended - began)
         self._due = ended + max(INTERVAL, rest)
-        self._soonest = self._due if told is None else ended + max(SOON, rest)
-        if told is None:
+        self._soonest = self._due if answer is None else ended + max(SOON, rest)
+        if answer is None:
             return
         for job in queued:
-            outlook, before = told.get(job.job_id, Outlook()), job.outlook or Outlook()
+            outlook, before = answer.get(job.job_id, Outlook()), job.outlook or Outlook()
             if job.queued:
                 job.outlook = outlook
                 if outlook != before:

@@ -95,7 +95,7 @@ class Following:
         """Whether the job's next run has not told anything yet."""
         return self._former is not None
 
-    def take(self, data: bytes) -> None:
+    def read_output(self, data: bytes) -> None:
         """New bytes of the log."""
         self.offset += len(data)
         self.tail = (self.tail + data)[-TAIL:]
@@ -103,7 +103,7 @@ class Following:
             self.ready.set()
             self._moved()
 
-    def take_status(self, data: bytes) -> None:
+    def read_status(self, data: bytes) -> None:
         """The whole status file as it is now."""
         status = parse_status(data)
         if self.waits_for_run:
@@ -207,7 +207,7 @@ class Follower:
             if data is not None and each.port is None:
                 heard.append(each)  # the log is there, if empty: the job has begun
             if data:
-                each.take(data)
+                each.read_output(data)
                 behind = behind or len(data) == CHUNK
         if heard:
             await self._read_status(heard)
@@ -221,7 +221,7 @@ class Follower:
         for each, data in zip(wanted, found, strict=True):
             if data:
                 before = (each.port, each.exited.is_set())
-                each.take_status(data)
+                each.read_status(data)
                 woken = woken or before != (each.port, each.exited.is_set())
         if woken:
             self._woken()

@@ -60,7 +60,7 @@ class Watch:
         #: Seconds since the epoch since which the scheduler could not be asked.
         self.unknown_since: float | None = None
         #: Whether the session is past its start, so that slow rounds will do.
-        self.settled = False
+        self.quiet = False
         self.changed = changed
         self.since = time.monotonic()
         self.grace = grace
@@ -118,12 +118,12 @@ class Watch:
 
         One that is being ended, and is not listed, is asked for by its id at once.
         """
-        self.settled, self.since, self.ending = False, time.monotonic(), ending
+        self.quiet, self.since, self.ending = False, time.monotonic(), ending
 
     @property
     def interval(self) -> float:
         """How soon this job wants to be asked for again, in seconds."""
-        if self.settled:
+        if self.quiet:
             return INTERVAL_QUIET
         young = time.monotonic() - self.since < YOUNG
         running = self.job is not None and self.job.state == JobState.RUNNING
@@ -138,7 +138,7 @@ class ListingObserver(Protocol):
         """How soon the next listing is wanted, in seconds."""
         ...
 
-    def look(self, listing: Listing, watched: Collection[str]) -> None:
+    def listed(self, listing: Listing, watched: Collection[str]) -> None:
         """A complete listing came in; ``watched`` are the names of the jobs that are watched."""
         ...
 
@@ -180,12 +180,12 @@ class Watcher:
         return watch
 
     def observe(self, observer: ListingObserver) -> None:
-        """Show every listing to ``patrol``, the first one now."""
+        """Show every listing to ``observer``, the first one now."""
         self._observer = observer
         self._begin()
 
     async def stop_observing(self) -> None:
-        """Show no listing to the patrol any more."""
+        """Show it no listing any more."""
         observer, self._observer = self._observer, None
         if observer is not None:
             await observer.close()
@@ -248,9 +248,9 @@ class Watcher:
         self.trouble = ""
         self.health.answered()
         if self._observer:
-            self._observer.look(listing, {watch.name for watch in self._watches})
+            self._observer.listed(listing, {watch.name for watch in self._watches})
         await asyncio.gather(*(self._look_up(watch, listing, asked) for watch in watches))
-        self._queue_status.look(self._watches)
+        self._queue_status.poll(self._watches)
 
     async def _look_up(self, watch: Watch, listing: Listing, asked: float) -> None:
         job = listing.jobs.get(watch.job_id)

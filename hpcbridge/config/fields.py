@@ -2,10 +2,12 @@
 
 import ipaddress
 import re
+import types
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Primitive = str | int | float | bool
 Property = Primitive | list[Primitive]
@@ -49,7 +51,45 @@ USER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}")
 """A user's name, whatever the site allows: no option, no path, no second line."""
 
 
+def _told_apart(kind: Any, value: Any) -> Any:
+    """``value`` with each boolean as text where the type ``kind`` has a number and no boolean.
+
+    Text that is no number is then refused in its place, together with all else that is wrong.
+    """
+    kinds = list(_members(kind))
+    if isinstance(value, bool) and {int, float} & set(kinds) and bool not in kinds:
+        return str(value).lower()
+    for each in kinds:
+        if isinstance(value, dict) and get_origin(each) is dict:
+            value = {key: _told_apart(get_args(each)[1], item) for key, item in value.items()}
+        elif isinstance(value, list) and get_origin(each) is list:
+            value = [_told_apart(get_args(each)[0], item) for item in value]
+    return value
+
+
+def _members(kind: Any) -> Iterator[Any]:
+    """The types that a value of ``kind`` may have, without what is said of them."""
+    if get_origin(kind) is Annotated:
+        yield from _members(get_args(kind)[0])
+    elif get_origin(kind) in (Union, types.UnionType):
+        for each in get_args(kind):
+            yield from _members(each)
+    else:
+        yield kind
+
+
 class Section(BaseModel):
-    """Base of all sections: unknown keys are refused, values do not change."""
+    """Base of all sections: unknown keys are refused, values do not change, and ``true`` is not 1.
+
+    Text is read as a number all the same, since the environment has nothing else.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _true_is_no_number(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        kinds = {key: field.annotation for key, field in cls.model_fields.items()}
+        return {key: _told_apart(kinds.get(key), value) for key, value in given.items()}

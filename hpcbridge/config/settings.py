@@ -3,11 +3,10 @@
 Every field's description is its documentation; ``hpcbridge config show`` prints what is in force.
 """
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Union
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy import URL
 
@@ -15,179 +14,13 @@ from hpcbridge.config.adapters import SETTINGS
 from hpcbridge.config.applications import ApplicationSettings
 from hpcbridge.config.auth import AuthSettings, proxies_wrong
 from hpcbridge.config.clusters import ClusterSettings, RemoteCluster
-from hpcbridge.config.fields import FilePath, Name, Network, Origin, Primitive, Seconds, Section
+from hpcbridge.config.fields import FilePath, Name
+from hpcbridge.config.frontend import FrontEndSettings
+from hpcbridge.config.limits import LimitSettings
 from hpcbridge.config.logs import LogSettings
+from hpcbridge.config.server import ServerSettings
+from hpcbridge.config.store import StoreSettings
 from hpcbridge.config.warmrules import warm_wrong
-
-
-def default_state_directory() -> Path:
-    """``$STATE_DIRECTORY`` (systemd.exec(5)), else ``hpcbridge`` in the XDG state home."""
-    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "hpcbridge"
-
-
-class ServerSettings(Section):
-    """Where the service listens and what it keeps."""
-
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(
-        8080, ge=0, le=65535, description="TCP port to listen on; 0 picks a free one."
-    )
-    unix_socket: FilePath | None = Field(
-        None,
-        description="Unix socket to listen on instead of host and port; frontend.group, or else "
-        "this account alone, may connect.",
-    )
-    endpoint: str = Field(
-        "/paraview",
-        pattern=r"^/[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$",
-        description="Path of the launcher API.",
-    )
-    state_dir: FilePath = Field(
-        default_factory=default_state_directory,
-        description="Directory (0700) of the database, local jobs and, by default, sockets.",
-    )
-    instance: str | None = Field(
-        None,
-        min_length=1,
-        description="Name of this installation. Job names begin with a mark made of it, by which "
-        "forgotten jobs are found and ended; so it must differ between services that do not share "
-        "a database but an account of a cluster. By default, the machine's id and name, state_dir "
-        "and the database's URL are taken; to be set where those change (containers) or are the "
-        "same elsewhere (cloned machines). Kept in the database from the first start on.",
-    )
-    content: FilePath | None = Field(
-        None, description="Directory of static files to serve at / instead of the portal page."
-    )
-    portal: bool = Field(
-        True, description="Serve the page with a button for each application at /."
-    )
-    fields: list[str] = Field(
-        default_factory=list,
-        description="Further keys in a launch reply: cluster, host, port, job_id, state.",
-    )
-    reply: dict[str, Primitive] = Field(
-        default_factory=dict,
-        description="Texts that a launch reply has besides, by key. Filled in: ${id}, ${host} and "
-        "${port} of the route, ${application}, ${param.NAME} as posted; a text of which something "
-        "is not known is left out.",
-    )
-    session_url: str = Field(
-        "${ws_scheme}://${request_host}/proxy?sessionId=${id}&path=ws",
-        description="Address given to clients. Filled in: ${id}, ${host} and ${port} of the route, "
-        "${request_host} and ${request_hostname} of the request, ${ws_scheme}. USE_HOST and "
-        "USE_HOSTNAME are left for the client to fill in.",
-    )
-    max_body: int = Field(65536, ge=256, description="Largest request body, in bytes.")
-    cors_origins: list[Origin] = Field(
-        default_factory=list,
-        description="Origins of other sites whose pages may call the launcher, or ['*'].",
-    )
-    check_origin: bool = Field(
-        True,
-        description="Refuse requests from pages of other sites that are not in cors_origins.",
-    )
-    on_disconnect: Literal["keep", "cancel"] = Field(
-        "keep",
-        description="What becomes of a launch whose client hangs up: kept for the application's "
-        "'keep' seconds, for the same client to ask again, or cancelled at once.",
-    )
-    trusted_proxies: list[Network] = Field(
-        default_factory=lambda: ["127.0.0.1", "::1"],
-        description="Addresses and networks of the front end: its X-Forwarded-For and "
-        "X-Forwarded-Proto headers are believed, and its auth.user_header with the secret. The "
-        "other end of unix_socket always is one.",
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severe messages that are logged."
-    )
-
-    @field_validator("reply")
-    @classmethod
-    def _free_keys(cls, value: dict[str, Primitive]) -> dict[str, Primitive]:
-        if taken := sorted(value.keys() & {"id", "secret", "sessionURL", "error"}):
-            raise ValueError(f"{', '.join(taken)}: reserved by the launcher API")
-        return value
-
-    @field_validator("fields")
-    @classmethod
-    def _known_fields(cls, value: list[str]) -> list[str]:
-        allowed = {"cluster", "host", "port", "job_id", "state"}
-        if unknown := sorted(set(value) - allowed):
-            raise ValueError(
-                f"{', '.join(unknown)} not known; allowed: {', '.join(sorted(allowed))}"
-            )
-        return value
-
-
-class StoreSettings(Section):
-    """The database of sessions."""
-
-    url: SecretStr | None = Field(
-        None,
-        description="SQLAlchemy URL; hpcbridge.sqlite in state_dir (sqlite+aiosqlite) by default.",
-    )
-    keep_ended: Seconds = Field(
-        30 * 86400,
-        description="Seconds for which ended sessions, and expired and revoked tokens, stay in the "
-        "database.",
-    )
-
-
-class FrontEndSettings(Section):
-    """The web server that users reach, and how it learns where sessions live."""
-
-    kind: Literal["embedded", "apache"] = Field(
-        "embedded",
-        description="embedded: this service forwards /proxy itself; apache: Apache does.",
-    )
-    local_end: Literal["tcp", "unix"] = Field(
-        "tcp",
-        description="Local end of tunnels: a port of 127.0.0.1, or a unix socket by session id.",
-    )
-    map_file: FilePath | None = Field(
-        None, description="Text map 'id host:port' for Apache's RewriteMap; written when set."
-    )
-    socket_dir: FilePath | None = Field(
-        None, description="Directory of unix sockets; 'sockets' in state_dir by default."
-    )
-    group: str | None = Field(
-        None, description="Group of the front end, given access to the map and the sockets."
-    )
-    websocket_paths: list[str] = Field(
-        default_factory=lambda: ["ws"],
-        min_length=1,
-        description="Paths of a session that WebSockets may ask for.",
-    )
-    server_name: str = Field(
-        "localhost",
-        description="Name under which browsers reach the front end; 'hpcbridge frontend' prints it "
-        "too. Without [auth], pages of another name may launch nothing on a loopback host.",
-    )
-
-    @model_validator(mode="after")
-    def _found_by_apache(self) -> "FrontEndSettings":
-        if self.kind == "apache" and self.map_file is None and self.local_end != "unix":
-            raise ValueError("kind = 'apache' needs map_file, or local_end = 'unix'")
-        return self
-
-
-class LimitSettings(Section):
-    """How much may run at once."""
-
-    sessions: int = Field(200, ge=1, description="Sessions that may wait or run at once, in all.")
-    per_user: int | None = Field(
-        None, ge=1, description="Sessions of one user that may wait or run at once; needs [auth]."
-    )
-    waiting: int | None = Field(
-        None, ge=1, description="Sessions whose jobs may wait for their start at once, in all."
-    )
-    waiting_per_user: int | None = Field(
-        None, ge=1, description="The same for one user; needs [auth]."
-    )
-
 
 if TYPE_CHECKING:
     Cluster = ClusterSettings

@@ -1,4 +1,4 @@
-"""The database underneath: its engine, its schema, its transactions, its errors in our words."""
+"""The database underneath: its engine, its schema, its errors in our words."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ import alembic.config
 import alembic.util
 from sqlalchemy import URL, Connection, event, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from hpcbridge.errors import StoreError
 
@@ -133,35 +133,6 @@ def migrate(connection: Connection) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
     alembic.command.upgrade(config, "head")
-
-
-class Transaction:
-    """A session that commits at the end and speaks the project's errors."""
-
-    def __init__(self, session: AsyncSession) -> None:
-        self._session = session
-
-    async def __aenter__(self) -> AsyncSession:
-        return self._session
-
-    async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        try:
-            if error is None:
-                await self._session.commit()
-        except Exception as failure:
-            error = failure
-            if not is_from_database(failure):
-                raise
-        finally:
-            # Also when who asked is cancelled: a connection that is reset by halves is thrown away,
-            # with a traceback in the log.
-            await asyncio.shield(self._close())
-        if isinstance(error, Exception) and is_from_database(error):
-            raise StoreError(f"The database did not accept a change: {cause(error)}.") from error
-
-    async def _close(self) -> None:
-        with contextlib.suppress(SQLAlchemyError, OSError):  # the connection may be lost
-            await self._session.close()
 
 
 def is_from_database(error: Exception) -> bool:

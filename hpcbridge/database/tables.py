@@ -35,6 +35,8 @@ class SessionRow(SQLModel, table=True):
     )
     reason: EndReason | None = Field(default=None, sa_column=Column(_enum(EndReason)))
     message: str = ""
+    #: The class of the error that ended it, by its name in :mod:`hpcbridge.errors`.
+    error_class: str | None = Field(default=None, max_length=64)
     job_name: str = Field(max_length=64, unique=True)
     job_id: str | None = Field(default=None, max_length=128)
     #: Proof is there that no job of this session is left on the cluster.

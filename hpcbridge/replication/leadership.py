@@ -80,7 +80,7 @@ class Leadership:
         """Take the lease, hold it, lose it, and again."""
         while True:
             asked = time.monotonic()
-            term = await self._take()
+            term = await self._acquire()
             if term is None:
                 self._freed.clear()
                 with contextlib.suppress(TimeoutError):
@@ -89,9 +89,9 @@ class Leadership:
                 continue
             log.info("this replica leads, term %d", term)
             self._store.term = term
-            leading = asyncio.create_task(self._take_up(), name="take the sessions up")
+            leading = asyncio.create_task(self._begin_to_lead(), name="take the sessions up")
             try:
-                await self._hold(term, asked + LEASE - MARGIN)
+                await self._keep(term, asked + LEASE - MARGIN)
                 log.warning("this replica leads no more")
             finally:
                 self._store.term = NOBODY
@@ -99,7 +99,7 @@ class Leadership:
                 await asyncio.wait({leading})
                 await self._follow()
 
-    async def _take_up(self) -> None:
+    async def _begin_to_lead(self) -> None:
         while True:
             try:
                 return await self._lead()
@@ -109,7 +109,7 @@ class Leadership:
                 log.warning("the sessions cannot be taken up: %s", error, exc_info=not expected)
                 await asyncio.sleep(TRY)
 
-    async def _take(self) -> int | None:
+    async def _acquire(self) -> int | None:
         try:
             async with self._store.writing() as session:
                 await self._end_stuck(session)
@@ -121,7 +121,7 @@ class Leadership:
             return None
         return int(taken) if taken is not None else None
 
-    async def _hold(self, term: int, until: float) -> None:
+    async def _keep(self, term: int, until: float) -> None:
         """Return when the lease is another's, or could not be renewed in time."""
         pause = RENEW
         while True:

@@ -75,7 +75,7 @@ class Replica:
 
     async def start(self) -> None:
         """Join the others, and try to lead. Raises :class:`~hpcbridge.errors.StoreError`."""
-        await self._store.seen()
+        await self._store.replicas.announce()
         works = {
             "lead": self._leadership.run,
             "hear other replicas": self._notifications.run,
@@ -95,18 +95,18 @@ class Replica:
     async def _report(self) -> None:
         while True:
             with contextlib.suppress(StoreError):  # the leadership tells of outages
-                await self._store.seen()
+                await self._store.replicas.announce()
                 sessions = list(self._registry.sessions)
                 if wanted := [session.row.id for session in sessions if session.wanted_here()]:
                     await self._store.wanted(wanted)
                 for session in sessions:
                     await session.report()
                 if self._store.term:
-                    await self._look_elsewhere(sessions)
+                    await self._count_remote_clients(sessions)
             await asyncio.sleep(INTERVAL)
 
-    async def _look_elsewhere(self, sessions: Iterable[SharedSession]) -> None:
-        remote_clients = await self._store.remote_clients()
+    async def _count_remote_clients(self, sessions: Iterable[SharedSession]) -> None:
+        remote_clients = await self._store.endpoints.remote_clients()
         for session in sessions:
             session.remote_clients = remote_clients.get(
                 session.row.id, RemoteClients(0, float("inf"))
@@ -135,7 +135,7 @@ class Replica:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._leadership.release(term)
         with contextlib.suppress(StoreError):
-            await self._store.leave()
+            await self._store.replicas.leave()
 
 
 async def _always(work: Callable[[], Awaitable[None]]) -> None:

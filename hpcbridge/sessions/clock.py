@@ -31,7 +31,7 @@ class SessionClock:
             self._met[at] = time.monotonic() - max(0.0, time.time() - at)
         return self._met[at]
 
-    def told(self, moment: float) -> float:
+    def epoch(self, moment: float) -> float:
         """A monotonic time in seconds since the epoch, as the wall clock is set now."""
         epoch = time.time() - time.monotonic()
         if abs(epoch - self._epoch) > JUMP:

@@ -80,7 +80,7 @@ class Endpoint:
         )
         try:
             if str(tunnel.address) != self.address:
-                await self._context.store.set_endpoint(self._row.id, str(tunnel.address))
+                await self._context.store.endpoints.put(self._row.id, str(tunnel.address))
             await self._context.routes.add(Route(self._row.id, tunnel.address))
         except BaseException:
             await self._withdraw()  # published all the same, it would lead to whoever gets the port
@@ -98,7 +98,7 @@ class Endpoint:
         seen = (used, 0.0 if used else traffic.last_activity)
         if seen != self._reported:
             unused = time.monotonic() - traffic.last_activity
-            await self._context.store.report(self._row.id, traffic.connections, unused)
+            await self._context.store.endpoints.report(self._row.id, traffic.connections, unused)
             self._reported = seen
 
     async def close(self) -> bool:

@@ -14,7 +14,7 @@ from hpcbridge.sessions.clock import SessionClock
 from hpcbridge.states import EndReason
 from hpcbridge.store import RemoteClients, SessionRow
 
-LOOK = 5.0
+CHECK_INTERVAL = 5.0
 """Seconds between two looks at limits that may move."""
 LATE = 10.0
 """Seconds until another replica's connections are surely known here."""
@@ -50,7 +50,7 @@ def expiries_of(
     of other replicas."""
 
     def expiry(when: float, reason: EndReason, message: str, *, ours: bool = True) -> Expiry:
-        return Expiry(when, clock.told(when), reason, message, ours)
+        return Expiry(when, clock.epoch(when), reason, message, ours)
 
     expiries = []
     if application.walltime is not None and row.starting_at is not None:
@@ -72,7 +72,7 @@ def expiries_of(
     return sorted(expiries, key=lambda expiry: expiry.when)
 
 
-def next_look(expiries: Sequence[Expiry]) -> float | None:
+def next_check(expiries: Sequence[Expiry]) -> float | None:
     """When to look at the expiries again (monotonic seconds): traffic notifies nobody."""
     ours = [expiry.when for expiry in expiries if expiry.ours]
-    return min(time.monotonic() + LOOK, *ours) if ours else None
+    return min(time.monotonic() + CHECK_INTERVAL, *ours) if ours else None

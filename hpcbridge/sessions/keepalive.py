@@ -16,20 +16,20 @@ class Keepalive:
         self.claimed = claimed
         self._keep = keep
         self._changed = changed
-        self._waiting = 0
+        self._clients = 0
         self._last = time.monotonic()
         self._elsewhere = 0.0
         self._asked = False
 
     @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
+    def client_waits(self) -> Iterator[None]:
         """Somebody waits, inside the ``with`` block."""
-        self._waiting += 1
+        self._clients += 1
         self._changed()
         try:
             yield
         finally:
-            self._waiting -= 1
+            self._clients -= 1
             self.touch()
             self._changed()
 
@@ -50,22 +50,22 @@ class Keepalive:
     def here(self) -> bool:
         """Whether a client of this replica wants it, or has asked since this was last called."""
         asked, self._asked = self._asked, False
-        return not self.claimed and (asked or self._waiting > 0)
+        return not self.claimed and (asked or self._clients > 0)
 
     @property
-    def waited_for(self) -> bool:
+    def has_clients(self) -> bool:
         """Whether a client of this replica waits."""
-        return self._waiting > 0
+        return self._clients > 0
 
     @property
     def free(self) -> bool:
         """Whether nobody waits for it and nobody has it."""
-        return not self.claimed and not self._waiting and time.monotonic() >= self._elsewhere
+        return not self.claimed and not self._clients and time.monotonic() >= self._elsewhere
 
     @property
     def until(self) -> float | None:
         """When it is given up (monotonic seconds), or None while somebody wants it."""
-        if self.claimed or self._waiting:
+        if self.claimed or self._clients:
             return None
         return max(self._last, self._elsewhere) + self._keep
 

@@ -18,7 +18,7 @@ import time
 
 from hpcbridge.config.applications import ApplicationSettings
 from hpcbridge.errors import BridgeError, LeadershipLost, SessionFailed
-from hpcbridge.sessions.expiry import LOOK, next_look
+from hpcbridge.sessions.expiry import CHECK_INTERVAL, next_check
 from hpcbridge.sessions.progress import Progress
 from hpcbridge.sessions.session import Session
 from hpcbridge.sessions.startup import Startup
@@ -97,7 +97,7 @@ class _Lifecycle:
             while not startup.went_back(watch):
                 await self._progress.check()
                 self._check_expiry()
-                await self._progress.wait(self._next_look(application))
+                await self._progress.wait(self._next_check(application))
             await startup.go_back(watch)
 
     def _configured(self) -> ApplicationSettings:
@@ -111,8 +111,8 @@ class _Lifecycle:
             if expiry.over:
                 raise Termination(expiry.reason, SessionFailed(expiry.message))
 
-    def _next_look(self, application: ApplicationSettings) -> float | None:
+    def _next_check(self, application: ApplicationSettings) -> float | None:
         # While somebody is connected it does not become idle, but it will.
-        coming = time.monotonic() + LOOK if application.idle is not None else None
-        known = next_look(self._session.expiries)
+        coming = time.monotonic() + CHECK_INTERVAL if application.idle is not None else None
+        known = next_check(self._session.expiries)
         return min((each for each in (coming, known) if each is not None), default=None)

@@ -1,48 +1,26 @@
 """All sessions of this service: what the API asks for, and what a restart takes up again."""
 
 import asyncio
-import hashlib
-import json
 import logging
-import secrets
-import time
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping
 
 from hpcbridge.auth.identity import ANYBODY, Identity
 from hpcbridge.auth.tokens import Tokens
 from hpcbridge.clusters.cluster import Cluster
-from hpcbridge.clusters.placement import Place, Placement
-from hpcbridge.config.fields import Primitive
-from hpcbridge.config.installation import job_name
-from hpcbridge.config.parameters import check_parameters
+from hpcbridge.clusters.placement import Placement
 from hpcbridge.config.settings import Settings
-from hpcbridge.errors import (
-    KeyReused,
-    NoCapacity,
-    SessionFailed,
-    SessionNotFound,
-    StillStarting,
-    StoreError,
-    TunnelError,
-    UnknownApplication,
-)
+from hpcbridge.errors import SessionNotFound, StoreError, TunnelError
 from hpcbridge.frontends.base import SESSION_ID
 from hpcbridge.network.addresses import Address
 from hpcbridge.replication.replica import Replica
 from hpcbridge.sessions.context import SessionContext
+from hpcbridge.sessions.launches import Launches
 from hpcbridge.sessions.logs import Logs
-from hpcbridge.sessions.quotas import quotas
 from hpcbridge.sessions.registry import SessionRegistry
 from hpcbridge.sessions.session import Session
-from hpcbridge.store import Quota, SessionRow, State, Store
-from hpcbridge.warm.pool import Pool
-from hpcbridge.warm.pools import Pools
-from hpcbridge.warm.store import Asked
+from hpcbridge.store import SessionRow, State, Store
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 PRUNE_INTERVAL = 3600.0
 """Seconds between two looks for sessions and tokens that ended long ago."""
@@ -50,8 +28,6 @@ END_LIMIT = 30.0
 """Seconds that ending all sessions may take when the service stops."""
 COMING = 5.0
 """Seconds that a client waits for the tunnel of a session that is ready."""
-
-_LEAVING = "The service is stopping. Launch again when it is back."
 
 
 class Sessions:
@@ -64,152 +40,10 @@ class Sessions:
         self._context = context
         self.placement = Placement(settings, clusters, context.store.waits)
         self.registry = SessionRegistry(settings, context, clusters)
-        self.pools = Pools(settings, context.store, clusters, self.registry, self._warm)
+        self.launches = Launches(settings, context, clusters, self.placement, self.registry)
+        self.pools = self.launches.pools
         self._replica = Replica(context.store, self.registry) if context.store.shared else None
         self._pruning: asyncio.Task[None] | None = None
-        self._leaving = asyncio.Event()
-        # What a client's hanging up must not cut short.
-        self._writes: set[asyncio.Task[Any]] = set()
-
-    async def launch(
-        self,
-        application: str,
-        posted: Mapping[str, Any],
-        *,
-        client: str = "",
-        key: str | None = None,
-        user: str | None = None,
-    ) -> Session:
-        """Write the intent down and begin; returns before the job is submitted.
-
-        A request that is repeated joins the session that it began: with an Idempotency-Key ``key``
-        always, without one where the same ``client`` asks again for what it waited for and left.
-        ``user`` is whose session it becomes, and whose keys count; None without users.
-
-        Raises :class:`~hpcbridge.errors.RequestError` for what the client got wrong,
-        :class:`~hpcbridge.errors.NoCapacity` when the limit of sessions is reached, and
-        :class:`~hpcbridge.errors.StoreError` when the intent cannot be written.
-        """
-        wanted = self._settings.applications.get(application)
-        if wanted is None:
-            names = ", ".join(self._settings.applications)
-            raise UnknownApplication(
-                f"There is no application '{application[:64]}'. Applications: {names}."
-            )
-        parameters = check_parameters(wanted.parameters, posted)
-        asked = self.placement.asked_for(application, posted)
-        what = [application, parameters, *([asked] if asked else [])]
-        request = _digest(client if key is None else "", *what)
-        if key is not None:  # one user's key opens no other's session
-            key = _digest(key) if user is None else _digest(user, key)
-        limits = quotas(self._settings.limits, application, wanted, user)
-        pool = self.pools.pool(application, parameters, user)
-        if pool is not None and not self.leaving:
-            # All others stay as full, and it does not wait.
-            own = [quota for quota in limits if "user" in quota.columns and not quota.waiting]
-            wish = Asked(request, key, user, asked, own)
-            if session := await self.pools.hand_over(pool, wish):
-                return session
-        place = await self.placement.place(application, asked, user)
-        row = self._intent(application, place, parameters)
-        row.request, row.idempotency_key, row.user = request, key, user
-        if pool is not None:
-            row.pool, row.taken_at = pool.name, time.time()
-        if self._writes:  # whether a client left that now asks again
-            await asyncio.wait(set(self._writes))
-        if self._leaving.is_set():
-            raise NoCapacity(_LEAVING)
-        return await self._whole(self._begin(row, _unless_shut(place, limits)))
-
-    async def _warm(self, pool: Pool) -> tuple[SessionRow, Sequence[Quota]]:
-        """A further session of a pool, and how many there may be."""
-        place = await self.placement.place(pool.application, None, pool.user)
-        row = self._intent(pool.application, place, dict(pool.parameters))
-        row.pool, row.claimed = pool.name, True  # the pool wants it
-        limits = quotas(self._settings.limits, pool.application, pool.settings, None)
-        return row, _unless_shut(place, limits)
-
-    async def _begin(self, row: SessionRow, limits: Sequence[Quota]) -> Session:
-        found = await self._context.store.launch(row, limits)
-        if found is not row and found.request != row.request:
-            raise KeyReused("This Idempotency-Key was used for another request. Make a new one.")
-        session = self.registry.session(found.id)
-        if found is not row and found.state == State.ENDED and session is None:
-            raise SessionFailed(f"The session of this Idempotency-Key has ended: {found.message}")
-        session = self.registry.begin(found)
-        session.keepalive.elsewhere(0)
-        return session
-
-    def _intent(
-        self, application: str, place: Place, parameters: dict[str, Primitive]
-    ) -> SessionRow:
-        session_id = secrets.token_hex(20)  # lower case: some clients lower the whole sessionURL
-        return SessionRow(
-            id=session_id,
-            secret=secrets.token_hex(24),  # no "-" at its beginning: it becomes an argument
-            application=application,
-            cluster=place.cluster,
-            account=place.account,
-            parameters=parameters,
-            job_name=job_name(session_id, self.registry.mark),
-            message=f"Submitting the job to {place.cluster}.",
-            submitting_at=time.time(),
-        )
-
-    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do it to its end, also when who asked for it is cancelled."""
-        task = asyncio.create_task(work)
-        self._writes.add(task)
-        task.add_done_callback(self._writes.discard)
-        return await asyncio.shield(task)
-
-    async def ready(self, session: Session) -> str:
-        """Wait until the session is ready, and claim it for the caller; returns its secret.
-
-        Raises what ended it, and :class:`~hpcbridge.errors.StillStarting` after the application's
-        ``hold`` seconds.
-        """
-        application = self._settings.applications[session.row.application]
-        waits = [asyncio.create_task(each.wait()) for each in (session.settled, self._leaving)]
-        try:
-            with session.keepalive.waiting():
-                await asyncio.wait(
-                    waits, return_when=asyncio.FIRST_COMPLETED, timeout=application.hold
-                )
-                if (
-                    session.settled.is_set()
-                    and session.row.state == State.READY
-                    and session.row.secret
-                ):
-                    secret = session.row.secret
-                    await session.claim()
-                    return secret
-        finally:
-            for each in waits:
-                each.cancel()
-            await self._whole(self._forsake(session))
-        if self._leaving.is_set():
-            raise NoCapacity(_LEAVING)
-        if session.error or session.row.state == State.ENDED:
-            raise session.error or SessionFailed(session.row.message)
-        raise StillStarting(
-            f"The session is not ready yet: {session.row.message} Send the same again.",
-            session_id=session.row.id,
-            state=session.row.state,
-            reason=session.row.message,
-        )
-
-    async def _forsake(self, session: Session) -> None:
-        """Whoever asks for the same from now on may have it, unless somebody waits or has it."""
-        if (
-            not session.keepalive.claimed
-            and not session.keepalive.waited_for
-            and not session.stopping
-        ):
-            try:
-                await self._context.store.note(session.row, forsaken=True)
-            except StoreError as error:
-                log.warning("session %s: %s", session.row.job_name, error)
 
     async def get(self, session_id: str, who: Identity = ANYBODY) -> SessionRow:
         """A session, live or ended.
@@ -224,9 +58,10 @@ class Sessions:
         if session is None and self._context.store.shared and row.state != State.ENDED:
             await self.registry.heard([row.job_name])  # another replica has just begun it
             session = self.registry.session(session_id)
-        if session is not None:
-            session.keepalive.touch()
-        return row
+        if session is None:
+            return row
+        session.keepalive.touch()
+        return session.row
 
     async def _remembered(self, session_id: str) -> SessionRow | None:
         """What cannot be an id is not looked for: PostgreSQL fails where it gets a NUL."""
@@ -324,16 +159,15 @@ class Sessions:
     @property
     def leaving(self) -> bool:
         """Whether the service is stopping."""
-        return self._leaving.is_set()
+        return self.launches.leaving
 
     def leave(self) -> None:
         """The service begins to stop: whoever waits for a session is told now."""
-        self._leaving.set()
+        self.launches.leave()
 
     async def close(self, *, end_sessions: bool = False) -> None:
         """Let go of all sessions: their jobs go on, unless they are to be ended as well."""
-        self.leave()
-        await asyncio.gather(*self._writes, return_exceptions=True)
+        await self.launches.close()
         if self._pruning is not None:
             self._pruning.cancel()
             await asyncio.wait({self._pruning})
@@ -355,16 +189,6 @@ class Sessions:
         if self._replica is None:
             return True
         try:
-            return await self._context.store.seen() == 0
+            return await self._context.store.replicas.announce() == 0
         except StoreError:
             return False
-
-
-def _unless_shut(place: Place, limits: Sequence[Quota]) -> Sequence[Quota]:
-    """Where nothing new may begin, what was begun before can still be joined."""
-    return [Quota(0, place.shut, {})] if place.shut else limits
-
-
-def _digest(*parts: Any) -> str:
-    """Tells whether two things are the same without telling what they are."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

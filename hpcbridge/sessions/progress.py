@@ -15,7 +15,6 @@ from typing import Any
 from hpcbridge.clusters.remains import Remains
 from hpcbridge.clusters.watcher import Watch
 from hpcbridge.errors import SessionFailed, StoreError
-from hpcbridge.schedulers.base import Outlook
 from hpcbridge.sessions.session import Session
 from hpcbridge.sessions.termination import Termination, job_over
 from hpcbridge.states import EndReason, State
@@ -31,13 +30,13 @@ class Progress:
         self._store = session.context.store
         self._timing = session.context.timing
         # What other replicas know of it that is no step.
-        self._told = self._to_tell()
+        self._published = self._to_publish()
 
     # -- waiting
 
     async def wait(self, deadline: float | None) -> None:
         """Sleep until something moved, or until ``deadline`` (monotonic seconds)."""
-        await self._tell()
+        await self._publish()
         session = self.session
         unwanted = None if session.stopping else session.keepalive.until
         limits = [each for each in (deadline, unwanted) if each is not None]
@@ -52,19 +51,18 @@ class Progress:
         """Sleep until something moved, or it is time for another attempt."""
         await self.wait(time.monotonic() + self._timing.retry)
 
-    async def _tell(self) -> None:
+    async def _publish(self) -> None:
         """Let other replicas know what is no step, and is remembered for nobody else."""
-        told, row = self._to_tell(), self.session.row
-        if self._store.shared and told != self._told and row.state != State.ENDED:
+        known, row = self._to_publish(), self.session.row
+        if self._store.shared and known != self._published and row.state != State.ENDED:
             with contextlib.suppress(StoreError):  # said again when it changes again
-                await self._store.update(row, **told)
-                self._told = told
+                await self._store.update(row, **known)
+                self._published = known
 
-    def _to_tell(self) -> dict[str, Any]:
+    def _to_publish(self) -> dict[str, Any]:
         session = self.session
-        known = dataclasses.asdict(session.outlook) if session.outlook != Outlook() else None
-        message, unknown_since = session.row.message, session.unknown_since
-        return {"message": message, "unknown_since": unknown_since, "outlook": known}
+        message, outlook = session.row.message, session.row.outlook
+        return {"message": message, "unknown_since": session.unknown_since, "outlook": outlook}
 
     # -- writing down
 
@@ -76,7 +74,7 @@ class Progress:
         self.session.clock.since(now)
         changes |= {f"{state}_at": now, "state": state, **known}
         await self.written(lambda: self._store.update(row, **changes))
-        self._told |= known
+        self._published |= known
         log.info("session %s: %s", row.job_name, state)
         self.session.news.notify()
 

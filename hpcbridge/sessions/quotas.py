@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from hpcbridge.config.applications import ApplicationSettings
-from hpcbridge.config.settings import LimitSettings
+from hpcbridge.config.limits import LimitSettings
 from hpcbridge.store import Quota
 
 _Limit: TypeAlias = tuple[int | None, bool, str, Mapping[str, Any]]
@@ -31,13 +31,13 @@ def quotas(
             (wanted.waiting_per_user, True, f"waiting sessions of '{application}'", own_alike),
         ]
     return [
-        Quota(limit, _told(limit, waiting, what, columns.get("user")), columns, waiting)
+        Quota(limit, _message(limit, waiting, what, columns.get("user")), columns, waiting)
         for limit, waiting, what, columns in found
         if limit is not None
     ]
 
 
-def _told(limit: int, waiting: bool, what: str, user: str | None) -> str:
+def _message(limit: int, waiting: bool, what: str, user: str | None) -> str:
     again = "try again when a job has started." if waiting else "try again when one has ended."
     if user is None:
         return f"{{}} of {limit} {what} are taken. {again.capitalize()}"

@@ -11,7 +11,7 @@ from hpcbridge.config.settings import Settings
 from hpcbridge.sessions.context import SessionContext
 from hpcbridge.sessions.following import follow
 from hpcbridge.sessions.lifecycle import drive
-from hpcbridge.sessions.session import HELD, Session
+from hpcbridge.sessions.session import REMOTE_CLIENT_LIFE, Session
 from hpcbridge.states import State
 from hpcbridge.store import SessionRow
 
@@ -60,17 +60,17 @@ class SessionRegistry:
 
     async def start(self) -> None:
         """Learn what this service had before. Raises :class:`~hpcbridge.errors.StoreError`."""
-        self.mark = await self._context.store.mark(self.mark)
-        self._endpoints = await self._context.store.endpoints()
+        self.mark = await self._context.store.replicas.mark(self.mark)
+        self._endpoints = await self._context.store.endpoints.here()
 
     def begin(self, row: SessionRow) -> Session:
         """A session that a client of this service has just asked for."""
         session = self._sessions.get(row.id)
         if session is None:
-            session = self._take(row)
+            session = self._adopt(row)
             self._drive(session)
         else:
-            session.seen(row, driven=self._leading)
+            session.refresh(row, driven=self._leading)
         return session
 
     async def lead(self) -> None:
@@ -111,26 +111,26 @@ class SessionRegistry:
         gone = {session.row.job_name for session in self.sessions if session.row.id not in there}
         if gone:
             rows = [*rows, *await self._context.store.named(gone)]
-        self._take_over(rows)
+        self._merge(rows)
 
     async def heard(self, names: Collection[str]) -> None:
         """Take these sessions over from the database."""
-        self._take_over(await self._context.store.named(names))
+        self._merge(await self._context.store.named(names))
 
-    def _take_over(self, rows: Sequence[SessionRow]) -> None:
+    def _merge(self, rows: Sequence[SessionRow]) -> None:
         for row in rows:
             session = self._sessions.get(row.id)
             if session is not None:
-                session.seen(row, driven=self._leading and row.id in self._tasks)
+                session.refresh(row, driven=self._leading and row.id in self._tasks)
             elif row.cluster not in self._clusters:
                 log.warning("session %s: no cluster '%s' any more", row.job_name, row.cluster)
             elif row.state != State.ENDED or (self._leading and not row.job_ended):
-                session = self._take(row)
+                session = self._adopt(row)
                 if self._context.store.shared:
-                    session.keepalive.elsewhere(HELD)
+                    session.keepalive.elsewhere(REMOTE_CLIENT_LIFE)
                 self._drive(session)
 
-    def _take(self, row: SessionRow) -> Session:
+    def _adopt(self, row: SessionRow) -> Session:
         application = self._settings.applications.get(row.application)
         if row.warm and application is not None and application.warm is not None:
             application = application.model_copy(update={"wait": application.warm.wait})

@@ -5,28 +5,31 @@ another of them begins to drive the session: tunnels, routes and waiting clients
 """
 
 import asyncio
+import dataclasses
 import logging
 import math
 from contextlib import AbstractContextManager
 from typing import Any
 
+from hpcbridge.clusters import queuemessage
 from hpcbridge.clusters.cluster import Cluster
 from hpcbridge.clusters.watcher import Watch
 from hpcbridge.config.applications import ApplicationSettings
-from hpcbridge.errors import BridgeError, NotReadyInTime, SessionFailed
+from hpcbridge.errors import BridgeError, SessionFailed
 from hpcbridge.notifier import Notifier
-from hpcbridge.schedulers.base import Outlook
+from hpcbridge.schedulers.base import JobInfo, JobState, Outlook
 from hpcbridge.sessions.clock import SessionClock
 from hpcbridge.sessions.context import SessionContext
 from hpcbridge.sessions.endpoint import Endpoint
 from hpcbridge.sessions.expiry import Expiry, expiries_of
 from hpcbridge.sessions.keepalive import Keepalive
-from hpcbridge.states import EndReason, State
+from hpcbridge.sessions.termination import recorded
+from hpcbridge.states import State
 from hpcbridge.store import STALE, RemoteClients, SessionRow
 
 log = logging.getLogger(__name__)
 
-HELD = STALE
+REMOTE_CLIENT_LIFE = STALE
 """Seconds for which a client of another replica is believed to be there."""
 
 _CLIENTS = ("claimed", "stopped", "forsaken", "wanted_at", "version")
@@ -86,14 +89,23 @@ class Session:
 
     @property
     def outlook(self) -> Outlook:
-        """What the session may expect while its job waits, as far as that is known.
+        """What the session may expect while its job waits, as its ``message`` has it in words.
 
-        Who follows has it from the leader, and so has a new leader until it has asked itself.
+        Who follows has both from the leader, and so has a new leader until it has asked itself.
         """
         if self.row.state != State.QUEUED:
             return Outlook()
-        asked = self.watch.outlook if self.watch else None
-        return asked or Outlook(**(self.row.outlook or {}))
+        return Outlook(**(self.row.outlook or {}))
+
+    def note_wait(self, job: JobInfo, outlook: Outlook | None) -> None:
+        """Its job is not running yet; ``outlook`` is None while that is not known.
+
+        Both are put down at once: whoever asks gets numbers and words of one moment.
+        """
+        if outlook is not None or job.state != JobState.QUEUED:
+            known = outlook if outlook is not None else Outlook()
+            self.row.outlook = dataclasses.asdict(known) if known != Outlook() else None
+        self.row.message = queuemessage.message(job, self.outlook)
 
     @property
     def expiries(self) -> list[Expiry]:
@@ -108,9 +120,9 @@ class Session:
         """Since when its cluster could not be asked, in seconds since the epoch."""
         return self.watch.unknown_since if self.watch else self.row.unknown_since
 
-    def waited_for(self) -> AbstractContextManager[None]:
+    def client_waits(self) -> AbstractContextManager[None]:
         """A client waits for it, inside the ``with`` block."""
-        return self.keepalive.waiting()
+        return self.keepalive.client_waits()
 
     def wanted_here(self) -> bool:
         """Whether a client of this replica wants it, or has asked since this was last called."""
@@ -134,7 +146,7 @@ class Session:
             raise
         self.keepalive.claimed = True
 
-    def seen(self, row: SessionRow, *, driven: bool) -> None:
+    def refresh(self, row: SessionRow, *, driven: bool) -> None:
         """The row as it is in the database; ``driven`` says that this replica leads.
 
         A leader knows it better, but for what clients did at other replicas.
@@ -147,7 +159,7 @@ class Session:
             setattr(self.row, name, getattr(row, name))
         self.keepalive.claimed = row.claimed
         if row.wanted_at != wanted_at or row.forsaken:
-            self.keepalive.elsewhere(0 if row.forsaken else HELD)
+            self.keepalive.elsewhere(0 if row.forsaken else REMOTE_CLIENT_LIFE)
         self.stop_asked = self.stop_asked or row.stopped
         self.moved.set()
         self.news.notify()
@@ -157,12 +169,10 @@ class Session:
         self.stop_asked = True
         self.moved.set()
 
-    async def over(self, told: BridgeError | None = None) -> None:
+    async def over(self, error: BridgeError | None = None) -> None:
         """It has ended: close the endpoint, and tell whoever waits for it."""
         await self.endpoint.close()
-        late = self.row.reason == EndReason.NEVER_READY
-        message = self.row.message
-        self.error = told or (NotReadyInTime(message) if late else SessionFailed(message))
+        self.error = error or recorded(self.row)
         self.settled.set()
         self.news.notify()
 

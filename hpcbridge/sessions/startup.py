@@ -6,7 +6,6 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-from hpcbridge.clusters import queuemessage
 from hpcbridge.clusters.readiness import Following
 from hpcbridge.clusters.watcher import Watch
 from hpcbridge.config.applications import ApplicationSettings
@@ -20,7 +19,7 @@ from hpcbridge.errors import (
     UnexpectedReply,
 )
 from hpcbridge.network.addresses import Address
-from hpcbridge.schedulers.base import JobInfo, JobState
+from hpcbridge.schedulers.base import JobInfo, JobState, Outlook
 from hpcbridge.sessions import messages
 from hpcbridge.sessions.jobrun import JobRun
 from hpcbridge.sessions.progress import Progress
@@ -82,8 +81,8 @@ class Startup:
                 return job_id
             self._progress.check_stop()
             if sure and self._submission.exhausted:
-                told = SessionFailed("The cluster did not take the job. Launch again.")
-                raise Termination(EndReason.REJECTED, told)
+                error = SessionFailed("The cluster did not take the job. Launch again.")
+                raise Termination(EndReason.REJECTED, error)
             if time.monotonic() > deadline:
                 raise silent_too_long(self._application, self._submission.trouble)
             if sure:
@@ -108,7 +107,7 @@ class Startup:
             await self._reopen(watch)
         while not self._ready:
             await self._through_a_run(watch)
-        watch.settled = True
+        watch.quiet = True
         self._session.settled.set()
 
     async def _through_a_run(self, watch: Watch) -> None:
@@ -162,15 +161,15 @@ class Startup:
             if watch.hopeless:
                 hopeless = JobRejected(messages.hopeless(watch.hopeless))
                 raise Termination(EndReason.REJECTED, hopeless)
-            return await self._started(job)
+            return await self._started(job, watch.outlook)
         if not following.ready.is_set() or following.port is None or self._row.host is None:
             return False
         return await self._opened(self._row.host, following.port)
 
-    async def _started(self, job: JobInfo) -> bool:
+    async def _started(self, job: JobInfo, outlook: Outlook | None) -> bool:
         """queued -> starting, if the job runs; whether it does."""
         if job.state != JobState.RUNNING or not job.host:
-            self._row.message = queuemessage.told(job, self._session.outlook)
+            self._session.note_wait(job, outlook)
             return False
         message = f"Running on {job.host}; the application is starting."
         self._run.began(job)

@@ -8,7 +8,7 @@ from typing import Any
 from hpcbridge.errors import ClusterError, RouteError, StoreError
 from hpcbridge.sessions.progress import Progress
 from hpcbridge.sessions.submission import Submission
-from hpcbridge.sessions.termination import Termination
+from hpcbridge.sessions.termination import Termination, class_of
 from hpcbridge.states import EndReason, State
 
 log = logging.getLogger(__name__)
@@ -35,20 +35,21 @@ class Teardown:
         self._secret = self._row.secret or self._secret
         changes: dict[str, Any] = {"state": State.ENDED, "reason": end.reason, "message": str(end)}
         changes |= {"secret": None, "ended_at": time.time(), **end.facts}
-        if not await self._write_end(changes, as_seen=end.reason == EndReason.IDLE):
+        changes["error_class"] = class_of(end.error)
+        if not await self._write_end(changes, unchanged=end.reason == EndReason.IDLE):
             return False
         log.info("session %s: ended, %s", self._row.job_name, end.reason)
-        await self._session.over(end.told)
+        await self._session.over(end.error)
         return True
 
-    async def _write_end(self, changes: dict[str, Any], *, as_seen: bool) -> bool:
+    async def _write_end(self, changes: dict[str, Any], *, unchanged: bool) -> bool:
         """Write the end down, now or, where nobody else can take the session over, later."""
         while True:
             try:
-                if await self._store.update(self._row, as_seen=as_seen, **changes):
+                if await self._store.update(self._row, unchanged=unchanged, **changes):
                     return True
                 if row := await self._store.get(self._row.id):
-                    self._session.seen(row, driven=True)
+                    self._session.refresh(row, driven=True)
             except StoreError as error:
                 log.warning("session %s: %s", self._row.job_name, error)
             else:
@@ -70,7 +71,7 @@ class Teardown:
                 await self._submission.remove()
                 # If that failed at the end:
                 await self._session.context.routes.remove(self._row.id)
-                await self._store.drop_endpoints(self._row.id)
+                await self._store.endpoints.drop(self._row.id)
                 await self._store.update(self._row, **self._session.unwritten, job_ended=True)
             except (ClusterError, RouteError, StoreError) as error:
                 log.warning("session %s: cleaning up: %s", self._row.job_name, error)

@@ -5,7 +5,25 @@ from typing import Any
 
 from hpcbridge.clusters.remains import Remains, completed
 from hpcbridge.config.applications import ApplicationSettings
-from hpcbridge.errors import BridgeError, NotReadyInTime, SessionFailed
+from hpcbridge.errors import (
+    AccountRefused,
+    AccountsUnknown,
+    BridgeError,
+    ClusterError,
+    ClusterUnreachable,
+    ConfigError,
+    JobRejected,
+    NoCapacity,
+    NotReadyInTime,
+    OutcomeUnknown,
+    RequestError,
+    RouteError,
+    SessionFailed,
+    StoreError,
+    TemplateError,
+    TunnelError,
+    UnexpectedReply,
+)
 from hpcbridge.schedulers.base import JobInfo
 from hpcbridge.sessions import messages as messages
 from hpcbridge.states import EndReason, State
@@ -14,19 +32,57 @@ from hpcbridge.store import SessionRow
 # Reasons of a job that may as well never have run.
 _DROPPED = (EndReason.FINISHED, EndReason.CANCELLED, EndReason.FAILED)
 
+_ENDING: dict[str, type[BridgeError]] = {
+    each.__name__: each
+    for each in (
+        AccountRefused,
+        AccountsUnknown,
+        BridgeError,
+        ClusterError,
+        ClusterUnreachable,
+        ConfigError,
+        JobRejected,
+        NoCapacity,
+        NotReadyInTime,
+        OutcomeUnknown,
+        RequestError,
+        RouteError,
+        SessionFailed,
+        StoreError,
+        TemplateError,
+        TunnelError,
+        UnexpectedReply,
+    )
+}
+"""What can end a session."""
+
+
+def class_of(error: BridgeError) -> str:
+    """The name by which the record keeps an error; for an adapter's own that of the next above."""
+    return next(each.__name__ for each in type(error).__mro__ if each.__name__ in _ENDING)
+
+
+def recorded(row: SessionRow, said: str = "") -> BridgeError:
+    """What ended a session, by its record: the same at each replica and after a restart.
+
+    ``said`` comes before the record's message.
+    """
+    before = NotReadyInTime if row.reason == EndReason.NEVER_READY else SessionFailed
+    return _ENDING.get(row.error_class or "", before)(said + row.message)
+
 
 class Termination(Exception):
-    """Ends the session. ``told`` is what a client that still waits for it gets to hear.
+    """Ends the session. ``error`` is what a client that still waits for it gets to hear.
 
     ``facts`` are columns of the row that are written with the end.
     """
 
     def __init__(
-        self, reason: EndReason, told: BridgeError, facts: Mapping[str, Any] | None = None
+        self, reason: EndReason, error: BridgeError, facts: Mapping[str, Any] | None = None
     ) -> None:
-        super().__init__(str(told))
+        super().__init__(str(error))
         self.reason = reason
-        self.told = told
+        self.error = error
         self.facts = dict(facts or {})
 
 
@@ -77,5 +133,5 @@ def too_late(
 
 def silent_too_long(application: ApplicationSettings, cause: str = "") -> Termination:
     """The cluster could not be asked until the time was over; ``cause`` is why, at last."""
-    told = NotReadyInTime(messages.silent_cluster(application.wait, cause))
-    return Termination(EndReason.NEVER_READY, told)
+    error = NotReadyInTime(messages.silent_cluster(application.wait, cause))
+    return Termination(EndReason.NEVER_READY, error)

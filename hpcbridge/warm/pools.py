@@ -53,7 +53,7 @@ class PooledSession(Protocol):
         """``open`` while there is a tunnel that works."""
         ...
 
-    def waited_for(self) -> AbstractContextManager[None]:
+    def client_waits(self) -> AbstractContextManager[None]:
         """Somebody waits for it, inside the ``with`` block."""
         ...
 
@@ -154,7 +154,7 @@ class Pools(Generic[S]):
             if not near or not accounts:
                 return None
             oldest = time.time() - pool.longest_age
-            row = await self._warm_store.take(
+            row = await self._warm_store.assign(
                 pool.name, asked, oldest, accounts, among=near, wholly=not personal
             )
             if row is None:
@@ -166,7 +166,7 @@ class Pools(Generic[S]):
     async def _handed_over(self, row: SessionRow, asked: Asked, *, personal: bool) -> S | None:
         session = self._registry.begin(row)
         try:
-            with session.waited_for():
+            with session.client_waits():
                 if not personal or await self._made_personal(row, asked):
                     log.info("session %s: handed over", row.job_name)
                     return self._registry.begin(row)
@@ -224,7 +224,7 @@ class Pools(Generic[S]):
             self._wake.clear()
             if self._registry.leading:
                 try:
-                    await self._look()
+                    await self._tend()
                 except LeadershipLost:
                     pass
                 except StoreError as error:
@@ -235,7 +235,7 @@ class Pools(Generic[S]):
                 async with asyncio.timeout(INTERVAL):
                     await self._wake.wait()
 
-    async def _look(self) -> None:
+    async def _tend(self) -> None:
         if not self._pools and self._tidy:
             return
         for row in await self._warm_store.strays([each.name for each in self._pools]):

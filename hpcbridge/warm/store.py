@@ -14,7 +14,7 @@ from sqlalchemy import func as sql
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import and_, col, or_, select
 
-from hpcbridge.store import Quota, SessionRow, State, Store
+from hpcbridge.store import Quota, SessionRow, State, Store, put
 from hpcbridge.warm.plan import Past
 
 
@@ -92,9 +92,10 @@ class WarmStore:
         """Begin to end a warm session; False where a user has just got it."""
         async with self._store.writing() as session:
             await self._store.fence(session)
-            return await self._store.change(session, row, {"stopped": True}, _warm())
+            changed = await self._store.change(session, row, {"stopped": True}, _warm())
+            return changed is not None
 
-    async def take(
+    async def assign(
         self,
         pool: str,
         asked: Asked,
@@ -134,9 +135,8 @@ class WarmStore:
                 await self._store.check_quotas(session, asked.quotas)
                 session.expunge(found)
                 changes = await self._changes(session, asked, wholly=wholly)
-                if await self._store.change(session, found, changes, free):
-                    for name, value in changes.items():
-                        setattr(found, name, value)
+                if changed := await self._store.change(session, found, changes, free):
+                    put(found, changed)
                     break
         return found
 
@@ -159,11 +159,9 @@ class WarmStore:
             if await self._store.begun(session, asked.request, asked.key):
                 return False
             living = and_(col(SessionRow.state) == State.READY, col(SessionRow.stopped).is_(False))
-            done = await self._store.change(session, row, changes, living)
-        if done:
-            for name, value in changes.items():
-                setattr(row, name, value)
-        return done
+            changed = await self._store.change(session, row, changes, living)
+        put(row, changed or {})
+        return changed is not None
 
     async def throw_away(self, row: SessionRow) -> None:
         """It could not be made the user's: begin to end it, and let it be nobody's."""

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from hpcbridge.config.settings import ServerSettings
+from hpcbridge.config.server import ServerSettings
 from hpcbridge.errors import ConfigError
 from hpcbridge.files.directories import closed_to_others
 from hpcbridge.network.addresses import UNIX_PATH_LIMIT

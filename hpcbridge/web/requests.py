@@ -12,12 +12,10 @@ BODY_TIME = 30.0
 """Seconds that a request's body may take to arrive."""
 DEPTH_LIMIT = 64
 """Levels of nesting that a request may have: what can be read cannot always be written again."""
-OURS = frozenset({"id", "secret", "sessionURL", "error"})
-"""Keys that only a reply can have; a posted ``error`` would turn success into failure."""
 
 
 async def read_posted(request: Request, limit: int) -> dict[str, Any]:
-    """The posted object, of at most ``limit`` bytes, without the keys that only a reply can have.
+    """The posted object, of at most ``limit`` bytes.
 
     Raises :class:`~hpcbridge.errors.RequestError` for anything else.
     """
@@ -40,7 +38,7 @@ async def read_posted(request: Request, limit: int) -> dict[str, Any]:
         raise RequestError('The request must be a JSON object such as {"application": "NAME"}.')
     if not isinstance(posted.get("application"), str):
         raise RequestError("The request is not complete: 'application' must name an application.")
-    return {key: value for key, value in posted.items() if key not in OURS}
+    return posted
 
 
 def _parse(body: bytes) -> Any:

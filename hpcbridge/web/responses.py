@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from hpcbridge.config.fields import Primitive
-from hpcbridge.config.settings import ServerSettings
+from hpcbridge.config.server import ServerSettings
 from hpcbridge.errors import StillStarting
 from hpcbridge.sessions.manager import Sessions
 from hpcbridge.sessions.session import Session
@@ -93,6 +93,11 @@ class ListReply(BaseModel):
     sessions: list[SessionReply]
 
 
+OURS = frozenset(
+    {"host", "port", "cluster", "job_id", "state"}  # of server.fields
+    | {*LaunchReply.model_fields, *SessionReply.model_fields, *ErrorReply.model_fields}
+)
+"""Keys that a reply itself can have; a posted ``error`` would turn success into failure."""
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorReply, "description": "The request is wrong."},
     401: {"model": ErrorReply, "description": "Who asks is not known, or not proved."},
@@ -105,7 +110,21 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     504: {"model": ErrorReply, "description": "Not ready within the application's wait."},
     "default": {"model": ErrorReply, "description": "Any other failure."},
 }
+BEGUN: dict[int | str, dict[str, Any]] = {
+    202: {"model": SessionReply, "description": "Begun; ask GET for progress."},
+    409: {"model": ErrorReply, "description": "Another request with this key is not answered yet."},
+    422: {"model": ErrorReply, "description": "This key was used for another request."},
+}
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
+EVENTS: dict[int | str, dict[str, Any]] = {
+    **NOT_FOUND,
+    200: {"content": {"text/event-stream": {}}, "description": "Descriptions as of GET."},
+}
+
+
+def echoed(posted: Mapping[str, Any]) -> dict[str, Any]:
+    """What comes back as it was posted: all but what a client would take for the service's word."""
+    return {key: value for key, value in posted.items() if key not in OURS}
 
 
 def launched(
@@ -125,7 +144,8 @@ def launched(
         "state": row.state,
     }
     return {
-        **posted,
+        **echoed(posted),
+        "application": row.application,
         **_texts(posted, session, server),
         **{key: known[key] for key in server.fields},
         "id": row.id,

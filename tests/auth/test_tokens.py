@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from sqlmodel import col, update
 
-from hpcbridge import api as api_module
 from hpcbridge.auth import tokens as tokens_module
 from hpcbridge.auth.identity import Scope
 from hpcbridge.auth.tokens import TokenRow, Tokens
@@ -22,6 +21,7 @@ from hpcbridge.cli import main as cli
 from hpcbridge.errors import StoreError
 from hpcbridge.sessions import manager as sessions
 from hpcbridge.web import events
+from hpcbridge.web import launcher as web_launcher
 from hpcbridge.web.access import Access
 from tests.replies import refusal
 from tests.site import Launch
@@ -147,7 +147,7 @@ async def test_what_is_no_valid_token_is_refused_in_the_same_words(
 async def test_an_open_stream_of_events_ends_with_its_token(
     site: Any, launcher: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api_module, "ASK_AGAIN", 0.0)
+    monkeypatch.setattr(web_launcher, "ASK_AGAIN", 0.0)
     async with launcher(auth=auth(site, "token", failures=3)) as api:
         async with client(api, bearer(await made(api))) as alice:
             session = (await alice.post("/paraview", json=CONE)).json()["id"]

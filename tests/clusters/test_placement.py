@@ -431,7 +431,7 @@ async def test_a_posted_cluster_is_taken_and_is_part_of_what_was_asked_for(launc
         assert first.json()["cluster"] == "there"
         assert (await api.post(body, headers=key)).json()["id"] == first.json()["id"]
         other = await api.post(body | {"cluster": "here"}, headers=key)
-        assert other.status_code == 409
+        assert other.status_code == 422
         wrong = await launched(api, cluster="nowhere")
         assert wrong.status_code == 400
         assert wrong.json()["error"].startswith("'cluster' must be one of: here, there.")

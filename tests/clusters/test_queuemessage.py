@@ -11,7 +11,7 @@ GPUS = Outlook("viz", 14, None, "2 GPUs", "partition")
 
 
 def told(detail: str = "", outlook: Outlook | None = None) -> str:
-    return waiting.told(JobInfo("1", "n", JobState.QUEUED, detail=detail), outlook)
+    return waiting.message(JobInfo("1", "n", JobState.QUEUED, detail=detail), outlook)
 
 
 @pytest.mark.parametrize(

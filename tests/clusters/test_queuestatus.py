@@ -146,7 +146,7 @@ class Beat:
         before = len(self.scheduler.looks_ahead)
         for _ in range(seconds):
             watches += [self.waiting() for _ in range(arrivals)]
-            self.outlooks.look(watches)
+            self.outlooks.poll(watches)
             while self.outlooks._task and not self.outlooks._task.done():
                 await asyncio.sleep(0)
             self.now += 1

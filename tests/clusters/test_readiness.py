@@ -147,12 +147,12 @@ def test_a_huge_status_file_is_not_read_to_its_end() -> None:
 def test_a_port_is_taken_once() -> None:
     moved: list[int] = []
     following = Following("/s", [LINE], lambda: moved.append(1))
-    following.take_status(b"port=8080\n")
-    following.take_status(b"port=9090\n")
+    following.read_status(b"port=8080\n")
+    following.read_status(b"port=9090\n")
     assert following.port == 8080
     assert moved == [1]
     assert not following.exited.is_set()
-    following.take_status(b"port=9090\nexit=1\n")
+    following.read_status(b"port=9090\nexit=1\n")
     assert following.exited.is_set()
 
 
@@ -183,8 +183,8 @@ def test_terminal_and_control_codes_are_removed(data: bytes, text: str) -> None:
 def test_only_the_end_of_a_log_is_kept() -> None:
     following = Following("/s", [LINE], nothing)
     for _ in range(100):
-        following.take(b"x" * 1000)
-    following.take(b"end")
+        following.read_output(b"x" * 1000)
+    following.read_output(b"end")
     assert following.offset == 100_003
     assert len(following.tail) == readiness.TAIL
     assert following.tail.endswith(b"xend")

@@ -361,7 +361,7 @@ def test_rounds_are_fast_while_something_starts_and_slow_when_all_is_quiet(
     assert watch.interval == watcher_module.INTERVAL_WAITING
     watch.job = JobInfo("1", "n", JobState.RUNNING)
     assert watch.interval == watcher_module.INTERVAL_STARTING
-    watch.settled = True
+    watch.quiet = True
     assert watch.interval == watcher_module.INTERVAL_QUIET
     watch.hurry()
     assert watch.interval == watcher_module.INTERVAL_STARTING

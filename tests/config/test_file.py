@@ -3,12 +3,14 @@
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import Field, ValidationError
 
 from hpcbridge.config import file as configfile
 from hpcbridge.config.batchsystems import LocalCluster, SlurmCluster
+from hpcbridge.config.fields import Primitive, Seconds, Section
 from hpcbridge.config.settings import Settings
 from hpcbridge.errors import ConfigError
 
@@ -93,6 +95,15 @@ def test_an_unknown_key_is_told_with_those_that_are_allowed(
     ("sections", "said"),
     [
         ({"server": {"port": "many"}}, "server.port: Input should be a valid integer"),
+        ({"server": {"port": True}}, "server.port: Input should be a valid integer"),
+        ({"server": {"max_body": False}}, "server.max_body: Input should be a valid integer"),
+        ({"limits": {"per_user": True}}, "limits.per_user: Input should be a valid integer"),
+        ({"store": {"keep_ended": True}}, "store.keep_ended: Input should be a valid number"),
+        (application(walltime=True), "applications.cone.walltime: Input should be a valid integer"),
+        (application(idle=True), "applications.cone.idle: Input should be a valid number"),
+        (parameter(type="int", min=True), "applications.cone.parameters.p.min: Input should be a "),
+        ({"clusters": {"here": {"slots": True}}}, "clusters.here.slots: Input should be a valid i"),
+        (slurm(ssh={"host": "a", "port": True}), "clusters.big.ssh.port: Input should be a valid"),
         ({"server": {"port": 65536}}, "server.port: Input should be less than or equal to 65535"),
         ({"server": {"max_body": 10}}, "server.max_body: Input should be greater than or equal"),
         ({"server": {"endpoint": "paraview"}}, "server.endpoint: String should match pattern"),
@@ -278,6 +289,7 @@ def test_the_environment_stands_above_the_file(site: Any, environment: Callable[
     ("name", "value", "said"),
     [
         ("SERVER__PORT", "many", "Input should be a valid integer"),
+        ("SERVER__PORT", "true", "Input should be a valid integer"),
         ("SERVER__PROT", "1", "unknown key. Did you mean 'port'?"),
         ("CLUSTERS__HERE__SLOTS", "-1", "Input should be greater than or equal to 1"),
         ("SERVER__CORS_ORIGINS", "https://a.example.org", "must be JSON"),
@@ -360,6 +372,47 @@ def test_what_is_shown_includes_defaults_and_the_environment(
     assert shown["limits"]["sessions"] == 200
 
 
+class _Numbers(Section):
+    """Numbers wherever a section may have them; an adapter of another package may."""
+
+    one: int = 0
+    bounded: Seconds | None = None
+    several: list[float] = Field(default_factory=list)
+    named: dict[str, int | None] = Field(default_factory=dict)
+    deep: dict[str, list[Annotated[int, Field(ge=0)]]] = Field(default_factory=dict)
+    values: dict[str, Primitive] = Field(default_factory=dict)
+
+
+@pytest.mark.parametrize(
+    ("values", "loc"),
+    [
+        ({"one": True}, ("one",)),
+        ({"bounded": True}, ("bounded",)),
+        ({"several": [1, 2.5, True]}, ("several", 2)),
+        ({"named": {"a": 1, "b": False}}, ("named", "b")),
+        ({"deep": {"a": [0], "b": [3, True]}}, ("deep", "b", 1)),
+    ],
+)
+def test_true_and_false_are_no_numbers(values: dict[str, Any], loc: tuple[Any, ...]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        _Numbers(**values)
+    (problem,) = caught.value.errors()
+    assert problem["loc"] == loc
+    assert problem["type"] in ("int_parsing", "float_parsing")
+
+
+def test_text_is_read_as_a_number_and_booleans_stay_what_they_are() -> None:
+    read = _Numbers(
+        one="7",
+        bounded="2.5",
+        several=["1"],
+        values={"a": True, "b": 1},
+    )
+    assert (read.one, read.bounded, read.several) == (7, 2.5, [1.0])
+    assert (read.values["a"], read.values["b"]) == (True, 1)
+    assert (type(read.values["a"]), type(read.values["b"])) == (bool, int)
+
+
 def _fields(model: Any) -> Any:
     for name, field in model.model_fields.items():
         yield f"{model.__name__}.{name}", field
@@ -373,7 +426,7 @@ def test_every_setting_is_described() -> None:
     values = [*vars(config).values(), *vars(clustersettings).values()]
     models = [each for each in values if isinstance(each, type)]
     models += OWN.values()
-    sections = [each for each in models if issubclass(each, config.Section) and each.model_fields]
+    sections = [each for each in models if issubclass(each, Section) and each.model_fields]
     assert len(sections) > 8
     bare = [
         name

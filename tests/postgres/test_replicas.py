@@ -13,11 +13,13 @@ import asyncpg
 import httpx
 import pytest
 
-from hpcbridge import store
+from hpcbridge.database.changes import LAUNCHING
 from tests.postgres.replicas import Replica, Site, greeting
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
+
+DOWN = "sbatch: error: Batch job submission failed: Unable to contact slurm controller\n"
 
 
 class Asking:
@@ -165,7 +167,7 @@ def test_a_leader_that_stood_still_for_longer_than_its_lease_follows_and_doubles
 
 @pytest.mark.parametrize(
     "locked",
-    ["SELECT term FROM leadership FOR UPDATE", f"SELECT pg_advisory_xact_lock({store._LAUNCHING})"],
+    ["SELECT term FROM leadership FOR UPDATE", f"SELECT pg_advisory_xact_lock({LAUNCHING})"],
 )
 async def test_a_replica_that_stands_still_in_the_middle_of_a_statement_holds_nobody_up(
     two: Site, url: str, locked: str
@@ -272,6 +274,25 @@ def test_one_key_is_one_session_at_whichever_replica_it_is_sent(two: Site) -> No
     assert len({(each["id"], each["secret"]) for each in replies}) == 1
     assert len(two.slurm.names) == 1
     no_double(two)
+
+
+def test_what_ended_a_launch_is_told_alike_at_each_replica_and_after_a_restart(two: Site) -> None:
+    two.slurm.spoil(sbatch={"times": -1, "lost": True, "status": 1, "err": DOWN})
+    leader, follower = two.leader, two.follower
+
+    def launched(replica: Replica, key: str) -> tuple[int, dict[str, Any]]:
+        headers = {"Idempotency-Key": key}
+        reply = replica.client.post("/paraview", json={"application": "cone"}, headers=headers)
+        return reply.status_code, reply.json()
+
+    there = launched(leader, "0123456789abcdef")
+    assert there[0] == 503
+    assert launched(follower, "fedcba9876543210") == there
+    again = [launched(each, "0123456789abcdef") for each in (leader, follower)]
+    follower.end()
+    again.append(launched(follower.start(), "0123456789abcdef"))
+    assert [status for status, _ in again] == [503] * 3
+    assert len({body["error"] for _, body in again}) == 1
 
 
 def test_a_repeated_launch_joins_its_session_at_the_other_replica(site: Site) -> None:

@@ -1,6 +1,7 @@
 """What the store does on PostgreSQL that it does not need to on SQLite."""
 
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
@@ -54,7 +55,9 @@ class Part:
 
 
 async def test_the_first_mark_is_everybodys(stores: list[Store]) -> None:
-    marks = await asyncio.gather(*(each.mark(f"mark {n}") for n, each in enumerate(stores)))
+    marks = await asyncio.gather(
+        *(each.replicas.mark(f"mark {n}") for n, each in enumerate(stores))
+    )
     assert len(set(marks)) == 1
 
 
@@ -95,6 +98,23 @@ async def test_a_missing_driver_is_told(url: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "asyncpg", None)
     with pytest.raises(StoreError, match=r"pip install 'hpcbridge\[postgresql\]'"):
         await Store.open(url)
+
+
+async def test_a_call_that_is_cancelled_has_ended_when_its_caller_has(
+    stores: list[Store], caplog: pytest.LogCaptureFixture
+) -> None:
+    """In whatever moment: it is written or it is not, and no connection is lost by halves."""
+    store = stores[0]
+    pool: Any = store.engine.pool
+    for number in range(40):
+        task = asyncio.create_task(store.add(row(number)))
+        await asyncio.sleep(number * 0.0002)
+        task.cancel()
+        await asyncio.wait({task})
+        assert pool.checkedout() == 0
+        if await store.get(row(number).id) is None:
+            await store.add(row(number))
+    assert [each.getMessage() for each in caplog.records if each.levelno > logging.INFO] == []
 
 
 async def test_limits_are_exact_however_many_launch_at_once(stores: list[Store]) -> None:
@@ -175,7 +195,7 @@ async def test_an_end_that_another_replica_has_overtaken_is_not_written(
         theirs = await stores[1].get(mine.id)
         assert theirs is not None
         await stores[1].note(theirs, claimed=True)
-        assert not await stores[0].update(mine, as_seen=True, state=State.ENDED)
+        assert not await stores[0].update(mine, unchanged=True, state=State.ENDED)
         assert mine.state == State.SUBMITTING
     finally:
         await leader.end()
@@ -228,12 +248,12 @@ async def test_visitors_are_those_of_replicas_at_work(stores: list[Store]) -> No
     one, two, gone = stores
     session_id = row().id
     for each, connections in ((one, 1), (two, 2), (gone, 4)):
-        await each.set_endpoint(session_id, "127.0.0.1:1")
-        await each.report(session_id, connections, 5.0)
+        await each.endpoints.put(session_id, "127.0.0.1:1")
+        await each.endpoints.report(session_id, connections, 5.0)
     for each in (one, two):
-        await each.seen()
-    assert {key: each.connections for key, each in (await one.remote_clients()).items()} == {
-        session_id: 2
-    }
-    await two.leave()
-    assert await one.remote_clients() == {}
+        await each.replicas.announce()
+    assert {
+        key: each.connections for key, each in (await one.endpoints.remote_clients()).items()
+    } == {session_id: 2}
+    await two.replicas.leave()
+    assert await one.endpoints.remote_clients() == {}

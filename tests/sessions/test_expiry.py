@@ -14,8 +14,8 @@ from tests.waiting import until
 
 @pytest.fixture
 def short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expiry_module, "LOOK", 0.05)
-    monkeypatch.setattr("hpcbridge.sessions.lifecycle.LOOK", 0.05)
+    monkeypatch.setattr(expiry_module, "CHECK_INTERVAL", 0.05)
+    monkeypatch.setattr("hpcbridge.sessions.lifecycle.CHECK_INTERVAL", 0.05)
 
 
 async def ended(api: Any, session: dict[str, Any]) -> dict[str, Any] | None:

@@ -5,13 +5,20 @@ import time
 
 import pytest
 
-from hpcbridge.errors import TunnelError
+from hpcbridge.errors import (
+    BridgeError,
+    ClusterUnreachable,
+    JobRejected,
+    TemplateError,
+    TunnelError,
+)
 from hpcbridge.frontends.base import Routes
 from hpcbridge.schedulers.base import EndReason
 from hpcbridge.sessions.following import follow
 from hpcbridge.sessions.lifecycle import drive
+from hpcbridge.sessions.session import Session
 from hpcbridge.store import State
-from tests.sessions.world import World, ended
+from tests.sessions.world import ID, World, ended
 from tests.waiting import until
 
 
@@ -60,7 +67,7 @@ async def test_a_follower_withdraws_a_route_until_no_front_end_has_it(world: Wor
     following = asyncio.create_task(follow(session))
     end = {"state": State.ENDED, "reason": EndReason.STOPPED, "message": "The session was stopped."}
     world.publisher.failing = 2
-    session.seen(
+    session.refresh(
         session.row.model_copy(update=end | {"version": session.row.version + 1}), driven=False
     )
     await asyncio.wait({following}, timeout=60)
@@ -89,3 +96,27 @@ async def test_a_follower_goes_on_until_its_tunnel_is_open(
     assert not faults
     following.cancel()
     await asyncio.wait({following})
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [ClusterUnreachable("No answer"), JobRejected("No such queue"), TemplateError("job.sh")],
+)
+async def test_a_replica_that_follows_and_a_service_that_begins_anew_tell_the_same_error(
+    world: World, fault: BridgeError
+) -> None:
+    world.scheduler.submit_fault = fault
+    session = await world.launch()
+    await session.settled.wait()
+    assert session.error is not None
+    here = (type(session.error), str(session.error), session.error.status)
+    written = await world.store.get(ID)
+    assert written is not None
+    for elsewhere in (follow, drive):
+        other = Session(written, session.context, world.cluster, world.application())
+        task = asyncio.create_task(elsewhere(other))
+        await until(lambda other=other: other.error is not None)
+        task.cancel()
+        await asyncio.wait({task})
+        assert other.error is not None
+        assert (type(other.error), str(other.error), other.error.status) == here

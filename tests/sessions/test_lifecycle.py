@@ -25,7 +25,7 @@ async def test_a_session_goes_through_all_its_states_to_ready(world: World) -> N
     assert times == sorted(each for each in times if each is not None)
     assert (row.host, row.port, row.job_id) == ("localhost", world.port, "1")
     assert world.publisher.routes == {ID: session.endpoint.address}
-    assert await world.store.endpoints() == world.publisher.routes
+    assert await world.store.endpoints.here() == world.publisher.routes
     assert session.settled.is_set()
     assert session.error is None
     assert world.cluster.follower._followed == set()

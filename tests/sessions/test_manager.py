@@ -57,19 +57,19 @@ async def become_ready(session: Session, cluster: Cluster, port: int) -> None:
 
 
 async def test_a_launch_hears_nothing_of_what_became_of_anothers(sessions: Sessions) -> None:
-    await sessions.launch("one", {}, client="alice", key=KEY)
-    wrong = asyncio.create_task(sessions.launch("other", {}, client="bob", key=KEY))
-    await until(lambda: sessions._writes)
-    session = await sessions.launch("one", {}, client="carol")
+    await sessions.launches.begin("one", {}, client="alice", key=KEY)
+    wrong = asyncio.create_task(sessions.launches.begin("other", {}, client="bob", key=KEY))
+    await until(lambda: sessions.launches._writes)
+    session = await sessions.launches.begin("one", {}, client="carol")
     assert session.row.state != State.ENDED
     with pytest.raises(KeyReused):
         await wrong
 
 
 async def test_a_launch_that_is_given_up_leaves_anothers_alone(sessions: Sessions) -> None:
-    first = asyncio.create_task(sessions.launch("one", {}, client="alice"))
-    await until(lambda: sessions._writes)
-    second = asyncio.create_task(sessions.launch("one", {}, client="bob"))
+    first = asyncio.create_task(sessions.launches.begin("one", {}, client="alice"))
+    await until(lambda: sessions.launches._writes)
+    second = asyncio.create_task(sessions.launches.begin("one", {}, client="bob"))
     await asyncio.sleep(0)
     second.cancel()
     assert (await first).row.state != State.ENDED
@@ -88,9 +88,9 @@ async def test_a_client_that_hangs_up_while_it_is_given_its_session_leaves_it_to
         return done
 
     monkeypatch.setattr(sessions.store, "note", slow)
-    session = await sessions.launch("one", {}, client="alice")
+    session = await sessions.launches.begin("one", {}, client="alice")
     await become_ready(session, cluster, port)
-    waiting = asyncio.create_task(sessions.ready(session))
+    waiting = asyncio.create_task(sessions.launches.ready(session))
     await noted.wait()
     waiting.cancel()
     going_on.set()
@@ -98,9 +98,9 @@ async def test_a_client_that_hangs_up_while_it_is_given_its_session_leaves_it_to
     row = await sessions.store.get(session.row.id)
     assert row is not None
     assert (row.claimed, row.forsaken) == (False, True)
-    repeated = await sessions.launch("one", {}, client="alice")
+    repeated = await sessions.launches.begin("one", {}, client="alice")
     assert repeated is session
-    assert await sessions.ready(repeated)
+    assert await sessions.launches.ready(repeated)
 
 
 async def test_who_is_given_a_session_keeps_it_though_another_who_waited_hangs_up(
@@ -116,11 +116,11 @@ async def test_who_is_given_a_session_keeps_it_though_another_who_waited_hangs_u
         return await note(*arguments, **changes)
 
     monkeypatch.setattr(sessions.store, "note", slow)
-    session = await sessions.launch("one", {}, key=KEY)
+    session = await sessions.launches.begin("one", {}, key=KEY)
     await become_ready(session, cluster, port)
-    first = asyncio.create_task(sessions.ready(session))
+    first = asyncio.create_task(sessions.launches.ready(session))
     await noted.wait()
-    assert await sessions.ready(session)
+    assert await sessions.launches.ready(session)
     first.cancel()
     going_on.set()
     await asyncio.wait({first})

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from hpcbridge.errors import ClusterUnreachable
 from tests.site import Launch
 from tests.waiting import until
 
@@ -105,7 +106,7 @@ async def test_a_key_of_another_request_or_of_an_ended_session_is_an_error(slow:
         api.open()
         first = (await api.post({"application": "slow"}, headers=KEY)).json()
         other = await api.post({"application": "cone"}, headers=KEY)
-        assert other.status_code == 409
+        assert other.status_code == 422
         await api.client.delete(f"/paraview/{first['id']}")
         await until(lambda: api.sessions.session(first["id"]) is None, "its end")
         again = await api.post({"application": "slow"}, headers=KEY)
@@ -116,6 +117,55 @@ async def test_a_key_of_another_request_or_of_an_ended_session_is_an_error(slow:
             400,
             "The header idempotency-key: String should have at least 16 characters.",
         )
+
+
+async def test_a_key_of_another_request_is_in_use_as_long_as_that_one_waits(
+    slow: Launch,
+) -> None:
+    async with slow(hold=0.2) as api:
+        first = await api.post({"application": "slow"}, headers=KEY)
+        assert first.status_code == 503
+        other = await api.post({"application": "cone"}, headers=KEY)
+        assert (other.status_code, list(other.json())) == (409, ["error"])
+        assert "still waits" in other.json()["error"]
+        api.open()
+        while (first := await api.post({"application": "slow"}, headers=KEY)).status_code == 503:
+            pass
+        assert first.status_code == 200
+        other = await api.post({"application": "cone"}, headers=KEY)
+        assert (other.status_code, list(other.json())) == (422, ["error"])
+
+
+async def test_a_key_whose_session_has_ended_stays_its_first_requests(slow: Launch) -> None:
+    async with slow(hold=0.2) as api:
+        begun = (await api.post({"application": "slow"}, headers=KEY)).json()
+        await api.client.delete(f"/paraview/{begun['id']}")
+        await until(lambda: api.sessions.session(begun["id"]) is None, "its end")
+        assert (await api.post({"application": "cone"}, headers=KEY)).status_code == 422
+
+
+async def test_a_key_whose_session_could_not_begin_is_answered_alike_for_ever(
+    slow: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whoever drove it, and by whoever knows its record only."""
+    async with slow(hold=20) as api:
+        cluster = api.sessions.registry._clusters["here"]
+
+        async def submit(_: object) -> str:
+            raise ClusterUnreachable("The controller does not answer.")
+
+        monkeypatch.setattr(cluster.scheduler, "submit", submit)
+        first = await api.post({"application": "slow"}, headers=KEY)
+        assert (first.status_code, first.json()["error"]) == (
+            503,
+            "The controller does not answer.",
+        )
+        again = await api.post({"application": "slow"}, headers=KEY)
+        await until(lambda: not api.sessions.registry.sessions, "its end")
+        later = await api.post({"application": "slow"}, headers=KEY)
+        assert (again.status_code, later.status_code) == (503, 503)
+        assert again.json() == later.json()
+        assert "has ended: The controller does not answer." in later.json()["error"]
 
 
 async def test_a_session_that_nobody_waits_for_is_given_up(slow: Launch) -> None:

@@ -135,11 +135,11 @@ async def test_a_follower_closes_its_endpoint_and_opens_it_again(world: World) -
         "port": None,
         "version": session.row.version + 1,
     }
-    session.seen(session.row.model_copy(update=changes), driven=False)
+    session.refresh(session.row.model_copy(update=changes), driven=False)
     await until(lambda: not world.publisher.routes)
     assert (session.tunnel_state, session.settled.is_set()) == (None, False)
     changes = {"state": State.READY, "host": host, "port": port, "version": session.row.version + 1}
-    session.seen(session.row.model_copy(update=changes), driven=False)
+    session.refresh(session.row.model_copy(update=changes), driven=False)
     await until(lambda: session.settled.is_set() and world.publisher.routes)
     following.cancel()
     await asyncio.wait({following})

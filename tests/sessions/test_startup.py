@@ -7,7 +7,7 @@ import pytest
 from hpcbridge.clusters import queuestatus as queuestatus_module
 from hpcbridge.clusters import watcher as watcher_module
 from hpcbridge.errors import JobRejected
-from hpcbridge.schedulers.base import EndReason, Outlook
+from hpcbridge.schedulers.base import EndReason, JobState, Outlook
 from hpcbridge.store import State
 from tests.sessions.world import ID, LINE, World, ended
 from tests.waiting import until
@@ -89,3 +89,24 @@ async def test_a_job_that_is_hopeless_for_a_moment_only_is_waited_for(
     await until(lambda: "No." in world.row.message)
     world.scheduler.run("1")
     await until(lambda: world.row.state == State.STARTING)
+
+
+async def test_a_place_in_the_queue_is_told_in_numbers_and_words_of_one_moment(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queuestatus_module, "PATIENCE", 0.0)
+    world.scheduler.outlooks["1"] = Outlook("viz", 14, None, "2 GPUs", "partition")
+    session = await world.queued()
+    await until(lambda: session.outlook.ahead == 14)
+    assert "14 jobs are ahead" in session.row.message
+    watch = session.watch
+    assert watch is not None
+    world.scheduler.outlooks["1"] = watch.outlook = Outlook("viz", 3, None, "2 GPUs", "partition")
+    assert session.outlook.ahead == 14  # as long as the message says so
+    assert "14 jobs are ahead" in session.row.message
+    watch.changed()
+    await until(lambda: session.outlook.ahead == 3)
+    assert "3 jobs are ahead" in session.row.message
+    world.scheduler.change("1", state=JobState.RUNNING, host=None)  # on no node yet
+    await until(lambda: session.outlook == Outlook())
+    assert "ahead" not in session.row.message

@@ -50,7 +50,7 @@ async def test_an_application_that_ends_well_before_it_is_ready_has_failed(world
     await ended(world, EndReason.FAILED, "exit status 0", "It printed nothing")
 
 
-async def test_a_job_that_is_over_before_it_was_seen_to_run_is_told(world: World) -> None:
+async def test_a_job_that_is_over_before_it_wunchanged_to_run_is_told(world: World) -> None:
     await world.queued()
     world.scheduler.end("1", EndReason.FAILED, 127)
     await ended(world, EndReason.FAILED, "127")

@@ -41,7 +41,7 @@ async def test_a_step_waits_for_the_store_and_nothing_ends(world: World, state: 
 async def test_a_door_that_cannot_be_written_down_ends_nothing_and_leads_nowhere(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    set_endpoint, asked, away = world.store.set_endpoint, 0, True
+    set_endpoint, asked, away = world.store.endpoints.put, 0, True
 
     async def selective(session_id: str, address: str) -> None:
         nonlocal asked
@@ -50,7 +50,7 @@ async def test_a_door_that_cannot_be_written_down_ends_nothing_and_leads_nowhere
             raise StoreError("The database is locked.")
         await set_endpoint(session_id, address)
 
-    monkeypatch.setattr(world.store, "set_endpoint", selective)
+    monkeypatch.setattr(world.store.endpoints, "put", selective)
     session = await world.starting()
     world.become_ready()
     await until(lambda: asked > 2)
@@ -58,7 +58,7 @@ async def test_a_door_that_cannot_be_written_down_ends_nothing_and_leads_nowhere
     assert world.publisher.routes == {}
     away = False
     await until(lambda: session.row.state == State.READY)
-    assert world.publisher.routes == await world.store.endpoints()
+    assert world.publisher.routes == await world.store.endpoints.here()
 
 
 async def test_a_session_can_be_stopped_while_a_step_waits_for_the_store(world: World) -> None:

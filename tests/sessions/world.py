@@ -105,7 +105,7 @@ class World:
             await self.routes.remove(ID)
         row = await self.store.get(ID)
         assert row is not None
-        address = (await self.store.endpoints()).get(ID)
+        address = (await self.store.endpoints.here()).get(ID)
         return self.take(row, configured=configured, address=address)
 
     async def queued(self) -> Session:
@@ -152,7 +152,7 @@ async def ended(world: World, reason: EndReason, *words: str, error: type = Sess
     row = await world.over()
     assert (row.state, row.reason) == (State.ENDED, reason)
     assert row.secret is None
-    assert await world.store.endpoints() == {}
+    assert await world.store.endpoints.here() == {}
     assert row.ended_at is not None
     assert row.job_ended
     assert world.session.settled.is_set()

@@ -31,9 +31,9 @@ async def test_the_demos_session_is_its_users_alone_after_the_hand_over(
             return next((row for row in living if row.state == "ready"), None)
 
         waiting = await until(ready, "a warm session")
-        session = await sessions.launch("flow", {"application": "flow"})
+        session = await sessions.launches.begin("flow", {"application": "flow"})
         assert session.row.id == waiting.id
-        secret = await sessions.ready(session)
+        secret = await sessions.launches.ready(session)
         url = f"http://{session.endpoint.address}/ws"
         with pytest.raises(PermissionError):
             async with WslinkClient.connect(url, waiting.secret):

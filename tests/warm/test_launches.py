@@ -123,7 +123,7 @@ async def test_a_launch_that_is_repeated_with_its_key_has_one_session(launcher: 
         assert await launched(api, **key) == first
         assert await knows(first)
         other = await api.post(WARM | {"level": 4}, **key)
-        assert other.status_code == 409
+        assert other.status_code == 422
 
 
 async def test_launches_side_by_side_never_share_a_session(launcher: Any) -> None:
@@ -192,7 +192,7 @@ async def test_when_the_service_stops_its_warm_sessions_end_and_the_users_go_on(
     settings = warm_site.settings()
     async with service.running(settings) as (sessions, _):
         (waiting,) = await ready(sessions)
-        session = await sessions.launch("warm", WARM)
+        session = await sessions.launches.begin("warm", WARM)
         assert session.row.id == waiting.id
         await ready(sessions)
     assert len(warm_site.directories()) == 1
@@ -209,7 +209,7 @@ async def test_one_that_was_put_aside_when_the_service_was_lost_is_nobodys_and_e
     async with service.running(settings) as (sessions, _):
         (waiting,) = await ready(sessions)
         warm_store = WarmStore(sessions.store)
-        aside = await warm_store.take(
+        aside = await warm_store.assign(
             waiting.pool or "", wish, 0.0, {"here": None}, among=[waiting.id], wholly=False
         )
         assert aside is not None
@@ -219,7 +219,7 @@ async def test_one_that_was_put_aside_when_the_service_was_lost_is_nobodys_and_e
         assert session is not None
         await until(lambda: session.row.state == "ended", "its end")
         assert session.row.reason == "idle"
-        again = await sessions.launch("warm", WARM, key="key")
+        again = await sessions.launches.begin("warm", WARM, key="key")
         assert again.row.id != waiting.id
 
 

@@ -54,7 +54,7 @@ def warm_store(stores: list[Store]) -> WarmStore:
 async def take(warm_store: WarmStore, wish: Asked, **more: Any) -> SessionRow | None:
     accounts = more.pop("accounts", HERE)
     given = {"among": ALL, "wholly": True} | more
-    return await warm_store.take("p", wish, given.pop("after", 0.0), accounts, **given)
+    return await warm_store.assign("p", wish, given.pop("after", 0.0), accounts, **given)
 
 
 async def test_each_goes_to_one_launch_of_many(stores: list[Store]) -> None:

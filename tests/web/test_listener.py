@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from hpcbridge.config.settings import ServerSettings
+from hpcbridge.config.server import ServerSettings
 from hpcbridge.errors import ConfigError
 from hpcbridge.web.listener import listening
 from tests.usersite import auth, named

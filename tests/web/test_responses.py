@@ -163,3 +163,30 @@ async def test_ids_and_secrets_differ_and_fit_everywhere(launcher: Launch) -> No
         ]
     assert len({each["id"] for each in launches} | {each["secret"] for each in launches}) == 12
     assert all(re.fullmatch("[A-Za-z0-9_-]{32,64}", each["id"]) for each in launches)
+
+
+@pytest.mark.parametrize("prefer", ["", "respond-async"])
+async def test_what_only_the_service_can_know_never_comes_from_the_client(
+    shared_api: Any, prefer: str
+) -> None:
+    """Neither in 200 nor in 202: what is not known yet is left out."""
+    document = (await shared_api.client.get("/openapi.json")).json()["components"]["schemas"]
+    models = ("LaunchReply", "SessionReply", "ErrorReply")
+    ours = {key for model in models for key in document[model]["properties"]} - {"application"}
+    assert {"id", "secret", "sessionURL", "error", "cluster", "host", "state", "job_id"} <= ours
+    posted = {"application": "cone", **dict.fromkeys(ours | {"port"}, "mine"), "other": "theirs"}
+    reply = await shared_api.post(posted, headers={"Prefer": prefer})
+    assert reply.status_code == (202 if prefer else 200)
+    body = reply.json()
+    assert "mine" not in body.values()
+    assert (body["application"], body["other"]) == ("cone", "theirs")
+
+
+async def test_a_parameter_may_have_the_name_of_a_key_of_the_reply(launcher: Launch) -> None:
+    parameters = {key: {"type": "str"} for key in ("host", "port", "queue")}
+    posted = dict.fromkeys(parameters, "mine")
+    async with launcher(applications={"cone": {"parameters": parameters}}) as api:
+        reply = await api.post({"application": "cone"} | posted)
+        assert reply.status_code == 200, reply.text
+        assert "mine" not in reply.json().values()
+        assert (await api.row(reply.json()["id"])).parameters == posted

@@ -105,12 +105,22 @@ hpcbridge_find() {
   ((${#hpcbridge_found[@]}))
 }
 
-# TERM first, once a process; KILL for those that are left after HPCBRIDGE_GRACE seconds.
+# TERM first, once a process; KILL for those that are left after HPCBRIDGE_GRACE seconds. Nothing is
+# left when nothing is found twice: a process that hands over to its child while /proc is read (as a
+# daemon does) is not seen, nor is the child. On a busy node one look may take seconds.
 hpcbridge_end() {
-  local asked=' ' pid deadline=$((SECONDS + ${HPCBRIDGE_GRACE:-5}))
-  while hpcbridge_find; do
-    ((SECONDS > deadline + 5)) && return  # what KILL does not end, nothing here can
-    ((SECONDS < deadline)) || kill -KILL "${hpcbridge_found[@]}" 2>/dev/null
+  local asked=' ' pid none=0 killed=0 deadline=$((SECONDS + ${HPCBRIDGE_GRACE:-5}))
+  while ((none < 2)); do
+    if ! hpcbridge_find; then
+      none=$((none + 1))
+      continue
+    fi
+    none=0
+    ((killed > 2 && SECONDS > deadline + 5)) && return  # what KILL does not end, nothing here can
+    if ((SECONDS >= deadline)); then
+      kill -KILL "${hpcbridge_found[@]}" 2>/dev/null || :
+      killed=$((killed + 1))
+    fi
     for pid in "${hpcbridge_found[@]}"; do
       [[ $asked == *" $pid "* ]] || kill -TERM "$pid" 2>/dev/null
       asked+="$pid "

@@ -1,0 +1,111 @@
+"""The section ``[server]``: where the service listens, and what its replies are."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from hpcbridge.config.fields import FilePath, Network, Origin, Primitive, Section
+
+
+def default_state_directory() -> Path:
+    """``$STATE_DIRECTORY`` (systemd.exec(5)), else ``hpcbridge`` in the XDG state home."""
+    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "hpcbridge"
+
+
+class ServerSettings(Section):
+    """Where the service listens and what it keeps."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(
+        8080, ge=0, le=65535, description="TCP port to listen on; 0 picks a free one."
+    )
+    unix_socket: FilePath | None = Field(
+        None,
+        description="Unix socket to listen on instead of host and port; frontend.group, or else "
+        "this account alone, may connect.",
+    )
+    endpoint: str = Field(
+        "/paraview",
+        pattern=r"^/[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$",
+        description="Path of the launcher API.",
+    )
+    state_dir: FilePath = Field(
+        default_factory=default_state_directory,
+        description="Directory (0700) of the database, local jobs and, by default, sockets.",
+    )
+    instance: str | None = Field(
+        None,
+        min_length=1,
+        description="Name of this installation. Job names begin with a mark made of it, by which "
+        "forgotten jobs are found and ended; so it must differ between services that do not share "
+        "a database but an account of a cluster. By default, the machine's id and name, state_dir "
+        "and the database's URL are taken; to be set where those change (containers) or are the "
+        "same elsewhere (cloned machines). Kept in the database from the first start on.",
+    )
+    content: FilePath | None = Field(
+        None, description="Directory of static files to serve at / instead of the portal page."
+    )
+    portal: bool = Field(
+        True, description="Serve the page with a button for each application at /."
+    )
+    fields: list[str] = Field(
+        default_factory=list,
+        description="Further keys in a launch reply: cluster, host, port, job_id, state.",
+    )
+    reply: dict[str, Primitive] = Field(
+        default_factory=dict,
+        description="Texts that a launch reply has besides, by key. Filled in: ${id}, ${host} and "
+        "${port} of the route, ${application}, ${param.NAME} as posted; a text of which something "
+        "is not known is left out.",
+    )
+    session_url: str = Field(
+        "${ws_scheme}://${request_host}/proxy?sessionId=${id}&path=ws",
+        description="Address given to clients. Filled in: ${id}, ${host} and ${port} of the route, "
+        "${request_host} and ${request_hostname} of the request, ${ws_scheme}. USE_HOST and "
+        "USE_HOSTNAME are left for the client to fill in.",
+    )
+    max_body: int = Field(65536, ge=256, description="Largest request body, in bytes.")
+    cors_origins: list[Origin] = Field(
+        default_factory=list,
+        description="Origins of other sites whose pages may call the launcher, or ['*'].",
+    )
+    check_origin: bool = Field(
+        True,
+        description="Refuse requests from pages of other sites that are not in cors_origins.",
+    )
+    on_disconnect: Literal["keep", "cancel"] = Field(
+        "keep",
+        description="What becomes of a launch whose client hangs up: kept for the application's "
+        "'keep' seconds, for the same client to ask again, or cancelled at once.",
+    )
+    trusted_proxies: list[Network] = Field(
+        default_factory=lambda: ["127.0.0.1", "::1"],
+        description="Addresses and networks of the front end: its X-Forwarded-For and "
+        "X-Forwarded-Proto headers are believed, and its auth.user_header with the secret. The "
+        "other end of unix_socket always is one.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe messages that are logged."
+    )
+
+    @field_validator("reply")
+    @classmethod
+    def _free_keys(cls, value: dict[str, Primitive]) -> dict[str, Primitive]:
+        if taken := sorted(value.keys() & {"id", "secret", "sessionURL", "error"}):
+            raise ValueError(f"{', '.join(taken)}: reserved by the launcher API")
+        return value
+
+    @field_validator("fields")
+    @classmethod
+    def _known_fields(cls, value: list[str]) -> list[str]:
+        allowed = {"cluster", "host", "port", "job_id", "state"}
+        if unknown := sorted(set(value) - allowed):
+            raise ValueError(
+                f"{', '.join(unknown)} not known; allowed: {', '.join(sorted(allowed))}"
+            )
+        return value

@@ -1,0 +1,202 @@
+"""The launcher API's routes: each is a method of :class:`Launcher`."""
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Request
+from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.requests import ClientDisconnect
+
+from hpcbridge.auth.identity import Identity, Scope
+from hpcbridge.config.settings import Settings
+from hpcbridge.errors import StillStarting
+from hpcbridge.notifier import Notifier
+from hpcbridge.sessions.manager import Sessions
+from hpcbridge.sessions.session import Session
+from hpcbridge.store import SessionRow
+from hpcbridge.web.access import Access
+from hpcbridge.web.catalogue import CatalogueReply, catalogue
+from hpcbridge.web.events import Audience, stream
+from hpcbridge.web.middleware import unless_gone
+from hpcbridge.web.requests import read_posted
+from hpcbridge.web.responses import (
+    BEGUN,
+    ERRORS,
+    EVENTS,
+    NOT_FOUND,
+    LaunchReply,
+    ListReply,
+    SessionReply,
+    described,
+    echoed,
+    launched,
+    still_starting,
+)
+
+ASK_AGAIN = 10.0
+"""Seconds after which it is asked again whether who listens to events still may."""
+LAUNCH_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "A JSON object, whatever the content type says. Keys that the application "
+        "does not declare as parameters have no effect. All come back in the reply, but for those "
+        "that a reply has itself.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["application"],
+                    "properties": {"application": {"type": "string"}},
+                    "additionalProperties": True,
+                },
+                "example": {"application": "visualizer"},
+            }
+        },
+    }
+}
+
+
+def _may(scope: Scope) -> Any:
+    async def who(request: Request) -> Identity:
+        access: Access = request.app.state.access
+        return await access.who(request, scope)
+
+    return Depends(who)
+
+
+Launching = Annotated[Identity, _may(Scope.LAUNCH)]
+Reading = Annotated[Identity, _may(Scope.READ)]
+Stopping = Annotated[Identity, _may(Scope.STOP)]
+
+
+class Launcher:
+    """Answers over running ``sessions``; the application's ``state`` has the same ``access``."""
+
+    def __init__(self, settings: Settings, sessions: Sessions, access: Access) -> None:
+        self._settings = settings
+        self._server = settings.server
+        self._sessions = sessions
+        self._access = access
+        self._audience = Audience()
+
+    @property
+    def router(self) -> APIRouter:
+        """Which method answers what."""
+        router = APIRouter(tags=["launcher"], responses=ERRORS)
+        add, one = router.add_api_route, "/{session_id}"
+        if self._access.on:
+            add("", self.listing, methods=["GET"], response_model=ListReply)
+        add(
+            "",
+            self.launch,
+            methods=["POST"],
+            response_model=LaunchReply,
+            responses=BEGUN,
+            openapi_extra=LAUNCH_BODY,
+        )
+        add("/applications", self.applications, methods=["GET"], response_model=CatalogueReply)
+        told: dict[str, Any] = {"response_model": SessionReply, "responses": NOT_FOUND}
+        add(one, self.status, methods=["GET"], **told)
+        add(one, self.stop, methods=["DELETE"], **told)
+        as_stream: dict[str, Any] = {"response_class": StreamingResponse, "responses": EVENTS}
+        add(f"{one}/events", self.progress, methods=["GET"], **as_stream)
+        return router
+
+    def _described(self, row: SessionRow, request: Request) -> dict[str, Any]:
+        return described(row, request, self._server, self._sessions)
+
+    async def listing(self, request: Request, who: Reading) -> JSONResponse:
+        """Who asks, and the living sessions that they may see."""
+        rows = await self._sessions.living(who)
+        found = [self._described(row, request) for row in rows]
+        return JSONResponse({"user": who.user, "operator": who.operates, "sessions": found})
+
+    async def launch(
+        self,
+        request: Request,
+        who: Launching,
+        prefer: Annotated[str, Header()] = "",
+        idempotency_key: Annotated[str | None, Header(min_length=16, max_length=255)] = None,
+    ) -> JSONResponse:
+        """Launch an application and answer when it is ready.
+
+        With ``Prefer: respond-async`` (RFC 7240) the answer is 202, at once. A request with the
+        ``Idempotency-Key`` of an earlier one gets that one's session.
+        """
+        posted = await read_posted(request, self._server.max_body)
+        wanted = posted["application"]
+        with self._access.recorded("launch", request, who, application=wanted) as facts:
+            client = _client(request, who)
+            session = await self._sessions.launches.begin(
+                wanted, posted, client=client, key=idempotency_key, user=who.user
+            )
+            facts |= self._access.facts(session.row)
+        if "respond-async" in prefer.replace(" ", "").lower().split(","):
+            await session.claim()
+            reply = self._described(session.row, request)
+            return JSONResponse(echoed(posted) | reply | {"secret": session.row.secret}, 202)
+        try:
+            secret = await self._ready(session, request)
+        except StillStarting as error:
+            return still_starting(error, session)
+        return JSONResponse(launched(posted, session, secret, request, self._server))
+
+    async def _ready(self, session: Session, request: Request) -> str:
+        try:
+            return await unless_gone(request, self._sessions.launches.ready(session))
+        except ClientDisconnect:
+            cancels = self._server.on_disconnect == "cancel"
+            if cancels and session.keepalive.free and not session.stopping:
+                await self._sessions.stop(session.row.id)
+            raise
+
+    async def applications(self, who: Reading) -> CatalogueReply:
+        """The applications, and whether their clusters take sessions."""
+        sessions = self._sessions
+        return catalogue(
+            self._settings, sessions.placement, lambda name: sessions.pools.ready(name, who.user)
+        )
+
+    async def status(self, session_id: str, request: Request, who: Reading) -> JSONResponse:
+        """Where a session stands; ended ones are remembered for a while."""
+        row = await self._sessions.get(session_id, who)
+        return JSONResponse(self._described(row, request))
+
+    async def progress(self, session_id: str, request: Request, who: Reading) -> StreamingResponse:
+        """Server-sent events: where the session stands, each time that changes, until it ends."""
+        await self._sessions.get(session_id, who)  # 404 before the stream begins
+        self._audience.admit(session_id)
+        asked = time.monotonic()
+
+        async def describe() -> dict[str, Any]:
+            nonlocal asked
+            if time.monotonic() - asked > ASK_AGAIN:
+                await self._access.still(request, Scope.READ)
+                asked = time.monotonic()
+            return self._described(await self._sessions.get(session_id, who), request)
+
+        def notifier() -> Notifier | None:
+            session = self._sessions.session(session_id)
+            return session.news if session else None
+
+        events = stream(describe, notifier, lambda: self._sessions.leaving)
+        return StreamingResponse(
+            self._audience.of(session_id, events),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+        )
+
+    async def stop(self, session_id: str, request: Request, who: Stopping) -> JSONResponse:
+        """Stop a session and its job."""
+        with self._access.recorded("stop", request, who) as facts:
+            row = await self._sessions.stop(session_id, who)
+            facts |= self._access.facts(row)
+        return JSONResponse(self._described(row, request))
+
+
+def _client(request: Request, who: Identity) -> str:
+    """Who asks: a user, or an address and a program where there are none."""
+    if who.user is not None:
+        return f"user {who.user}"
+    address = request.client.host if request.client else ""
+    return f"{address} {request.headers.get('user-agent', '')}"
