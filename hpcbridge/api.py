@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -29,12 +29,14 @@ from hpcbridge.errors import (
     TooManyFailures,
 )
 from hpcbridge.notifier import Notifier
-from hpcbridge.portal import pages
+from hpcbridge.portal import pages as portal
 from hpcbridge.sessions.manager import Sessions
+from hpcbridge.store import SessionRow
 from hpcbridge.web.access import Access
 from hpcbridge.web.catalogue import CatalogueReply, catalogue
 from hpcbridge.web.events import Audience, stream
 from hpcbridge.web.middleware import Forwarded, Guard, error_reply, unless_gone
+from hpcbridge.web.pages import Pages
 from hpcbridge.web.requests import read_posted
 from hpcbridge.web.responses import (
     ERRORS,
@@ -88,13 +90,14 @@ def create_app(settings: Settings, sessions: Sessions, access: Access | None = N
         redirect_slashes=False,
     )
     app.include_router(_router(settings, sessions, access), prefix=server.endpoint)
-    if server.content is not None:
-        if not server.content.is_dir():
-            raise ConfigError(f"server.content: {server.content} is not a directory.")
-        app.mount("/", StaticFiles(directory=server.content, html=True), name="content")
-    elif server.portal:
-        cards = pages.cards(settings.applications, settings.clusters)
-        pages.mount(app, endpoint=server.endpoint, applications=cards, users=access.on)
+    for path, folder in server.folders.items():
+        if not folder.is_dir():
+            raise ConfigError(f"server.content: {folder} is not a directory.")
+        # Links out of the folder are not followed, nor is "..": Starlette looks at real paths.
+        app.mount(path, StaticFiles(directory=folder, html=True), name=f"content {path}")
+    if server.portal and "/" not in server.folders:
+        cards = portal.cards(settings.applications, settings.clusters)
+        portal.mount(app, endpoint=server.endpoint, applications=cards, users=access.on)
     app.add_exception_handler(BridgeError, _bridge_error)
     app.add_exception_handler(ClientDisconnect, _hung_up)
     app.add_exception_handler(HTTPException, _http_error)
@@ -112,7 +115,7 @@ def create_app(settings: Settings, sessions: Sessions, access: Access | None = N
 
 
 def _router(settings: Settings, sessions: Sessions, access: Access) -> APIRouter:
-    server, audience = settings.server, Audience()
+    server, audience, pages = settings.server, Audience(), Pages(settings, sessions)
     router = APIRouter(tags=["launcher"], responses=ERRORS)
 
     def may(scope: Scope) -> Any:
@@ -120,6 +123,9 @@ def _router(settings: Settings, sessions: Sessions, access: Access) -> APIRouter
             return await access.who(request, scope)
 
         return Depends(who)
+
+    def describe_to(row: SessionRow, request: Request, who: Identity) -> dict[str, Any]:
+        return described(row, request, server, sessions, pages.view(row, request, who))
 
     Launching = Annotated[Identity, may(Scope.LAUNCH)]
     Reading = Annotated[Identity, may(Scope.READ)]
@@ -131,7 +137,7 @@ def _router(settings: Settings, sessions: Sessions, access: Access) -> APIRouter
         async def listing(request: Request, who: Reading) -> JSONResponse:
             """Who asks, and the living sessions that they may see."""
             rows = await sessions.living(who)
-            found = [described(row, request, server, sessions) for row in rows]
+            found = [describe_to(row, request, who) for row in rows]
             return JSONResponse({"user": who.user, "operator": who.operates, "sessions": found})
 
     @router.post(
@@ -161,7 +167,8 @@ def _router(settings: Settings, sessions: Sessions, access: Access) -> APIRouter
             facts |= access.facts(session.row)
         if "respond-async" in prefer.replace(" ", "").lower().split(","):
             await session.claim()
-            reply = described(session.row, request, server, sessions)
+            reply = describe_to(session.row, request, who)
+            posted.pop("page", None)  # the reply's own
             return JSONResponse(posted | reply | {"secret": session.row.secret}, 202)
         try:
             secret = await unless_gone(request, sessions.ready(session))
@@ -171,7 +178,8 @@ def _router(settings: Settings, sessions: Sessions, access: Access) -> APIRouter
             if server.on_disconnect == "cancel" and session.keepalive.free and not session.stopping:
                 await sessions.stop(session.row.id)
             raise
-        return JSONResponse(launched(posted, session, secret, request, server))
+        view = pages.view(session.row, request, who)
+        return JSONResponse(launched(posted, session, secret, request, server, view))
 
     @router.get("/applications", response_model=CatalogueReply)
     async def applications(who: Reading) -> CatalogueReply:
@@ -184,7 +192,15 @@ def _router(settings: Settings, sessions: Sessions, access: Access) -> APIRouter
     async def status(session_id: str, request: Request, who: Reading) -> JSONResponse:
         """Where a session stands; ended ones are remembered for a while."""
         row = await sessions.get(session_id, who)
-        return JSONResponse(described(row, request, server, sessions))
+        return JSONResponse(describe_to(row, request, who))
+
+    @router.get("/{session_id}/open", response_class=RedirectResponse, include_in_schema=False)
+    async def opening(session_id: str, request: Request, who: Reading) -> Response:
+        """Go to the session's page, for links: the address that admits is made now."""
+        view = pages.view(await sessions.get(session_id, who), request, who)
+        if view.page is None:
+            return error_reply("This session has no page now.", 409)
+        return RedirectResponse(view.page, 303, {"Referrer-Policy": "no-referrer"})
 
     @router.get(
         "/{session_id}/events",
@@ -205,7 +221,7 @@ def _router(settings: Settings, sessions: Sessions, access: Access) -> APIRouter
             if time.monotonic() - asked > ASK_AGAIN:
                 await access.still(request, Scope.READ)
                 asked = time.monotonic()
-            return described(await sessions.get(session_id, who), request, server, sessions)
+            return describe_to(await sessions.get(session_id, who), request, who)
 
         def notifier() -> Notifier | None:
             session = sessions.session(session_id)
@@ -224,7 +240,7 @@ def _router(settings: Settings, sessions: Sessions, access: Access) -> APIRouter
         with access.recorded("stop", request, who) as facts:
             row = await sessions.stop(session_id, who)
             facts |= access.facts(row)
-        return JSONResponse(described(row, request, server, sessions))
+        return JSONResponse(describe_to(row, request, who))
 
     return router
 

@@ -141,7 +141,8 @@ def _first_steps(settings: Settings, url: str) -> str:
     if settings.auth.accept == ["header"]:
         return "  The front end names the users to it. Ctrl-C stops the service."
     token = '-H "Authorization: Bearer TOKEN" ' if settings.auth.on else ""
-    page = settings.server.portal and settings.server.content is None and not settings.auth.on
+    at_root = "/" in settings.server.folders
+    page = settings.server.portal and not at_root and not settings.auth.on
     return (
         (f"  In a browser:   {url}\n" if page else "")
         + f"  In a terminal:  curl -X POST {token}-d '{body}' {address}\n"
@@ -294,7 +295,7 @@ def frontend_apache(
         endpoint=server.endpoint,
         map_file=frontend.map_file,
         socket_dir=settings.socket_dir if frontend.local_end == "unix" else None,
-        document_root=server.content,
+        document_root=server.folders.get("/"),
         portal=server.portal,
         allowed_origins=[each for each in server.cors_origins if each != "*"],
         websocket_path=frontend.websocket_paths[0],

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from hpcbridge.config.fields import Name, Pattern, Primitive, Seconds, Section
+from hpcbridge.config.viewing import ViewSettings
 from hpcbridge.config.warm import WarmSettings
 
 
@@ -33,7 +34,7 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-class ApplicationSettings(Section):
+class ApplicationSettings(ViewSettings):
     """Something a user can ask for by name."""
 
     cluster: Annotated[list[Name], BeforeValidator(_listed)] = Field(

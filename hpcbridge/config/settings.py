@@ -5,7 +5,7 @@ Every field's description is its documentation; ``hpcbridge config show`` prints
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -15,7 +15,16 @@ from hpcbridge.config.adapters import SETTINGS
 from hpcbridge.config.applications import ApplicationSettings
 from hpcbridge.config.auth import AuthSettings, proxies_wrong
 from hpcbridge.config.clusters import ClusterSettings, RemoteCluster
-from hpcbridge.config.fields import FilePath, Name, Network, Origin, Seconds, Section
+from hpcbridge.config.fields import (
+    Domain,
+    FilePath,
+    Folder,
+    Name,
+    Network,
+    Origin,
+    Seconds,
+    Section,
+)
 from hpcbridge.config.warmrules import warm_wrong
 
 
@@ -57,8 +66,10 @@ class ServerSettings(Section):
         "and the database's URL are taken; to be set where those change (containers) or are the "
         "same elsewhere (cloned machines). Kept in the database from the first start on.",
     )
-    content: FilePath | None = Field(
-        None, description="Directory of static files to serve at / instead of the portal page."
+    content: FilePath | dict[Folder, FilePath] | None = Field(
+        None,
+        description="Directory of static files to serve at / instead of the portal page; or a "
+        "table of several, each with its path beside that page, as '/visualizer' = '/opt/pvw'.",
     )
     portal: bool = Field(
         True, description="Serve the page with a button for each application at /."
@@ -96,6 +107,22 @@ class ServerSettings(Section):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe messages that are logged."
     )
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """The directories of static files, by their paths; the most particular path first."""
+        if self.content is None:
+            return {}
+        found = self.content if isinstance(self.content, dict) else {"/": self.content}
+        return dict(sorted(found.items(), key=lambda each: len(each[0]), reverse=True))
+
+    @field_validator("content")
+    @classmethod
+    def _beside_the_portal(cls, value: Path | dict[str, Path] | None) -> Any:
+        for each in value if isinstance(value, dict) else ():
+            if each.split("/")[1] in ("portal", "proxy", "session"):
+                raise ValueError(f"{each}: this path is the portal's")
+        return value
 
     @field_validator("fields")
     @classmethod
@@ -153,6 +180,24 @@ class FrontEndSettings(Section):
         "too. Without [auth], pages of another name may launch nothing on a loopback host.",
     )
 
+    session_address: Literal["host", "path"] = Field(
+        "host",
+        description="A session's own address: host: ID.session_domain, an origin of its own; path: "
+        "/session/ID/ on the portal's own host, where each application can act as the portal. "
+        "With [auth], path needs trust_applications.",
+    )
+    session_domain: Domain | None = Field(
+        None,
+        description="Domain below which sessions have their names, such as sessions.example.org "
+        "(wildcard name and certificate; no other service's cookies are to be set for it). By "
+        "default 'localhost' where that is server_name and kind is 'embedded'; else none.",
+    )
+    trust_applications: bool = Field(
+        False,
+        description="Whether applications, and whoever writes what runs in them, are trusted with "
+        "the portal and all its users' sessions.",
+    )
+
     @model_validator(mode="after")
     def _found_by_apache(self) -> "FrontEndSettings":
         if self.kind == "apache" and self.map_file is None and self.local_end != "unix":
@@ -172,6 +217,20 @@ class LimitSettings(Section):
     )
     waiting_per_user: int | None = Field(
         None, ge=1, description="The same for one user; needs [auth]."
+    )
+    connections: int | None = Field(
+        None,
+        ge=1,
+        description="Connections that the service takes at once; by default what its descriptors "
+        "(ulimit -n) allow.",
+    )
+    connections_per_address: int = Field(
+        256,
+        ge=1,
+        description="The same from one address, but for those of server.trusted_proxies.",
+    )
+    connections_per_session: int = Field(
+        256, ge=1, description="Connections to one session, through the built-in front end."
     )
 
 
@@ -212,6 +271,26 @@ class Settings(BaseSettings):
                         f"applications.{name}.cluster is '{cluster}'; "
                         f"clusters: {', '.join(self.clusters)}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _applications_are_seen(self) -> "Settings":
+        frontend, tops = self.frontend, [path.rstrip("/") for path in self.server.folders]
+        if frontend.session_address == "path" and self.auth.on and not frontend.trust_applications:
+            raise ValueError(
+                "frontend.session_address: with 'path', every application can act as the users who "
+                "log in at the portal. Use 'host', or say frontend.trust_applications = true"
+            )
+        for name, each in self.applications.items():
+            if each.viewer == "page" and not self.has_session_addresses:
+                raise ValueError(
+                    f"applications.{name}.viewer: 'page' needs addresses of sessions; set "
+                    "frontend.session_domain"
+                )
+            if each.page and not any(each.page.startswith(f"{path}/") for path in tops):
+                raise ValueError(
+                    f"applications.{name}.page: {each.page} is in no folder of server.content"
+                )
         return self
 
     @model_validator(mode="after")
@@ -279,6 +358,18 @@ class Settings(BaseSettings):
             return self.store.url.get_secret_value()
         database = self.server.state_dir / "hpcbridge.sqlite"
         return URL.create("sqlite+aiosqlite", database=str(database))
+
+    @property
+    def session_domain(self) -> str | None:
+        """Below which sessions have their names; None where nothing is known."""
+        frontend = self.frontend
+        local = frontend.server_name == "localhost" and frontend.kind == "embedded"
+        return frontend.session_domain or ("localhost" if local else None)
+
+    @property
+    def has_session_addresses(self) -> bool:
+        """Whether a session has an address of its own."""
+        return self.frontend.session_address == "path" or self.session_domain is not None
 
     @property
     def own_names(self) -> list[str] | None:

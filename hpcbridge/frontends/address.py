@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from hpcbridge.config.settings import Settings
 from hpcbridge.frontends.base import SESSION_ID
 
 #: What the path of a session's address begins with, where it is one.
@@ -57,3 +58,10 @@ class SessionAddresses:
         match = _HOST.fullmatch(host)
         port = (match[2] or "") if match else ""
         return f"{scheme}://{session_id}.{self.domain}{port}/"
+
+
+def session_addresses(settings: Settings) -> SessionAddresses | None:
+    """Those of a site; None where its sessions have none."""
+    if not settings.has_session_addresses:
+        return None
+    return SessionAddresses(settings.frontend.session_address, settings.session_domain)

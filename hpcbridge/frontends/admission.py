@@ -43,8 +43,10 @@ class Admission:
     cookies: tuple[str, ...] | None = None
     #: Headers that the application gets from us.
     headers: Mapping[str, str] = field(default_factory=dict)
-    #: Arguments that its page finds in its address when its scripts begin, and then no more.
+    #: Arguments of the query that it gets from us.
     query: Mapping[str, str] = field(default_factory=dict)
+    #: What its pages hear that ask for a launch; None where they may ask the application.
+    launched: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,9 @@ functions, no I/O.
 """
 
 import fnmatch
-import json
 import re
-from collections.abc import Iterable, Mapping
-from urllib.parse import urlsplit
+from collections.abc import Iterable
+from urllib.parse import urlencode, urlsplit
 
 from hpcbridge.frontends.admission import COOKIES, Admission, Visit
 from hpcbridge.frontends.base import Headers
@@ -55,8 +54,6 @@ _LOGINS = (
 _ATTRIBUTES = frozenset(
     {"expires", "max-age", "secure", "httponly", "samesite", "partitioned", "priority"}
 )
-_HEAD = re.compile(rb"<head(?:\s[^>]*)?>", re.IGNORECASE)
-_START = re.compile(rb"\s*(?:<!doctype[^>]*>)?\s*(?:<html(?:\s[^>]*)?>)?", re.IGNORECASE)
 
 List = list[tuple[bytes, bytes]]
 
@@ -65,10 +62,9 @@ class Astray(Exception):
     """The session's reply leads away from its own address."""
 
 
-def asked(visit: Visit, admission: Admission, *, websocket: bool, page: bool) -> List:
-    """The headers that a session gets. ``page``: its reply may be written anew, so it is plain."""
-    passed = _ASKED - (_PLAIN if page else frozenset())
-    kept = [(name, value) for name, value in visit.headers if name in passed]
+def asked(visit: Visit, admission: Admission, *, websocket: bool) -> List:
+    """The headers that a session gets."""
+    kept = [(name, value) for name, value in visit.headers if name in _ASKED]
     kept.append((b"host", visit.host.encode("latin-1")))
     if cookies := _cookies(visit, admission):
         kept.append((b"cookie", cookies))
@@ -88,16 +84,12 @@ def asked(visit: Visit, admission: Admission, *, websocket: bool, page: bool) ->
     return [*kept, (b"connection", b"close")]
 
 
-_PLAIN = frozenset(
-    b"accept-encoding if-match if-modified-since if-none-match if-range if-unmodified-since "
-    b"range".split()
-)
-
-
 def sent_target(visit: Visit, admission: Admission) -> bytes:
     """The path and query that a session is asked for."""
     prefix = "" if admission.strip_prefix else visit.prefix
-    return f"{prefix}{visit.target}".encode("latin-1")
+    given = urlencode(admission.query)
+    joined = ("&" if "?" in visit.target else "?") if given else ""
+    return f"{prefix}{visit.target}{joined}{given}".encode("latin-1")
 
 
 def answered(headers: Headers, visit: Visit, admission: Admission) -> List:
@@ -139,7 +131,6 @@ def location(value: bytes, visit: Visit, admission: Admission) -> bytes:
     text = value.decode("latin-1")
     try:
         parts = urlsplit(text)
-        name = parts.hostname
     except ValueError as error:
         raise Astray(text) from error
     # Browsers read a backslash as a slash, and drop what they cannot show.
@@ -147,7 +138,9 @@ def location(value: bytes, visit: Visit, admission: Admission) -> bytes:
         raise Astray(text)
     if parts.scheme or parts.netloc:
         own = parts.netloc.lower() == visit.host.lower()
-        if parts.scheme not in ("", "http", "https") or not (own or name in _LOOPBACK):
+        if parts.scheme not in ("", "http", "https") or not (
+            own or _LOOPBACK.fullmatch(parts.netloc)
+        ):
             raise Astray(text)
         text = re.sub(r"^[^/]*//[^/?#]*", "", text)
         text = text if text.startswith("/") else f"/{text}"
@@ -161,41 +154,8 @@ def location(value: bytes, visit: Visit, admission: Admission) -> bytes:
     return text.encode("latin-1")
 
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_LOOPBACK = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?")
 """Where the application listens; it may call itself so."""
-
-
-def with_arguments(page: bytes, query: Mapping[str, str]) -> bytes:
-    """An HTML page whose scripts find ``query`` in its address, where nobody else sees it.
-
-    It is put there before any other script begins, and taken out when the page is loaded.
-    """
-    said = json.dumps(dict(query)).replace("<", "\\u003c")
-    script = (
-        "<script>(()=>{const given=" + said + ",write=(change)=>{"
-        "const to=new URL(location.href);"
-        "for(const key in given)change(to.searchParams,key);"
-        "history.replaceState(history.state,'',to)};"
-        "write((all,key)=>all.set(key,given[key]));"
-        "addEventListener('load',()=>write((all,key)=>all.delete(key)))})()</script>"
-    ).encode()
-    found = _HEAD.search(page) or _START.match(page)
-    end = found.end() if found else 0
-    return page[:end] + script + page[end:]
-
-
-def page_headers(headers: Iterable[tuple[bytes, bytes]], length: int) -> List:
-    """Of such a page: it holds a secret, so nobody keeps it, and its address is told to nobody."""
-    dropped = (
-        *(b"content-length", b"transfer-encoding", b"etag", b"last-modified", b"expires"),
-        *(b"cache-control", b"referrer-policy", b"content-md5", b"digest", b"repr-digest"),
-    )
-    return [
-        *((name, value) for name, value in headers if name not in dropped),
-        (b"content-length", str(length).encode()),
-        (b"cache-control", b"no-store"),
-        (b"referrer-policy", b"no-referrer"),
-    ]
 
 
 def _values(visit: Visit, name: bytes) -> list[bytes]:

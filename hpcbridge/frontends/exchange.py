@@ -23,8 +23,6 @@ SLOW = 60.0
 HALF_CLOSED = 60.0
 #: Bytes of a reply's head, and of a trailer.
 REPLY_LIMIT = 64 * 1024
-#: Bytes of a page that is written anew.
-PAGE_LIMIT = 4 * 1024 * 1024
 
 
 class Unfinished(Exception):
@@ -42,7 +40,6 @@ class Exchange:
         self._session = session
         self.ours = asked.connection
         self.theirs = h11.Connection(h11.CLIENT, max_incomplete_event_size=REPLY_LIMIT)
-        self._page = _wants_page(asked) and bool(admission.query)
         self._begun = False
 
     async def run(self) -> bool:
@@ -65,7 +62,7 @@ class Exchange:
 
     async def _send_head(self) -> None:
         websocket = self._asked.websocket
-        headers = border.asked(self._visit, self._admission, websocket=websocket, page=self._page)
+        headers = border.asked(self._visit, self._admission, websocket=websocket)
         request = h11.Request(
             method=self._asked.request.method,
             target=border.sent_target(self._visit, self._admission),
@@ -184,19 +181,12 @@ class Exchange:
         except border.Astray as error:
             reason = "The session's answer leads to another place, and is not passed on."
             raise Refused(HTTPStatus.BAD_GATEWAY, reason) from error
-        page = await self._rewritten(event)
-        if page is not None:
-            headers = border.page_headers(headers, len(page))
         if self._asked.websocket or self.ours.their_state is not h11.DONE:
             # What the client goes on to send is no request.
             headers.append((b"connection", b"close"))
         said = h11.Response(status_code=event.status_code, headers=headers, reason=event.reason)
         self._begun = True
         await self._client.send(_sent(self.ours, said), SLOW)
-        if page is not None:
-            await self._client.send(_sent(self.ours, h11.Data(data=page)), SLOW)
-            await self._client.send(_sent(self.ours, h11.EndOfMessage()), SLOW)
-            return
         await self._body(any(name == b"transfer-encoding" for name, _ in event.headers))
 
     async def _body(self, chunked: bool) -> None:
@@ -213,29 +203,8 @@ class Exchange:
             else:
                 raise Unfinished(_CLOSED)
 
-    async def _rewritten(self, event: h11.Response) -> bytes | None:
-        """The reply's body where it is a page that gets arguments; else None, and nothing read."""
-        kinds = [value for name, value in event.headers if name == b"content-type"]
-        html = len(kinds) == 1 and kinds[0].lower().split(b";")[0].strip() == b"text/html"
-        coded = any(name == b"content-encoding" for name, _ in event.headers)
-        if not self._page or event.status_code != 200 or not html or coded:
-            return None
-        body = bytearray()
-        while not isinstance(part := await self._next(), h11.EndOfMessage):
-            if not isinstance(part, h11.Data):
-                raise Refused(HTTPStatus.BAD_GATEWAY, _CLOSED)
-            body += part.data
-            if len(body) > PAGE_LIMIT:
-                raise Refused(HTTPStatus.BAD_GATEWAY, "The session's page is too long.")
-        return border.with_arguments(bytes(body), self._admission.query)
-
 
 _CLOSED = "The session closed the connection."
-
-
-def _wants_page(asked: Asked) -> bool:
-    kinds = [value.lower() for name, value in asked.visit.headers if name == b"accept"]
-    return asked.request.method == b"GET" and any(b"text/html" in each for each in kinds)
 
 
 def _sent(connection: h11.Connection, event: h11.Event) -> bytes:

@@ -118,7 +118,10 @@ def _forward(request: h11.Request, websocket_paths: Collection[str]) -> Forward:
 
 
 def _arguments(target: bytes) -> tuple[str, str | None]:
-    """Id and path of ``/proxy?sessionId=ID&path=PATH``, in any order and case."""
+    """Id and path of ``/proxy?sessionId=ID&path=PATH``, in any order; others are dropped.
+
+    ``sessionId`` in any case: trame's client makes all of a session's address lower case.
+    """
     arguments: dict[str, str] = {}
     try:
         pairs = parse_qsl(
@@ -126,12 +129,12 @@ def _arguments(target: bytes) -> tuple[str, str | None]:
         )
     except ValueError as error:
         raise Refused(HTTPStatus.BAD_REQUEST, "The query is not valid.") from error
-    for key, value in pairs:
-        name = key.lower()  # trame's client lowers the whole sessionURL
-        if name in arguments and name in ("sessionid", "path"):
-            raise Refused(HTTPStatus.BAD_REQUEST, f"{key} is given twice.")
+    for spelled, value in pairs:
+        name = "sessionId" if spelled.lower() == "sessionid" else spelled
+        if name in arguments and name in ("sessionId", "path"):
+            raise Refused(HTTPStatus.BAD_REQUEST, f"{name} is given twice.")
         arguments[name] = value
-    session_id = arguments.get("sessionid", "")
+    session_id = arguments.get("sessionId", "")
     if not SESSION_ID.fullmatch(session_id):
         raise Refused(HTTPStatus.NOT_FOUND, "No such session.")
     return session_id, arguments.get("path")

@@ -4,7 +4,9 @@ Between requests it is uvicorn's again: a proxy in front may send anybody's requ
 """
 
 import asyncio
+import json
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Protocol
 
@@ -147,6 +149,9 @@ class OwnAddress:
         if not visit.target:
             await self._redirect(HTTPStatus.PERMANENT_REDIRECT, f"{visit.prefix}/")
             return None
+        if admission.launched is not None and _is_launch(visit):
+            await self._launched(admission.launched)
+            return None
         self._session = await _connected(address)
         self._ask_later(visit)
         return Exchange(asked, admission, self.client, self._session)
@@ -183,6 +188,18 @@ class OwnAddress:
             return
         _log.info("a client may not have the session any more")
         self.shutdown()
+
+    async def _launched(self, told: Mapping[str, str]) -> None:
+        body = json.dumps(dict(told)).encode()
+        lines = [
+            "HTTP/1.1 200 OK",
+            "content-type: application/json",
+            f"content-length: {len(body)}",
+            "cache-control: no-store",
+            "connection: close",
+        ]
+        head = "\r\n".join([*lines, "", ""]).encode()
+        await self.client.send(head + body, LAST_WORDS)
 
     async def _redirect(self, status: HTTPStatus, location: str, cookie: str = "") -> None:
         lines = [
@@ -236,6 +253,12 @@ class OwnAddress:
         for pipe, stream in ((near, self.client), (far, session)):
             if stream.ended:
                 pipe.eof_received()
+
+
+def _is_launch(visit: Visit) -> bool:
+    """Whether a page of wslink's asks its launcher; it does so below its own folder."""
+    path = visit.target.partition("?")[0]
+    return visit.method == "POST" and path.rstrip("/").endswith("/paraview")
 
 
 async def _connected(address: Address) -> Stream:

@@ -13,7 +13,7 @@ from hpcbridge.frontends.forwarding import HEAD_LIMIT, TORN, Refused, is_websock
 from hpcbridge.frontends.origin import origin_allowed
 
 _END = re.compile(rb"\n\r?\n")  # what h11 takes for a head's end
-_LENGTHS = re.compile(rb"\r\n(?:content-length|transfer-encoding)[ \t]*:", re.IGNORECASE)
+_LENGTHS = re.compile(rb"\r\n(?:content-length|transfer-encoding)[ \t]*:[^\r]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,12 @@ def _check_form(request: h11.Request, head: bytes) -> bool:
     """Whether it is a WebSocket. Refuses what two programs could read differently (RFC 9112)."""
     if request.method in (b"CONNECT", b"TRACE"):
         raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "A session takes no CONNECT and no TRACE.")
-    if len(_LENGTHS.findall(head)) > 1:
+    lengths = _LENGTHS.findall(head)
+    if len(lengths) > 1 or b"," in b"".join(lengths):
         raise Refused(HTTPStatus.BAD_REQUEST, "The request has two lengths.")
-    old = request.http_version < b"1.1"
+    if request.http_version not in (b"1.0", b"1.1"):
+        raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "HTTP/1.1, please.")
+    old = request.http_version == b"1.0"
     body = values(request, b"transfer-encoding") or values(request, b"content-length") not in (
         [],
         [b"0"],

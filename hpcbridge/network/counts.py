@@ -2,6 +2,13 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Addresses(Protocol):
+    """A set of addresses, perhaps of networks."""
+
+    def __contains__(self, address: str, /) -> bool: ...
 
 
 @dataclass
@@ -14,7 +21,7 @@ class Counts:
     total: int
     per_address: int
     per_session: int
-    exempt: frozenset[str] = frozenset()
+    exempt: Addresses = frozenset()
     _open: dict[object, str | None] = field(default_factory=dict)
     _addresses: Counter[str] = field(default_factory=Counter)
     _sessions: Counter[str] = field(default_factory=Counter)
@@ -23,7 +30,7 @@ class Counts:
         """Count a connection, once; False where there is no room for it."""
         if connection in self._open:
             return True
-        counted = None if address in self.exempt else address
+        counted = None if address is None or address in self.exempt else address
         full = counted is not None and self._addresses[counted] >= self.per_address
         if full or len(self._open) >= self.total:
             return False

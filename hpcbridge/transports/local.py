@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hpcbridge.errors import ClusterError, ClusterUnreachable, OutcomeUnknown, UnexpectedReply
+from hpcbridge.network.descriptors import usual
 from hpcbridge.transports.base import Completed, Slice, StagedFile
 from hpcbridge.transports.environment import clean_environment
 from hpcbridge.transports.filehelper import open_to_others
@@ -55,6 +56,7 @@ class LocalTransport:
                 f"{argv[0]} cannot be run on this machine: {error.strerror}. "
                 "Install it, or name its directory in the service's PATH."
             ) from error
+        usual(process.pid)
         try:
             async with asyncio.timeout(timeout):
                 out, err = await _exchange(process, stdin)
