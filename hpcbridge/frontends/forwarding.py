@@ -72,6 +72,8 @@ def read_head(
     end = received.find(b"\r\n\r\n")
     if (end if end >= 0 else len(received)) > HEAD_LIMIT:
         raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The request's head is too long.")
+    if end >= 0 and TORN.search(received[:end]):
+        raise Refused(HTTPStatus.BAD_REQUEST, "The request's lines do not end as HTTP's do.")
     parser = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT)
     parser.receive_data(received)
     try:
@@ -103,6 +105,8 @@ def _forward(request: h11.Request, websocket_paths: Collection[str]) -> Forward:
         [b"0"],
     ):
         raise Refused(HTTPStatus.BAD_REQUEST, "A request for a session has no body.")
+    if request.http_version != b"1.1" and values(request, b"upgrade"):
+        raise Refused(HTTPStatus.BAD_REQUEST, "HTTP/1.0 has no upgrades.")
     session_id, path = _arguments(request.target)
     websocket = is_websocket(request)
     if websocket:

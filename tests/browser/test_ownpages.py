@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser import driver
+from tests.usersite import auth, named
 
 pytestmark = pytest.mark.browser
 
@@ -34,10 +35,11 @@ def trame(site: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize("address", ["host", "path"])
 def test_trames_own_page_draws_and_its_controls_work(
-    site: Any, serve: Callable[..., Any], page: Page
+    site: Any, serve: Callable[..., Any], page: Page, address: str
 ) -> None:
-    site.write(applications={"trame": trame(site)})
+    site.write(applications={"trame": trame(site)}, frontend={"session_address": address})
     service = serve("--end-sessions")
     reply = service.post({"application": "trame"}).json()
     assert reply["viewer"] == "page"
@@ -233,4 +235,42 @@ def test_a_sessions_page_cannot_act_as_the_portal(
     assert "hpcbridge" not in [each["name"] for each in context.cookies(own)]
     page.goto(portal)
     assert page.evaluate("localStorage.getItem('portal')") == "kept"
+    assert service.stop() == 0
+
+
+def test_a_users_page_has_neither_ticket_nor_secret_in_its_address(
+    site: Any, serve: Callable[..., Any], page: Page
+) -> None:
+    program = site.program("evil", f"#!{sys.executable} -SE\n{EVIL}")
+    plain = {"cluster": "here", "template": "command.sh", "properties": {"program": program}}
+    site.write(applications={"plain": plain | {"viewer": "page"}}, auth=auth(site))
+    service = serve("--end-sessions")
+    reply = service.post({"application": "plain"}, headers=named("alice")).json()
+    own = reply["page"].partition("?")[0]
+    refused = page.goto(own)
+    assert refused is not None
+    assert refused.status == 404
+    referers: list[str | None] = []
+    page.on("request", lambda request: referers.append(request.headers.get("referer")))
+    opened = page.goto(reply["page"])
+    assert opened is not None
+    assert opened.status == 200
+    assert (page.url, page.evaluate("location.href")) == (own, own)
+    assert "hpcbridge" not in page.evaluate("document.cookie")
+    (cookie,) = [each for each in page.context.cookies(own) if each["name"] == "hpcbridge"]
+    assert (cookie["httpOnly"], cookie["sameSite"], cookie["domain"]) == (
+        True,
+        "Lax",
+        own.split("/")[2].partition(":")[0],
+    )
+    page.reload()
+    assert page.locator("h1").text_content() == "evil"
+    page.go_back()
+    assert "ticket" not in page.url
+    assert not [each for each in referers if each and "ticket" in each]
+    # Another browser, or this one without its cookie, gets in with none of it.
+    page.context.clear_cookies()
+    again = page.goto(reply["page"])
+    assert again is not None
+    assert again.status == 404
     assert service.stop() == 0
