@@ -24,6 +24,8 @@ HALF_CLOSED = 60.0
 #: Bytes of a reply's head, and of a trailer.
 REPLY_LIMIT = 64 * 1024
 
+_BODY = frozenset([b"content-length", b"transfer-encoding"])
+
 
 class Unfinished(Exception):
     """The reply has begun and cannot be brought to its end."""
@@ -49,7 +51,8 @@ class Exchange:
         :class:`Unfinished` after that.
         """
         try:
-            await self._send_head()
+            if await self._send_head():
+                return await self._down()
             return await self._both_ways()
         except TimeoutError as error:
             status, reason = HTTPStatus.GATEWAY_TIMEOUT, "The session does not answer."
@@ -60,7 +63,8 @@ class Exchange:
     def _failure(self, status: HTTPStatus, reason: str) -> Exception:
         return Unfinished(reason) if self._begun else Refused(status, reason)
 
-    async def _send_head(self) -> None:
+    async def _send_head(self) -> bool:
+        """Whether that is all of the request: most have no body."""
         websocket = self._asked.websocket
         headers = border.asked(self._visit, self._admission, websocket=websocket)
         request = h11.Request(
@@ -68,7 +72,12 @@ class Exchange:
             target=border.sent_target(self._visit, self._admission),
             headers=headers,
         )
-        await self._session.send(_sent(self.theirs, request), SLOW)
+        said = _sent(self.theirs, request)
+        body = any(name in _BODY for name, _ in self._visit.headers)
+        if not body and isinstance(self.ours.next_event(), h11.EndOfMessage):
+            said += _sent(self.theirs, h11.EndOfMessage())
+        await self._session.send(said, SLOW)
+        return not body
 
     async def _both_ways(self) -> bool:
         up = asyncio.create_task(self._up(), name="request")

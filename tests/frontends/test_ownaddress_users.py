@@ -187,12 +187,15 @@ async def row() -> SessionRow:
 async def test_tickets_are_for_one_session_one_user_and_a_minute(
     site: Any, row: SessionRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = await Store.open(f"sqlite+aiosqlite:///{site.root}/db")
+    store, another = [
+        await Store.open(f"sqlite+aiosqlite:///{site.root}/db") for _ in ("one", "replica")
+    ]
     try:
         made = Tickets(store)
         ticket = made.ticket(row, "alice@example.org")
         assert await made.redeem(row, ticket) == "alice@example.org"
         assert await made.redeem(row, ticket) is None
+        assert await Tickets(another).redeem(row, ticket) is None
         assert made.user(row, ticket) is None  # no cookie
         cookie = made.cookie(row, "bob")
         assert await made.redeem(row, cookie) is None  # no ticket
@@ -216,3 +219,4 @@ async def test_tickets_are_for_one_session_one_user_and_a_minute(
         assert made.user(row, cookie) is None
     finally:
         await store.close()
+        await another.close()
