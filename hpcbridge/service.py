@@ -22,6 +22,7 @@ from hpcbridge.errors import ConfigError
 from hpcbridge.frontends.address import session_addresses
 from hpcbridge.frontends.base import Publisher
 from hpcbridge.frontends.embedded import front_protocol
+from hpcbridge.frontends.localend import local_end
 from hpcbridge.frontends.table import RouteTable
 from hpcbridge.frontends.textmap import TextMap
 from hpcbridge.frontends.timed import TimedProtocol
@@ -150,8 +151,14 @@ async def running(
                 opened.push_async_callback(each.close)
             opened.push_async_callback(routes.close)
             socket_dir = settings.socket_dir if settings.frontend.local_end == "unix" else None
+            addresses = session_addresses(settings)
             context = SessionContext(
-                store, routes, JobFiles(settings.template_dirs), socket_dir, group
+                store,
+                routes,
+                JobFiles(settings.template_dirs),
+                socket_dir,
+                group,
+                serve=lambda row: local_end(row, settings, addresses),
             )
             sessions = Sessions(settings, context, built)
             opened.push_async_callback(sessions.close, end_sessions=end_sessions)

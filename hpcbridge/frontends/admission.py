@@ -2,9 +2,12 @@
 
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
+from string import Template
 from typing import Protocol
 
+from hpcbridge.config.applications import ApplicationSettings
 from hpcbridge.frontends.base import Headers
+from hpcbridge.store import SessionRow
 
 #: Cookies of ours; no application gets them or sets them.
 COOKIES = ("hpcbridge", "__Host-hpcbridge")
@@ -55,6 +58,38 @@ class Redirect:
 
     location: str
     cookie: str
+
+
+def admission(
+    application: ApplicationSettings | None,
+    row: SessionRow,
+    visit: Visit,
+    session_url: str,
+    scheme: str,
+    client: str,
+) -> Admission:
+    """What the configuration says of a session's requests. ``application`` None is not there any
+    more; ``session_url`` is the WebSocket's address."""
+    if application is None:
+        return Admission(scheme, client)
+    cookies = application.cookies
+    if cookies is None and visit.prefix:
+        cookies = []
+    values = {"id": row.id, "secret": row.secret or "", "session_url": session_url}
+    launched = {"id": row.id, "sessionURL": session_url, "secret": values["secret"]}
+    return Admission(
+        scheme,
+        client,
+        application.strip_prefix,
+        None if cookies is None else tuple(cookies),
+        _filled(application.inject.headers, values),
+        _filled(application.inject.query, values),
+        launched if application.inject.launched else None,
+    )
+
+
+def _filled(texts: Mapping[str, str], values: Mapping[str, str]) -> dict[str, str]:
+    return {name: Template(text).substitute(values) for name, text in texts.items()}
 
 
 class Enters(Protocol):

@@ -5,6 +5,7 @@ passed on that only looks like a message's end. Bodies stream, either way, in pi
 """
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 
 import h11
@@ -13,6 +14,7 @@ from hpcbridge.frontends import border
 from hpcbridge.frontends.admission import Admission
 from hpcbridge.frontends.forwarding import Refused
 from hpcbridge.frontends.visits import Asked
+from hpcbridge.network.splice import Pipe, Traffic, pair
 from hpcbridge.network.stream import Stream
 
 #: Seconds without a byte after which a request is given up; WebSockets may be silent for longer.
@@ -211,6 +213,32 @@ class Exchange:
                 return
             else:
                 raise Unfinished(_CLOSED)
+
+
+def splice(
+    exchange: Exchange,
+    client: Stream,
+    session: Stream,
+    traffic: Traffic,
+    on_closed: Callable[[], None],
+) -> tuple[Pipe, Pipe]:
+    """Raw bytes both ways from here on; the exchange has begun a WebSocket."""
+    ends = near, far = pair(traffic, on_closed)
+    held = (
+        exchange.ours.trailing_data[0] + client.detach(),
+        exchange.theirs.trailing_data[0] + session.detach(),
+    )
+    for pipe, stream in ((near, client), (far, session)):
+        stream.become(pipe)
+    for pipe, data in zip(ends, held, strict=True):
+        if data:
+            pipe.data_received(data)
+    for pipe, stream in ((near, client), (far, session)):
+        if stream.lost:
+            pipe.connection_lost(None)
+        elif stream.ended:
+            pipe.eof_received()
+    return ends
 
 
 _CLOSED = "The session closed the connection."

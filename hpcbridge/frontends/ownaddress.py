@@ -15,12 +15,12 @@ import h11
 from hpcbridge.errors import BridgeError
 from hpcbridge.frontends.address import SessionAddresses
 from hpcbridge.frontends.admission import Admission, Enters, Redirect, Visit
-from hpcbridge.frontends.exchange import Exchange, Unfinished
+from hpcbridge.frontends.exchange import Exchange, Unfinished, splice
 from hpcbridge.frontends.forwarding import Refused, error_reply
 from hpcbridge.frontends.visits import Asked, read_visit
 from hpcbridge.network.addresses import Address, TCPAddress
 from hpcbridge.network.counts import Counts
-from hpcbridge.network.splice import Pipe, Traffic, pair
+from hpcbridge.network.splice import Pipe, Traffic
 from hpcbridge.network.stream import Stream
 
 _log = logging.getLogger(__name__)
@@ -241,18 +241,7 @@ class OwnAddress:
             self.shutdown()
             self._over()
             return
-        near, far = self._pipes = pair(Traffic(), self._over)
-        to_session = exchange.ours.trailing_data[0] + self.client.detach()
-        to_client = exchange.theirs.trailing_data[0] + session.detach()
-        for pipe, stream in ((near, self.client), (far, session)):
-            stream.transport.set_protocol(pipe)
-            pipe.connection_made(stream.transport)
-        for pipe, data in ((near, to_session), (far, to_client)):
-            if data:
-                pipe.data_received(data)
-        for pipe, stream in ((near, self.client), (far, session)):
-            if stream.ended:
-                pipe.eof_received()
+        self._pipes = splice(exchange, self.client, session, Traffic(), self._over)
 
 
 def _is_launch(visit: Visit) -> bool:

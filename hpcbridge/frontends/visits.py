@@ -4,10 +4,11 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Protocol
 
 import h11
 
-from hpcbridge.frontends.address import SessionAddresses
+from hpcbridge.frontends.address import Place, SessionAddresses
 from hpcbridge.frontends.admission import Visit
 from hpcbridge.frontends.forwarding import HEAD_LIMIT, TORN, Refused, is_websocket, values
 from hpcbridge.frontends.origin import origin_allowed
@@ -38,15 +39,26 @@ def is_visit(received: bytes, addresses: SessionAddresses) -> bool | None:
     return addresses.place(hosts, target.partition(" ")[0]) is not None
 
 
+class Places(Protocol):
+    """Tells whose address something is."""
+
+    def place(self, hosts: list[str], target: str) -> Place | None:
+        """See :meth:`~hpcbridge.frontends.address.SessionAddresses.place`."""
+        ...
+
+
 def read_visit(
     received: bytes,
-    addresses: SessionAddresses,
+    addresses: Places,
     *,
-    encrypted: bool,
-    peer: str | None,
-    origins: Collection[str] = (),
+    encrypted: bool = False,
+    peer: str | None = None,
+    origins: Collection[str] | None = (),
 ) -> Asked:
     """The request at the beginning of ``received``, where :func:`is_visit` says that it is one.
+
+    ``origins`` are pages that may send it besides the address's own; None where somebody else sees
+    to that.
 
     Raises :class:`~hpcbridge.frontends.forwarding.Refused`.
     """
@@ -71,7 +83,8 @@ def read_visit(
     if place.session_id is None:
         raise Refused(HTTPStatus.NOT_FOUND, "No such session.")
     websocket = _check_form(request, head)
-    _check_page(request, hosts[0], origins)
+    if origins is not None:
+        _check_page(request, hosts[0], origins)
     visit = Visit(
         place.session_id,
         request.method.decode("ascii"),

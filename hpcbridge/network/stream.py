@@ -5,19 +5,21 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from hpcbridge.network.splice import tune
+import asyncssh
+
+from hpcbridge.network.splice import Pipe, tune
 
 #: Bytes that are kept for a reader; then the peer is read no more.
 LIMIT = 256 * 1024
 
 
-class Stream(asyncio.Protocol):
-    """One reader and one writer may use it at once.
+class Stream(asyncio.Protocol, asyncssh.SSHTCPSession[bytes]):
+    """One reader and one writer may use it at once. Of asyncio, or a channel of asyncssh's.
 
     ``on_lost`` is called when the connection is gone.
     """
 
-    transport: asyncio.Transport
+    transport: Any = None
 
     def __init__(self, on_lost: Callable[[], None] = lambda: None) -> None:
         self._on_lost = on_lost
@@ -29,14 +31,23 @@ class Stream(asyncio.Protocol):
         self.ended = False
         #: The connection is gone.
         self.lost = False
+        self._unwanted = False
+        self._heir: Pipe | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """A transport of asyncio is there."""
+        """A transport or a channel is there."""
         self.transport = transport
-        tune(transport.get_extra_info("socket"))
+        # A channel's "socket" is that of the whole SSH connection: leave that alone.
+        if isinstance(transport, asyncio.BaseTransport):
+            tune(transport.get_extra_info("socket"))
+        if self._unwanted:
+            transport.abort()
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes, datatype: int | None = None) -> None:
         """Keep it for the reader."""
+        if self._heir is not None:
+            self._heir.data_received(data)
+            return
         self._received += data
         if len(self._received) > LIMIT:
             self.transport.pause_reading()
@@ -44,12 +55,17 @@ class Stream(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The other direction stays open, except over TLS, which knows no half-close."""
+        if self._heir is not None:
+            return self._heir.eof_received()
         self.ended = True
         self._readable.set()
         return self.transport.get_extra_info("ssl_object") is None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wake whoever waits."""
+        if self._heir is not None:
+            self._heir.connection_lost(exc)
+            return
         self.ended = self.lost = True
         self._readable.set()
         self._writable.set()
@@ -57,10 +73,16 @@ class Stream(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The peer is slow."""
+        if self._heir is not None:
+            self._heir.pause_writing()
+            return
         self._writable.clear()
 
     def resume_writing(self) -> None:
         """The peer has caught up."""
+        if self._heir is not None:
+            self._heir.resume_writing()
+            return
         self._writable.set()
 
     async def receive(self, seconds: float) -> bytes:
@@ -79,7 +101,9 @@ class Stream(asyncio.Protocol):
         """Return when there is room for more. Raises TimeoutError and ConnectionResetError."""
         if self.lost or self.transport.is_closing():
             raise ConnectionResetError("The connection is gone.")
-        self.transport.write(data)
+        # A channel that its peer has just closed refuses; connection_lost() follows.
+        with suppress(OSError, RuntimeError):
+            self.transport.write(data)
         if not self._writable.is_set():
             async with asyncio.timeout(seconds):
                 await self._writable.wait()
@@ -92,6 +116,13 @@ class Stream(asyncio.Protocol):
         left = bytes(self._received)
         self._received.clear()
         return left
+
+    def become(self, pipe: Pipe) -> None:
+        """Hand the connection over to one end of a splice."""
+        self._heir = pipe
+        if isinstance(self.transport, asyncio.BaseTransport):  # a channel cannot change hands
+            self.transport.set_protocol(pipe)
+        pipe.connection_made(self.transport)
 
     async def finish(self, seconds: float) -> None:
         """Send what is left, then close; what the peer still sends is dropped.
@@ -107,5 +138,7 @@ class Stream(asyncio.Protocol):
         self.transport.close()
 
     def abort(self) -> None:
-        """Drop the connection now."""
-        self.transport.abort()
+        """Drop the connection now, or as soon as it is made."""
+        self._unwanted = True
+        if self.transport is not None:
+            self.transport.abort()

@@ -1,11 +1,13 @@
 """What all sessions of a service work with."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpcbridge.frontends.table import RouteTable
 from hpcbridge.jobscripts.stage import JobFiles
-from hpcbridge.store import Store
+from hpcbridge.network.relay import Serve
+from hpcbridge.store import SessionRow, Store
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Timing:
 @dataclass(frozen=True)
 class SessionContext:
     """Made once by the service. ``socket_dir`` None puts tunnels on TCP ports; ``group`` is the gid
-    of the front end, which may connect to sockets."""
+    of the front end, which may connect to sockets. ``serve`` makes what sees to the clients of a
+    session's local end; None there lets bytes pass as they are."""
 
     store: Store
     routes: RouteTable
@@ -34,3 +37,4 @@ class SessionContext:
     socket_dir: Path | None = None
     group: int | None = None
     timing: Timing = field(default_factory=Timing)
+    serve: Callable[[SessionRow], Serve | None] = lambda _: None

@@ -6,7 +6,6 @@ API in the address, once, and then with a cookie of that address alone.
 
 import re
 from dataclasses import replace
-from string import Template
 from urllib.parse import parse_qsl, urlencode
 
 from hpcbridge.auth.gate import Asking
@@ -15,7 +14,14 @@ from hpcbridge.auth.tickets import Tickets
 from hpcbridge.config.settings import Settings
 from hpcbridge.errors import AccountsUnknown, BridgeError, ScopeMissing, StoreError
 from hpcbridge.frontends.address import SessionAddresses
-from hpcbridge.frontends.admission import COOKIES, TICKET, Admission, Redirect, Visit
+from hpcbridge.frontends.admission import (
+    COOKIES,
+    TICKET,
+    Admission,
+    Redirect,
+    Visit,
+    admission,
+)
 from hpcbridge.sessions.manager import Sessions
 from hpcbridge.store import SessionRow
 from hpcbridge.web.access import VISITS, Access
@@ -61,7 +67,14 @@ class SessionAccess:
                 return Admission()
             self._access.refused("visit", asking, identity, error)
             return None
-        return self._admission(row, visit, scheme, client)
+        application = self._applications.get(row.application)
+        return admission(
+            application, row, visit, self._session_url(row, visit, scheme), scheme, client
+        )
+
+    def _session_url(self, row: SessionRow, visit: Visit, scheme: str) -> str:
+        own = self._addresses.url(row.id, "wss" if scheme == "https" else "ws", visit.host)
+        return f"{own}{self._websocket}"
 
     async def _identity(
         self, row: SessionRow, visit: Visit, asking: Asking, scheme: str, *, again: bool
@@ -95,34 +108,6 @@ class SessionAccess:
         name = _cookie_name(visit, scheme)
         kept = f"{name}={value}; Path={visit.prefix}/; HttpOnly; SameSite=Lax{secure}"
         return Redirect(location, kept)
-
-    def _admission(self, row: SessionRow, visit: Visit, scheme: str, client: str) -> Admission:
-        application = self._applications.get(row.application)
-        if application is None:
-            return Admission(scheme, client)
-        cookies = application.cookies
-        if cookies is None and visit.prefix:
-            cookies = []
-        ws = self._addresses.url(row.id, "wss" if scheme == "https" else "ws", visit.host)
-        values = {
-            "id": row.id,
-            "secret": row.secret or "",
-            "session_url": f"{ws}{self._websocket}",
-        }
-        launched = {"id": row.id, "sessionURL": values["session_url"], "secret": values["secret"]}
-        return Admission(
-            scheme,
-            client,
-            application.strip_prefix,
-            None if cookies is None else tuple(cookies),
-            _filled(application.inject.headers, values),
-            _filled(application.inject.query, values),
-            launched if application.inject.launched else None,
-        )
-
-
-def _filled(texts: dict[str, str], values: dict[str, str]) -> dict[str, str]:
-    return {name: Template(text).substitute(values) for name, text in texts.items()}
 
 
 def _ticket(visit: Visit) -> str | None:
