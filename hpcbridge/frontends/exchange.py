@@ -61,6 +61,9 @@ class Exchange:
             raise self._failure(status, reason) from error
         except ConnectionError as error:
             raise self._failure(HTTPStatus.BAD_GATEWAY, _CLOSED) from error
+        except h11.LocalProtocolError as error:
+            reason = f"The session's answer cannot be passed on: {error}."
+            raise self._failure(HTTPStatus.BAD_GATEWAY, reason) from error
 
     def _failure(self, status: HTTPStatus, reason: str) -> Exception:
         return Unfinished(reason) if self._begun else Refused(status, reason)

@@ -132,6 +132,9 @@ class OwnAddress:
         except TimeoutError:
             _log.info("a client does not take its reply")
             self.client.abort()
+        except BaseException:
+            self.client.abort()  # it must not wait for what never comes
+            raise
         finally:
             if self._session is not None and self._pipes is None:
                 self._session.abort()

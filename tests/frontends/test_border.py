@@ -348,6 +348,36 @@ async def test_an_answer_that_is_none_is_a_502(site: OwnSite, reply: bytes) -> N
     assert status(await site.odd_reply(reply)) == 502
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nstole",
+        b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\nstole",
+        b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nstole\r\n0\r\n\r\n",
+        b"HTTP/1.1 999 Caf\xe9\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 099 X\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\nETag: 1\nContent-Length: 0\n\n",
+        b"HTTP/1.1 200 OK\r\nETag: \xff\x80\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nETag: a\0b\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nE Tag: a\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\nuntil the end",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_an_odd_answer_is_told_as_others_read_it_or_not_at_all(
+    site: OwnSite, reply: bytes, method: str
+) -> None:
+    got = await site.odd_reply(reply, method=method)
+    assert got.count(b"HTTP/1.1 ") == 1
+    assert b"stole" not in got
+    assert b"\n " not in got
+    assert b"\0" not in got
+    head = got.partition(b"\r\n\r\n")[0]
+    assert b"\n" not in head.replace(b"\r\n", b"")
+
+
 async def test_what_follows_an_answer_is_nobodys(site: OwnSite) -> None:
     """A second answer would be the next request's."""
     second = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstole"
