@@ -62,19 +62,7 @@ def read_visit(
 
     Raises :class:`~hpcbridge.frontends.forwarding.Refused`.
     """
-    end = received.find(b"\r\n\r\n")
-    if end > HEAD_LIMIT:
-        raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The request's head is too long.")
-    head = received[:end]
-    if end < 0 or TORN.search(head):
-        raise Refused(HTTPStatus.BAD_REQUEST, "The request's lines do not end as HTTP's do.")
-    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT)
-    connection.receive_data(received)
-    try:
-        request = connection.next_event()
-    except h11.RemoteProtocolError as error:
-        raise Refused(HTTPStatus.BAD_REQUEST, f"Not a valid HTTP request: {error}.") from error
-    assert isinstance(request, h11.Request)  # its head is complete
+    head, connection, request = _parsed(received)
     hosts = [value.decode("latin-1") for value in values(request, b"host")]
     target = request.target.decode("ascii")
     place = addresses.place(hosts, target)
@@ -96,6 +84,24 @@ def read_visit(
         peer,
     )
     return Asked(visit, websocket, request, connection)
+
+
+def _parsed(received: bytes) -> tuple[bytes, h11.Connection, h11.Request]:
+    """The head as it came, and what has read it."""
+    end = received.find(b"\r\n\r\n")
+    if end > HEAD_LIMIT:
+        raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The request's head is too long.")
+    head = received[:end]
+    if end < 0 or TORN.search(head):
+        raise Refused(HTTPStatus.BAD_REQUEST, "The request's lines do not end as HTTP's do.")
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT)
+    connection.receive_data(received)
+    try:
+        request = connection.next_event()
+    except h11.RemoteProtocolError as error:
+        raise Refused(HTTPStatus.BAD_REQUEST, f"Not a valid HTTP request: {error}.") from error
+    assert isinstance(request, h11.Request)  # its head is complete
+    return head, connection, request
 
 
 def _check_form(request: h11.Request, head: bytes) -> bool:
