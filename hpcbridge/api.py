@@ -24,7 +24,7 @@ from hpcbridge.errors import (
     StoreError,
     TooManyFailures,
 )
-from hpcbridge.portal import pages
+from hpcbridge.portal import pages as portal
 from hpcbridge.sessions.manager import Sessions
 from hpcbridge.web import logs
 from hpcbridge.web.access import Access
@@ -54,13 +54,14 @@ def create_app(settings: Settings, sessions: Sessions, access: Access | None = N
     launcher = Launcher(settings, sessions, access)
     app.include_router(launcher.router, prefix=server.endpoint)
     app.include_router(logs.router(sessions, access), prefix=server.endpoint)
-    if server.content is not None:
-        if not server.content.is_dir():
-            raise ConfigError(f"server.content: {server.content} is not a directory.")
-        app.mount("/", StaticFiles(directory=server.content, html=True), name="content")
-    elif server.portal:
-        cards = pages.cards(settings.applications, settings.clusters)
-        pages.mount(app, endpoint=server.endpoint, applications=cards, users=access.on)
+    for path, folder in server.folders.items():
+        if not folder.is_dir():
+            raise ConfigError(f"server.content: {folder} is not a directory.")
+        # Links out of the folder are not followed, nor is "..": Starlette looks at real paths.
+        app.mount(path, StaticFiles(directory=folder, html=True), name=f"content {path}")
+    if server.portal and "/" not in server.folders:
+        cards = portal.cards(settings.applications, settings.clusters)
+        portal.mount(app, endpoint=server.endpoint, applications=cards, users=access.on)
     app.add_exception_handler(BridgeError, _bridge_error)
     app.add_exception_handler(ClientDisconnect, _hung_up)
     app.add_exception_handler(HTTPException, _http_error)

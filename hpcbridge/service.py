@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from hpcbridge.api import create_app
 from hpcbridge.clusters import cluster as clusters
@@ -20,19 +21,24 @@ from hpcbridge.config.settings import Settings
 from hpcbridge.database.engine import sqlite_file
 from hpcbridge.errors import ConfigError
 from hpcbridge.files.directories import closed_to_others
+from hpcbridge.frontends.address import session_addresses
 from hpcbridge.frontends.base import Publisher
 from hpcbridge.frontends.embedded import front_protocol
+from hpcbridge.frontends.localend import local_end
 from hpcbridge.frontends.table import RouteTable
 from hpcbridge.frontends.textmap import TextMap
 from hpcbridge.frontends.timed import TimedProtocol
 from hpcbridge.jobscripts.stage import JobFiles
 from hpcbridge.network.addresses import UNIX_PATH_LIMIT
+from hpcbridge.network.counts import Counts
+from hpcbridge.network.descriptors import Complaints, raise_limit, room
 from hpcbridge.sessions.context import SessionContext, Timing
 from hpcbridge.sessions.logs import Logs
 from hpcbridge.sessions.manager import Sessions
 from hpcbridge.store import Store
 from hpcbridge.web.access import Access
 from hpcbridge.web.listener import listening
+from hpcbridge.web.sessionaccess import SessionAccess
 
 log = logging.getLogger(__name__)
 
@@ -49,19 +55,14 @@ async def serve(settings: Settings, *, end_sessions: bool, ready: Callable[[str]
     Raises :class:`~hpcbridge.errors.BridgeError` when it cannot start.
     """
     server = settings.server
+    descriptors = raise_limit()
+    asyncio.get_running_loop().set_exception_handler(Complaints())
     with listening(server, _group(settings.frontend.group)) as (listener, url):
         async with running(settings, end_sessions=end_sessions) as (sessions, routes):
             access = Access(settings, sessions)
             config = uvicorn.Config(
                 create_app(settings, sessions, access),
-                http=front_protocol(
-                    routes,
-                    allowed_origins=server.cors_origins,
-                    own_names=settings.own_names,
-                    websocket_paths=settings.frontend.websocket_paths,
-                    admits=access.admits,
-                    coming=sessions.coming,
-                )
+                http=_front(settings, routes, sessions, access, descriptors)
                 if settings.frontend.kind == "embedded"
                 else TimedProtocol,
                 ws="none",
@@ -75,6 +76,30 @@ async def serve(settings: Settings, *, end_sessions: bool, ready: Callable[[str]
             web = _Web(config, sessions.leave)
             asyncio.get_running_loop().call_soon(_announce, web, ready, url)
             await web.serve(sockets=[listener])
+
+
+def _front(
+    settings: Settings, routes: RouteTable, sessions: Sessions, access: Access, descriptors: int
+) -> type[H11Protocol]:
+    """The built-in front end."""
+    server, limits, addresses = settings.server, settings.limits, session_addresses(settings)
+    own = SessionAccess(settings, sessions, access, addresses) if addresses else None
+    return front_protocol(
+        routes,
+        allowed_origins=server.cors_origins,
+        own_names=settings.own_names,
+        websocket_paths=settings.frontend.websocket_paths,
+        admits=access.admits,
+        coming=sessions.coming,
+        addresses=addresses,
+        **({"enters": own.enter} if own else {}),
+        counts=Counts(
+            limits.connections or room(descriptors),
+            limits.connections_per_address,
+            limits.connections_per_session,
+            access.front_ends,
+        ),
+    )
 
 
 class _Web(uvicorn.Server):
@@ -134,8 +159,16 @@ async def running(
             socket_dir = settings.socket_dir if settings.frontend.local_end == "unix" else None
             logs = Logs(settings.log_dir, settings.logs)
             logs.prepare()
+            addresses = session_addresses(settings)
             context = SessionContext(
-                store, routes, JobFiles(settings.template_dirs), socket_dir, group, TIMING, logs
+                store,
+                routes,
+                JobFiles(settings.template_dirs),
+                socket_dir,
+                group,
+                TIMING,
+                logs,
+                serve=lambda row: local_end(row, settings, addresses),
             )
             sessions = Sessions(settings, context, built)
             opened.push_async_callback(sessions.close, end_sessions=end_sessions)

@@ -20,7 +20,7 @@ import asyncssh
 from hpcbridge.config.clusters import SSHSettings, TunnelSettings
 from hpcbridge.errors import BridgeError, ClusterUnreachable, RouteError, TunnelError
 from hpcbridge.network.addresses import Address, ListenError
-from hpcbridge.network.relay import Relay
+from hpcbridge.network.relay import Relay, Serve
 from hpcbridge.network.splice import ConnectError, Traffic
 from hpcbridge.transports.connection import Login, SSHHost, uncut
 from hpcbridge.transports.sshdial import NEXT
@@ -119,10 +119,12 @@ class Tunnels:
         *,
         group: int | None = None,
         probe: bool = True,
+        serve: Serve | None = None,
     ) -> Tunnel:
         """Open a tunnel to ``port`` on the node ``host``, as the scheduler named it.
 
-        With ``probe``, the application has accepted a connection before this returns.
+        With ``probe``, the application has accepted a connection before this returns. ``serve``
+        sees to each client of the local end; without it, bytes pass as they are.
 
         Raises :class:`~hpcbridge.errors.TunnelError` when the application accepts no connection,
         :class:`~hpcbridge.errors.ClusterUnreachable` when the node cannot be reached, and
@@ -140,7 +142,7 @@ class Tunnels:
                 if line is not None:
                     await line.connection()  # the application's time begins when it is reached
                 await _probe(dial, _TCPProbe if line is None else _SSHProbe, host, port)
-            relay = await Relay.listen(local, _told(dial), Traffic(), group=group)
+            relay = await Relay.listen(local, _told(dial), Traffic(), group=group, serve=serve)
         except ListenError as error:
             release()
             raise RouteError(str(error)) from error

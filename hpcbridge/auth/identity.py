@@ -22,6 +22,8 @@ class How(StrEnum):
     """The service knows no users: whoever reaches it is the one it works for."""
     HEADER = "header"
     TOKEN = "token"  # noqa: S105
+    COOKIE = "cookie"
+    """At a session's own address only, and for that session."""
 
 
 @dataclass(frozen=True)

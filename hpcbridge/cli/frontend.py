@@ -40,7 +40,7 @@ def apache(
         endpoint=server.endpoint,
         map_file=frontend.map_file,
         socket_dir=settings.socket_dir if frontend.local_end == "unix" else None,
-        document_root=server.content,
+        document_root=server.folders.get("/"),
         portal=server.portal,
         allowed_origins=[each for each in server.cors_origins if each != "*"],
         websocket_path=frontend.websocket_paths[0],

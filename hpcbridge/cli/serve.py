@@ -60,7 +60,8 @@ def _first_steps(settings: "Settings", url: str) -> str:
     if settings.auth.accept == ["header"]:
         return "  The front end names the users to it. Ctrl-C stops the service."
     token = '-H "Authorization: Bearer TOKEN" ' if settings.auth.on else ""
-    page = settings.server.portal and settings.server.content is None and not settings.auth.on
+    at_root = "/" in settings.server.folders
+    page = settings.server.portal and not at_root and not settings.auth.on
     return (
         (f"  In a browser:   {url}\n" if page else "")
         + f"  In a terminal:  curl -X POST {token}-d '{body}' {address}\n"

@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from hpcbridge.config.commandwords import first, unknown
 from hpcbridge.config.fields import Name, Pattern, Primitive, Property, Seconds, Section
+from hpcbridge.config.viewing import ViewSettings
 from hpcbridge.config.warm import WarmSettings
 
 
@@ -44,7 +45,7 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-class ApplicationSettings(Section):
+class ApplicationSettings(ViewSettings):
     """Something a user can ask for by name."""
 
     cluster: Annotated[list[Name], BeforeValidator(_listed)] = Field(

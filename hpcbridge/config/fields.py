@@ -41,7 +41,21 @@ def _is_origin(text: str) -> str:
     return text
 
 
+def _is_folder(text: str) -> str:
+    if not re.fullmatch(r"/|(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+", text):
+        raise ValueError(f"'{text}' is no path of a folder, such as /visualizer")
+    return text
+
+
+def _is_domain(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", text):
+        raise ValueError(f"'{text}' is no name such as sessions.example.org, in lower case")
+    return text
+
+
 Pattern = Annotated[str, AfterValidator(_compiles)]
+Domain = Annotated[str, AfterValidator(_is_domain)]
+Folder = Annotated[str, AfterValidator(_is_folder)]
 Origin = Annotated[str, AfterValidator(_is_origin)]
 Network = Annotated[str, AfterValidator(_is_network)]
 # Paths of the file are absolute already; one of the environment counts from where we were started.

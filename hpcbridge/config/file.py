@@ -85,7 +85,8 @@ def _plain(value: Any) -> Any:
 def _absolute(model: Any, value: Any, base: Path) -> Any:
     """``value`` with every relative path, as far as ``model`` knows of any, put below ``base``."""
     model = _strip(model)
-    if model is Path and isinstance(value, str):
+    either = get_args(model) if get_origin(model) in (Union, types.UnionType) else (model,)
+    if isinstance(value, str) and Path in map(_strip, either):
         return os.path.normpath(base / Path(value).expanduser())
     if isinstance(value, dict):
         return {key: _absolute(_step(model, key, value), item, base) for key, item in value.items()}
@@ -118,6 +119,8 @@ def _step(model: Any, key: str, siblings: Any = None) -> Any:
         for each in get_args(model):
             if _is_section(each) and wanted in _tags(each):
                 return _step(each, key)
+            if get_origin(each) is dict:
+                return get_args(each)[1]
     return None
 
 

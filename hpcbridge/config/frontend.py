@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from hpcbridge.config.fields import FilePath, Section
+from hpcbridge.config.fields import Domain, FilePath, Section
 
 
 class FrontEndSettings(Section):
@@ -36,6 +36,24 @@ class FrontEndSettings(Section):
         "localhost",
         description="Name under which browsers reach the front end; 'hpcbridge frontend' prints it "
         "too. Without [auth], pages of another name may launch nothing on a loopback host.",
+    )
+
+    session_address: Literal["host", "path"] = Field(
+        "host",
+        description="A session's own address: host: ID.session_domain, an origin of its own; path: "
+        "/session/ID/ on the portal's own host, where each application can act as the portal. "
+        "With [auth], path needs trust_applications.",
+    )
+    session_domain: Domain | None = Field(
+        None,
+        description="Domain below which sessions have their names, such as sessions.example.org "
+        "(wildcard name and certificate; no other service's cookies are to be set for it). By "
+        "default 'localhost' where that is server_name and kind is 'embedded'; else none.",
+    )
+    trust_applications: bool = Field(
+        False,
+        description="Whether applications, and whoever writes what runs in them, are trusted with "
+        "the portal and all its users' sessions.",
     )
 
     @model_validator(mode="after")

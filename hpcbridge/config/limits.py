@@ -18,3 +18,17 @@ class LimitSettings(Section):
     waiting_per_user: int | None = Field(
         None, ge=1, description="The same for one user; needs [auth]."
     )
+    connections: int | None = Field(
+        None,
+        ge=1,
+        description="Connections that the service takes at once; by default what its descriptors "
+        "(ulimit -n) allow.",
+    )
+    connections_per_address: int = Field(
+        256,
+        ge=1,
+        description="The same from one address, but for those of server.trusted_proxies.",
+    )
+    connections_per_session: int = Field(
+        256, ge=1, description="Connections to one session, through the built-in front end."
+    )

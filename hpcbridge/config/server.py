@@ -2,11 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from hpcbridge.config.fields import FilePath, Network, Origin, Primitive, Section
+from hpcbridge.config.fields import FilePath, Folder, Network, Origin, Primitive, Section
 
 
 def default_state_directory() -> Path:
@@ -47,8 +47,10 @@ class ServerSettings(Section):
         "and the database's URL are taken; to be set where those change (containers) or are the "
         "same elsewhere (cloned machines). Kept in the database from the first start on.",
     )
-    content: FilePath | None = Field(
-        None, description="Directory of static files to serve at / instead of the portal page."
+    content: FilePath | dict[Folder, FilePath] | None = Field(
+        None,
+        description="Directory of static files to serve at / instead of the portal page; or a "
+        "table of several, each with its path beside that page, as '/visualizer' = '/opt/pvw'.",
     )
     portal: bool = Field(
         True, description="Serve the page with a button for each application at /."
@@ -92,6 +94,22 @@ class ServerSettings(Section):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe messages that are logged."
     )
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """The directories of static files, by their paths; the most particular path first."""
+        if self.content is None:
+            return {}
+        found = self.content if isinstance(self.content, dict) else {"/": self.content}
+        return dict(sorted(found.items(), key=lambda each: len(each[0]), reverse=True))
+
+    @field_validator("content")
+    @classmethod
+    def _beside_the_portal(cls, value: Path | dict[str, Path] | None) -> Any:
+        for each in value if isinstance(value, dict) else ():
+            if each.split("/")[1] in ("portal", "proxy", "session"):
+                raise ValueError(f"{each}: this path is the portal's")
+        return value
 
     @field_validator("reply")
     @classmethod

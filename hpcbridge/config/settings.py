@@ -63,6 +63,26 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _applications_are_seen(self) -> "Settings":
+        frontend, tops = self.frontend, [path.rstrip("/") for path in self.server.folders]
+        if frontend.session_address == "path" and self.auth.on and not frontend.trust_applications:
+            raise ValueError(
+                "frontend.session_address: with 'path', every application can act as the users who "
+                "log in at the portal. Use 'host', or say frontend.trust_applications = true"
+            )
+        for name, each in self.applications.items():
+            if each.viewer == "page" and not self.has_session_addresses:
+                raise ValueError(
+                    f"applications.{name}.viewer: 'page' needs addresses of sessions; set "
+                    "frontend.session_domain"
+                )
+            if each.page and not any(each.page.startswith(f"{path}/") for path in tops):
+                raise ValueError(
+                    f"applications.{name}.page: {each.page} is in no folder of server.content"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _replicas_reach_all(self) -> "Settings":
         here = [key for key, each in self.clusters.items() if not isinstance(each, RemoteCluster)]
         if here and str(self.store_url).startswith("postgresql"):
@@ -127,6 +147,18 @@ class Settings(BaseSettings):
             return self.store.url.get_secret_value()
         database = self.server.state_dir / "hpcbridge.sqlite"
         return URL.create("sqlite+aiosqlite", database=str(database))
+
+    @property
+    def session_domain(self) -> str | None:
+        """Below which sessions have their names; None where nothing is known."""
+        frontend = self.frontend
+        local = frontend.server_name == "localhost" and frontend.kind == "embedded"
+        return frontend.session_domain or ("localhost" if local else None)
+
+    @property
+    def has_session_addresses(self) -> bool:
+        """Whether a session has an address of its own."""
+        return self.frontend.session_address == "path" or self.session_domain is not None
 
     @property
     def own_names(self) -> list[str] | None:

@@ -43,6 +43,9 @@ async def examine(
     yield await database.look(settings.store_url)
     for finding in host.front_end(settings):
         yield finding
+    for finding in host.session_addresses(settings):
+        yield finding
+    yield host.descriptors(settings)
     for finding in host.users(settings):
         yield finding
     async for finding in _clusters(settings, audit=audit, user=user):

@@ -14,6 +14,7 @@ from hpcbridge.errors import BridgeError, ConfigError
 from hpcbridge.jobscripts.rules import Severity
 from hpcbridge.jobscripts.samples import check_all
 from hpcbridge.network.addresses import UNIX_PATH_LIMIT
+from hpcbridge.network.descriptors import limits, room
 
 
 def templates(settings: Settings) -> Iterator[Finding]:
@@ -81,6 +82,46 @@ def front_end(settings: Settings) -> Iterator[Finding]:
             yield bad("sockets", f"{settings.socket_dir} is too long. Name a shorter socket_dir.")
         else:
             yield _reachable("sockets", settings.socket_dir, gid, frontend.group)
+
+
+def session_addresses(settings: Settings) -> Iterator[Finding]:
+    """The sessions' own addresses, and what they mean for those who log in."""
+    what, frontend = "session addresses", settings.frontend
+    if frontend.session_address == "path":
+        said = (
+            "Sessions are at /session/ID/ of the portal's own host: each application, and whoever "
+            "writes what runs in it, can act as the portal's users."
+        )
+        if settings.auth.on:
+            said += " So it was chosen, by frontend.trust_applications."
+        yield good(what, said)
+    elif settings.session_domain is None:
+        yield good(what, "There are none: frontend.session_domain is not set.")
+    else:
+        yield good(what, f"Sessions are at ID.{settings.session_domain}, origins of their own.")
+        if settings.session_domain == "localhost" and not _is_loopback(settings.server.host):
+            yield bad(
+                what,
+                f"Browsers of other machines do not find this one at ID.localhost, and "
+                f"server.host is '{settings.server.host}'. Set frontend.session_domain.",
+            )
+
+
+def descriptors(settings: Settings) -> Finding:
+    """How many connections there is room for; the service takes all that the system allows."""
+    what, hard = "descriptors", limits()[1]
+    wanted, possible = settings.limits.connections, room(hard)
+    if wanted is not None and wanted > possible:
+        return bad(
+            what,
+            f"limits.connections is {wanted}, and {hard} descriptors are enough for {possible}. "
+            "Raise the hard limit (ulimit -Hn, or LimitNOFILE in systemd.exec(5)).",
+        )
+    return good(what, f"{hard}: room for {wanted or possible} connections at once.")
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def users(settings: Settings) -> Iterator[Finding]:

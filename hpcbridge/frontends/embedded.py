@@ -1,9 +1,10 @@
-"""The built-in front end: ``/proxy?sessionId=ID&path=ws`` on the same port as the API.
+"""The built-in front end: sessions on the same port as the API.
 
-uvicorn lets its HTTP protocol class be replaced. Ours looks at the first bytes of every request
-and takes the connection over where they are for a session: it rewrites the head and splices raw
-bytes from then on, which costs half of what re-framing WebSocket messages would. All other
-requests go on to uvicorn as they came.
+uvicorn lets its HTTP protocol class be replaced. Ours looks at the head of every request and takes
+the connection over where it is for a session. At a session's own address
+(:mod:`~hpcbridge.frontends.ownaddress`) that is for one request; at ``/proxy?sessionId=ID&path=ws``
+it rewrites the head and splices raw bytes from then on, which costs half of what re-framing
+WebSocket messages would. All other requests go on to uvicorn as they came.
 """
 
 import asyncio
@@ -17,11 +18,23 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from hpcbridge.errors import BridgeError
 from hpcbridge.frontends import timed
+from hpcbridge.frontends.address import SessionAddresses
+from hpcbridge.frontends.admission import Admission, Enters, Visit
 from hpcbridge.frontends.base import Headers
 from hpcbridge.frontends.ends import Answer, OneRequest, PlainAnswer
-from hpcbridge.frontends.forwarding import Forward, Refused, error_reply, is_forwarded, read_head
+from hpcbridge.frontends.forwarding import (
+    HEAD_LIMIT,
+    Forward,
+    Refused,
+    error_reply,
+    is_forwarded,
+    read_head,
+)
+from hpcbridge.frontends.ownaddress import OwnAddress
 from hpcbridge.frontends.timed import TimedProtocol
+from hpcbridge.frontends.visits import is_visit
 from hpcbridge.network.addresses import Address, TCPAddress
+from hpcbridge.network.counts import Counts
 from hpcbridge.network.splice import ConnectError, Dial, Pipe, Traffic, connect, pair, tune
 
 _log = logging.getLogger(__name__)
@@ -44,6 +57,10 @@ async def _everybody(*_: object, **__: object) -> bool:
 
 async def _nowhere(_: str) -> None:
     return None
+
+
+async def _anyone(visit: Visit, **_: object) -> Admission:
+    return Admission("https" if visit.encrypted else "http", visit.peer or "")
 
 
 class Admits(Protocol):
@@ -72,6 +89,9 @@ def front_protocol(
     websocket_paths: Collection[str] = ("ws",),
     admits: Admits = _everybody,
     coming: Coming = _nowhere,
+    addresses: SessionAddresses | None = None,
+    enters: Enters = _anyone,
+    counts: Counts | None = None,
 ) -> type[H11Protocol]:
     """A class for ``uvicorn.Config(http=...)`` that also serves the sessions of ``table``.
 
@@ -79,7 +99,9 @@ def front_protocol(
     names of this host as in :func:`~hpcbridge.frontends.origin.origin_allowed`, ``websocket_paths``
     the paths that a WebSocket may ask the application for, the first being the default. ``admits``
     is asked for each client, and of a WebSocket every :data:`ASK_AGAIN` seconds again.
-    ``coming`` is asked for sessions that the table lacks, and may take its time.
+    ``coming`` is asked for sessions that the table lacks, and may take its time. Where there are
+    ``addresses``, sessions have some of their own, and ``enters`` is asked there. ``counts`` bounds
+    the connections.
     """
     values = {
         "table": table,
@@ -88,6 +110,9 @@ def front_protocol(
         "websocket_paths": tuple(websocket_paths),
         "admits": staticmethod(admits),
         "coming": staticmethod(coming),
+        "addresses": addresses,
+        "enters": staticmethod(enters),
+        "counts": counts or Counts(1 << 20, 1 << 20, 1 << 20),
     }
     return type("FrontProtocol", (_Front,), values)
 
@@ -99,16 +124,36 @@ class _Front(TimedProtocol):
     websocket_paths: tuple[str, ...]
     admits: Admits
     coming: Coming
+    addresses: SessionAddresses | None
+    enters: Enters
+    counts: Counts
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client; without TCP_NODELAY each API reply would wait 40 ms for an acknowledgement."""
         super().connection_made(transport)
         tune(transport.get_extra_info("socket"))
+        if not self.counts.arrive(transport, self.client[0] if self.client else None):
+            transport.write(error_reply(HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections."))
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone."""
+        self.counts.leave(self.transport)
+        super().connection_lost(exc)
 
     def handle_events(self) -> None:
         """Every request begins here, kept-alive and pipelined ones included."""
+        if self.transport.is_closing():
+            return
         if self.conn.our_state is h11.IDLE and self.conn.their_state is h11.IDLE:
             received, _ = self.conn.trailing_data
+            if received and self.addresses is not None:
+                own = is_visit(received, self.addresses)
+                if own is None and len(received) <= HEAD_LIMIT:
+                    return
+                if own:
+                    self._visit(received, self.addresses)
+                    return
             verdict = is_forwarded(received)
             if verdict is None and received:
                 return
@@ -126,6 +171,36 @@ class _Front(TimedProtocol):
         self.connections.add(client)  # type: ignore[arg-type]
         client.begin(self.transport, received)
 
+    def _visit(self, received: bytes, addresses: SessionAddresses) -> None:
+        self._unset_keepalive_if_required()
+        self._stop_timer()
+        self.connections.discard(self)
+        peer = self.client[0] if self.client else None
+        connection = OwnAddress(self, addresses, encrypted=self.scheme == "https", peer=peer)
+        self.connections.add(connection)  # type: ignore[arg-type]
+        task = connection.begin(self.transport, received)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def found(self, session_id: str) -> Address | None:
+        """Where a session is, or will be in a moment."""
+        return self.table.lookup(session_id) or await self.coming(session_id)
+
+    def leave(self, connection: OwnAddress) -> None:
+        """It is gone."""
+        self.connections.discard(connection)
+        self.counts.leave(self.transport)
+
+    def take_back(self, connection: OwnAddress, left: bytes) -> None:
+        """Go on with the client's next request, whatever it is for."""
+        self.connections.discard(connection)
+        fresh = type(self)(self.config, self.server_state, self.app_state, self.loop)
+        self.transport.set_protocol(fresh)
+        fresh.connection_made(self.transport)
+        self.transport.resume_reading()
+        if left:
+            fresh.data_received(left)
+
 
 class _ClientConnection(asyncio.Protocol):
     """One connection of a client who asked for a session, until it is spliced or refused."""
@@ -136,6 +211,7 @@ class _ClientConnection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._near: Pipe | None = None
         self._refused = False
+        self._counted: str | None = None
 
     def begin(self, transport: asyncio.Transport, received: bytes) -> None:
         self._transport = transport
@@ -173,6 +249,10 @@ class _ClientConnection(asyncio.Protocol):
 
     def _over(self) -> None:
         self._front.connections.discard(self)
+        self._front.counts.leave(self._transport)
+        if self._counted is not None:
+            self._front.counts.exit(self._counted)
+            self._counted = None
         self._timer.cancel()
 
     def _splice(self, request: Forward, rest: bytes) -> None:
@@ -213,8 +293,11 @@ class _ClientConnection(asyncio.Protocol):
     async def _address(self, request: Forward) -> Address:
         """Where the session is. Raises :class:`Refused` for what this client cannot have."""
         front, session_id = self._front, request.session_id
+        if not front.counts.enter(session_id):
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "The session has too many connections.")
+        self._counted = session_id
         try:
-            address = front.table.lookup(session_id) or await front.coming(session_id)
+            address = await front.found(session_id)
         except BridgeError:
             if await self._admitted(request):
                 raise

@@ -72,6 +72,8 @@ def read_head(
     end = received.find(b"\r\n\r\n")
     if (end if end >= 0 else len(received)) > HEAD_LIMIT:
         raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The request's head is too long.")
+    if end >= 0 and TORN.search(received[:end]):
+        raise Refused(HTTPStatus.BAD_REQUEST, "The request's lines do not end as HTTP's do.")
     parser = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT)
     parser.receive_data(received)
     try:
@@ -87,7 +89,7 @@ def read_head(
 def _check_page(
     request: h11.Request, origins: Collection[str], names: Collection[str] | None
 ) -> None:
-    origin, host = _values(request, b"origin"), _values(request, b"host")
+    origin, host = values(request, b"origin"), values(request, b"host")
     if len(origin) > 1 or len(host) != 1:
         raise Refused(HTTPStatus.BAD_REQUEST, "One Host and at most one Origin header, please.")
     text = origin[0].decode("latin-1") if origin else None
@@ -98,13 +100,15 @@ def _check_page(
 def _forward(request: h11.Request, websocket_paths: Collection[str]) -> Forward:
     if request.method not in (b"GET", b"HEAD"):
         raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "A session takes GET and HEAD only.")
-    if _values(request, b"transfer-encoding") or _values(request, b"content-length") not in (
+    if values(request, b"transfer-encoding") or values(request, b"content-length") not in (
         [],
         [b"0"],
     ):
         raise Refused(HTTPStatus.BAD_REQUEST, "A request for a session has no body.")
+    if request.http_version != b"1.1" and values(request, b"upgrade"):
+        raise Refused(HTTPStatus.BAD_REQUEST, "HTTP/1.0 has no upgrades.")
     session_id, path = _arguments(request.target)
-    websocket = _is_websocket(request)
+    websocket = is_websocket(request)
     if websocket:
         path = next(iter(websocket_paths)) if path is None else path
         if path not in websocket_paths:
@@ -140,9 +144,10 @@ def _arguments(target: bytes) -> tuple[str, str | None]:
     return session_id, arguments.get("path")
 
 
-def _is_websocket(request: h11.Request) -> bool:
-    tokens = b",".join(_values(request, b"connection")).lower().split(b",")
-    wanted = [value.lower() for value in _values(request, b"upgrade")] == [b"websocket"]
+def is_websocket(request: h11.Request) -> bool:
+    """Whether it asks for a WebSocket."""
+    tokens = b",".join(values(request, b"connection")).lower().split(b",")
+    wanted = [value.lower() for value in values(request, b"upgrade")] == [b"websocket"]
     return wanted and b"upgrade" in (token.strip() for token in tokens) and request.method == b"GET"
 
 
@@ -156,18 +161,21 @@ def _head(request: h11.Request, path: str, websocket: bool) -> bytes:
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
-def _values(request: h11.Request, name: bytes) -> list[bytes]:
+def values(request: h11.Request, name: bytes) -> list[bytes]:
+    """The values of a header."""
     return [value for header, value in request.headers if header == name]
 
 
-def error_reply(status: HTTPStatus, reason: str, *, with_body: bool = True) -> bytes:
+def error_reply(
+    status: HTTPStatus, reason: str, *, with_body: bool = True, allow: str = "GET, HEAD"
+) -> bytes:
     """A complete reply that closes the connection; a HEAD request gets no body."""
     body = json.dumps({"error": reason}).encode()
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\n"
         "content-type: application/json\r\n"
         f"content-length: {len(body)}\r\n"
-        + ("allow: GET, HEAD\r\n" if status is HTTPStatus.METHOD_NOT_ALLOWED else "")
+        + (f"allow: {allow}\r\n" if status is HTTPStatus.METHOD_NOT_ALLOWED else "")
         + "cache-control: no-store\r\nconnection: close\r\n\r\n"
     )
     return head.encode("ascii") + (body if with_body else b"")
@@ -193,8 +201,8 @@ _SWITCHED = frozenset(
     b"connection date sec-websocket-accept sec-websocket-extensions sec-websocket-protocol "
     b"upgrade".split()
 )
-# Browsers take a line feed alone for a line's end, and would see other lines than we do.
-_TORN = re.compile(rb"\0|\r(?!\n)|(?<!\r)\n|\r\n[ \t]")
+#: Browsers take a line feed alone for a line's end, and would see other lines than we do.
+TORN = re.compile(rb"\0|\r(?!\n)|(?<!\r)\n|\r\n[ \t]")
 
 
 def status_of(reply_head: bytes) -> int | None:
@@ -203,7 +211,7 @@ def status_of(reply_head: bytes) -> int | None:
     None for interim replies, too: what follows one is another head.
     """
     match = re.match(rb"HTTP/1\.[01] (101|[2-5][0-9]{2})[ \r]", reply_head)
-    return int(match[1]) if match and not _TORN.search(reply_head) else None
+    return int(match[1]) if match and not TORN.search(reply_head) else None
 
 
 def clean_reply(reply_head: bytes, *, websocket: bool) -> bytes:

@@ -3,11 +3,14 @@
 import asyncio
 import logging
 import socket
+import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeAlias
 
 from hpcbridge.network.addresses import Address, TCPAddress, UnixAddress, open_listener
 from hpcbridge.network.splice import ConnectError, Dial, Pipe, Traffic, connect, pair
+from hpcbridge.network.stream import Stream
 
 _log = logging.getLogger(__name__)
 
@@ -20,18 +23,65 @@ class _Client(Pipe):
         self.relay._arrived(self)
 
 
-class Relay:
-    """Accepts connections at ``address`` and splices each to what ``dial`` connects."""
+Reach: TypeAlias = Callable[[], Awaitable[Stream]]
+"""Connects to what is behind the relay. Raises :class:`~hpcbridge.network.splice.ConnectError`."""
+Serve: TypeAlias = Callable[[Stream, Reach, Traffic], Awaitable[None]]
+"""Serves one client of a relay, and closes its connection."""
 
-    def __init__(self, address: Address, dial: Dial, traffic: Traffic, limit: float) -> None:
+
+class _Guest(Stream):
+    """A client that is served, not spliced."""
+
+    def __init__(self, relay: "Relay") -> None:
+        super().__init__()
+        self._relay = relay
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._relay._entered(self)
+
+    def data_received(self, data: bytes, datatype: int | None = None) -> None:
+        if self._heir is None:  # which counts as well
+            self._relay.traffic.bytes_in += len(data)
+            self._relay.traffic.last_activity = time.monotonic()
+        super().data_received(data)
+
+
+class _Far(Stream):
+    """A connection to what is behind the relay, for such a client."""
+
+    def __init__(self, traffic: Traffic) -> None:
+        super().__init__()
+        self._traffic = traffic
+
+    def data_received(self, data: bytes, datatype: int | None = None) -> None:
+        if self._heir is None:
+            self._traffic.bytes_out += len(data)
+            self._traffic.last_activity = time.monotonic()
+        super().data_received(data)
+
+
+class Relay:
+    """Accepts connections at ``address`` and splices each to what ``dial`` connects, or lets
+    ``serve`` see to it."""
+
+    def __init__(
+        self,
+        address: Address,
+        dial: Dial,
+        traffic: Traffic,
+        limit: float,
+        serve: Serve | None = None,
+    ) -> None:
         self.address = address
         self.traffic = traffic
         self._dial = dial
+        self._serve_client = serve
         self._limit = limit
         self._server: asyncio.Server | None = None
         self._inode: tuple[int, int] | None = None
         self._open: set[Pipe] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Future[None]] = set()
 
     @classmethod
     async def listen(
@@ -43,6 +93,7 @@ class Relay:
         mode: int = 0o660,
         group: int | None = None,
         connect_timeout: float = 10.0,
+        serve: Serve | None = None,
     ) -> "Relay":
         """Listen and serve until :meth:`close`.
 
@@ -53,7 +104,7 @@ class Relay:
         sock = open_listener(address, mode=mode, group=group)
         if isinstance(address, TCPAddress):
             address = TCPAddress(address.host, sock.getsockname()[1])
-        relay = cls(address, dial, traffic or Traffic(), connect_timeout)
+        relay = cls(address, dial, traffic or Traffic(), connect_timeout, serve)
         try:
             await relay._serve(sock)
         except BaseException:  # cancelled in the middle: nothing is to listen on
@@ -75,7 +126,9 @@ class Relay:
             self._server = await loop.create_server(self._client, sock=sock, start_serving=False)
         await self._server.start_serving()
 
-    def _client(self) -> Pipe:
+    def _client(self) -> Pipe | Stream:
+        if self._serve_client is not None:
+            return _Guest(self)
         near, _ = pair(self.traffic, lambda: self._open.discard(near), near=_Client)
         assert isinstance(near, _Client)
         near.relay = self
@@ -90,6 +143,20 @@ class Relay:
         self._tasks.add(task)
         task.add_done_callback(self._linked)
 
+    def _entered(self, guest: Stream) -> None:
+        if self._server is None or self._serve_client is None:
+            guest.abort()
+            return
+        task = asyncio.ensure_future(self._serve_client(guest, self._reach, self.traffic))
+        self._tasks.add(task)
+        task.add_done_callback(self._linked)
+        task.add_done_callback(lambda _: guest.abort())
+
+    async def _reach(self) -> Stream:
+        stream = _Far(self.traffic)
+        await connect(stream, self._dial, self._limit)
+        return stream
+
     async def _link(self, near: Pipe) -> None:
         try:
             await connect(near.other, self._dial, self._limit)
@@ -100,7 +167,7 @@ class Relay:
             near.abort()
             raise
 
-    def _linked(self, task: "asyncio.Task[None]") -> None:
+    def _linked(self, task: "asyncio.Future[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             _log.error("%s: connecting failed", self.address, exc_info=error)

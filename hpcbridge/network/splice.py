@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import asyncssh
 
@@ -231,13 +231,21 @@ def pair(
     return one, two
 
 
-async def connect(far: Pipe, dial: Dial, limit: float) -> None:
+class Abortable(Protocol):
+    """What can be dialled: a :class:`Pipe`, or something else that is a protocol."""
+
+    def abort(self) -> None:
+        """Drop the connection now, or as soon as it is made."""
+        ...
+
+
+async def connect(far: Abortable, dial: Dial, limit: float) -> None:
     """Dial with ``far`` as the protocol, for at most ``limit`` seconds.
 
     Raises :class:`ConnectError`; the far end is then given up, the near end is the
     caller's to answer and to close.
     """
-    attempt = asyncio.ensure_future(dial(lambda: far))
+    attempt = asyncio.ensure_future(dial(lambda: far))  # type: ignore[arg-type, return-value]
     try:
         done, _ = await asyncio.wait((attempt,), timeout=limit)
         if done:

@@ -1,12 +1,14 @@
 """What all sessions of a service work with."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpcbridge.frontends.table import RouteTable
 from hpcbridge.jobscripts.stage import JobFiles
+from hpcbridge.network.relay import Serve
 from hpcbridge.sessions.logs import Logs
-from hpcbridge.store import Store
+from hpcbridge.store import SessionRow, Store
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,9 @@ class Timing:
 @dataclass(frozen=True)
 class SessionContext:
     """Made once by the service. ``socket_dir`` None puts tunnels on TCP ports; ``group`` is the gid
-    of the front end, which may connect to sockets. Without ``logs`` no output is kept."""
+    of the front end, which may connect to sockets. Without ``logs`` no output is kept. ``serve``
+    makes what sees to the clients of a session's local end; None there lets bytes pass as they are.
+    """
 
     store: Store
     routes: RouteTable
@@ -36,3 +40,4 @@ class SessionContext:
     group: int | None = None
     timing: Timing = field(default_factory=Timing)
     logs: Logs | None = None
+    serve: Callable[[SessionRow], Serve | None] = lambda _: None

@@ -75,8 +75,9 @@ class Endpoint:
 
     async def _open(self, host: str, port: int, local: Address, *, probe: bool) -> Address:
         await self.release()  # of an attempt that the store did not take
+        serve = self._context.serve(self._row)
         tunnel = await self._cluster.tunnels.open(
-            host, port, local, group=self._context.group, probe=probe
+            host, port, local, group=self._context.group, probe=probe, serve=serve
         )
         try:
             if str(tunnel.address) != self.address:

@@ -14,6 +14,7 @@ from typing import TypeVar
 from hpcbridge.errors import ClusterError, ClusterUnreachable, OutcomeUnknown, UnexpectedReply
 from hpcbridge.files.helper import open_to_others
 from hpcbridge.files.own import open_own
+from hpcbridge.network.descriptors import usual
 from hpcbridge.transports.base import Completed, Slice, StagedFile
 from hpcbridge.transports.environment import clean_environment
 
@@ -55,6 +56,7 @@ class LocalTransport:
                 f"{argv[0]} cannot be run on this machine: {error.strerror}. "
                 "Install it, or name its directory in the service's PATH."
             ) from error
+        usual(process.pid)
         try:
             async with asyncio.timeout(timeout):
                 out, err = await _exchange(process, stdin)

@@ -8,6 +8,7 @@ from typing import Any
 import asyncssh
 
 from hpcbridge.errors import ClusterUnreachable
+from hpcbridge.network.descriptors import usual
 from hpcbridge.transports.connection import SSHHost
 from hpcbridge.transports.environment import clean_environment
 from hpcbridge.transports.frame import Frame
@@ -103,6 +104,7 @@ async def open_here(argv: Sequence[str]) -> Pipe:
         raise ClusterUnreachable(
             f"{argv[0]} cannot be run on this machine: {error.strerror}. Install it."
         ) from error
+    usual(process.pid)
 
     async def end() -> None:
         if process.returncode is None:

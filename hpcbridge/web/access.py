@@ -25,6 +25,7 @@ from hpcbridge.errors import (
 )
 from hpcbridge.frontends.base import Headers
 from hpcbridge.identity.users import shown
+from hpcbridge.network.counts import Addresses
 from hpcbridge.sessions.manager import Sessions
 from hpcbridge.store import SessionRow
 from hpcbridge.web.middleware import UNIX, Behind, origin_allowed
@@ -52,7 +53,8 @@ class Access:
         self._behind = Behind(settings.server.trusted_proxies)
         self._clusters = settings.clusters
         self._sessions = sessions
-        self._gate = Gate(settings, sessions.store)
+        #: Recognises users.
+        self.gate = Gate(settings, sessions.store)
         self._audit = AuditLog(auth.audit_file) if auth.on or auth.audit_file else None
 
     async def who(self, request: Request, scope: Scope) -> Identity:
@@ -62,7 +64,7 @@ class Access:
         :class:`~hpcbridge.errors.AccountsUnknown` or :class:`~hpcbridge.errors.StoreError` while
         it cannot be told.
         """
-        return await self._let_in(request, scope, self._gate.identify)
+        return await self._let_in(request, scope, self.gate.identify)
 
     async def still(self, request: Request, scope: Scope) -> None:
         """Raises what :meth:`who` raises for somebody who was let in before and may not now.
@@ -70,7 +72,7 @@ class Access:
         Whoever it cannot be told of for a moment goes on.
         """
         with contextlib.suppress(AccountsUnknown, StoreError):
-            await self._let_in(request, scope, self._gate.still)
+            await self._let_in(request, scope, self.gate.still)
 
     async def _let_in(self, request: Request, scope: Scope, recognise: Recognise) -> Identity:
         asking, identity = _asking(request), None
@@ -78,7 +80,7 @@ class Access:
             identity = await recognise(asking)
             self._check(request, identity, scope)
         except (NotAuthenticated, UserRefused, ScopeMissing, OriginRefused) as error:
-            self._refused(f"{request.method} {scope}", asking, identity, error)
+            self.refused(f"{request.method} {scope}", asking, identity, error)
             raise
         assert identity is not None
         return identity
@@ -119,7 +121,7 @@ class Access:
             return True
         asking, identity = Asking(headers, peer, await self._behind.client(headers, peer)), None
         try:
-            identity = await (self._gate.still if again else self._gate.identify)(asking)
+            identity = await (self.gate.still if again else self.gate.identify)(asking)
             if identity is None:
                 return self._accepts_tokens
             if not identity.scopes & VISITS:
@@ -128,9 +130,18 @@ class Access:
         except BridgeError as error:
             if again and isinstance(error, AccountsUnknown | StoreError):
                 return True
-            self._refused("visit", asking, identity, error)
+            self.refused("visit", asking, identity, error)
             return False
         return True
+
+    @property
+    def front_ends(self) -> Addresses:
+        """The addresses from which many people come."""
+        return self._behind.trusted
+
+    async def behind(self, headers: Headers, peer: str | None, encrypted: bool) -> tuple[str, str]:
+        """The client's address and ``http`` or ``https``, as a trusted front end tells them."""
+        return await self._behind.request(headers, peer, "https" if encrypted else "http")
 
     def facts(self, row: SessionRow) -> dict[str, Any]:
         """Which session something was done to, for the record: whose, where, and as whom."""
@@ -155,13 +166,13 @@ class Access:
             raise
         self._note(what, "done", _asking(request), identity, **facts)
 
-    def _refused(
+    def refused(
         self, what: str, asking: Asking, identity: Identity | None, error: BridgeError
     ) -> None:
         """Write down who was refused; not who said nothing, nor who was told to wait."""
         why = getattr(error, "why", str(error))
         if self.on and why and not isinstance(error, TooManyFailures):
-            claimed = None if identity else self._gate.claimed(asking)
+            claimed = None if identity else self.gate.claimed(asking)
             name = shown(claimed) if claimed else None
             self._note(what, "refused", asking, identity, claimed=name, why=why)
 

@@ -28,6 +28,11 @@ class ApplicationReply(BaseModel):
     name: str
     title: str
     description: str
+    viewer: str = Field(
+        description="How its sessions are looked at: portal, by the pictures that they push; page, "
+        "at an address of their own; content, by a page of the site."
+    )
+    page: str | None = Field(None, description="Path of that page of the site.")
     choosable: bool = Field(description="Whether a launch may post 'cluster'.")
     warm: bool = Field(description="Whether a session is ready, so that a launch gets it at once.")
     clusters: list[ClusterReply]
@@ -49,6 +54,8 @@ def catalogue(
                 name=name,
                 title=wanted.title or name,
                 description=wanted.description,
+                viewer=wanted.viewer,
+                page=wanted.page,
                 choosable=wanted.cluster_by_request,
                 warm=warm(name),
                 clusters=[

@@ -4,7 +4,7 @@ import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.requests import ClientDisconnect
 
 from hpcbridge.auth.identity import Identity, Scope
@@ -17,7 +17,8 @@ from hpcbridge.store import SessionRow
 from hpcbridge.web.access import Access
 from hpcbridge.web.catalogue import CatalogueReply, catalogue
 from hpcbridge.web.events import Audience, stream
-from hpcbridge.web.middleware import unless_gone
+from hpcbridge.web.middleware import error_reply, unless_gone
+from hpcbridge.web.pages import Pages
 from hpcbridge.web.requests import read_posted
 from hpcbridge.web.responses import (
     BEGUN,
@@ -78,6 +79,7 @@ class Launcher:
         self._sessions = sessions
         self._access = access
         self._audience = Audience()
+        self._pages = Pages(settings, sessions)
 
     @property
     def router(self) -> APIRouter:
@@ -99,16 +101,19 @@ class Launcher:
         add(one, self.status, methods=["GET"], **told)
         add(one, self.stop, methods=["DELETE"], **told)
         as_stream: dict[str, Any] = {"response_class": StreamingResponse, "responses": EVENTS}
+        opens: dict[str, Any] = {"response_class": RedirectResponse, "include_in_schema": False}
+        add(f"{one}/open", self.open, methods=["GET"], **opens)
         add(f"{one}/events", self.progress, methods=["GET"], **as_stream)
         return router
 
-    def _described(self, row: SessionRow, request: Request) -> dict[str, Any]:
-        return described(row, request, self._server, self._sessions)
+    def _described(self, row: SessionRow, request: Request, who: Identity) -> dict[str, Any]:
+        view = self._pages.view(row, request, who)
+        return described(row, request, self._server, self._sessions, view)
 
     async def listing(self, request: Request, who: Reading) -> JSONResponse:
         """Who asks, and the living sessions that they may see."""
         rows = await self._sessions.living(who)
-        found = [self._described(row, request) for row in rows]
+        found = [self._described(row, request, who) for row in rows]
         return JSONResponse({"user": who.user, "operator": who.operates, "sessions": found})
 
     async def launch(
@@ -133,13 +138,14 @@ class Launcher:
             facts |= self._access.facts(session.row)
         if "respond-async" in prefer.replace(" ", "").lower().split(","):
             await session.claim()
-            reply = self._described(session.row, request)
+            reply = self._described(session.row, request, who)
             return JSONResponse(echoed(posted) | reply | {"secret": session.row.secret}, 202)
         try:
             secret = await self._ready(session, request)
         except StillStarting as error:
             return still_starting(error, session)
-        return JSONResponse(launched(posted, session, secret, request, self._server))
+        view = self._pages.view(session.row, request, who)
+        return JSONResponse(launched(posted, session, secret, request, self._server, view))
 
     async def _ready(self, session: Session, request: Request) -> str:
         try:
@@ -160,7 +166,14 @@ class Launcher:
     async def status(self, session_id: str, request: Request, who: Reading) -> JSONResponse:
         """Where a session stands; ended ones are remembered for a while."""
         row = await self._sessions.get(session_id, who)
-        return JSONResponse(self._described(row, request))
+        return JSONResponse(self._described(row, request, who))
+
+    async def open(self, session_id: str, request: Request, who: Reading) -> Response:
+        """Go to the session's page, for links: the address that admits is made now."""
+        view = self._pages.view(await self._sessions.get(session_id, who), request, who)
+        if view.page is None:
+            return error_reply("This session has no page now.", 409)
+        return RedirectResponse(view.page, 303, {"Referrer-Policy": "no-referrer"})
 
     async def progress(self, session_id: str, request: Request, who: Reading) -> StreamingResponse:
         """Server-sent events: where the session stands, each time that changes, until it ends."""
@@ -173,7 +186,7 @@ class Launcher:
             if time.monotonic() - asked > ASK_AGAIN:
                 await self._access.still(request, Scope.READ)
                 asked = time.monotonic()
-            return self._described(await self._sessions.get(session_id, who), request)
+            return self._described(await self._sessions.get(session_id, who), request, who)
 
         def notifier() -> Notifier | None:
             session = self._sessions.session(session_id)
@@ -191,7 +204,7 @@ class Launcher:
         with self._access.recorded("stop", request, who) as facts:
             row = await self._sessions.stop(session_id, who)
             facts |= self._access.facts(row)
-        return JSONResponse(self._described(row, request))
+        return JSONResponse(self._described(row, request, who))
 
 
 def _client(request: Request, who: Identity) -> str:

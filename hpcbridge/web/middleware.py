@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from hpcbridge.frontends import origin
+from hpcbridge.network.counts import Addresses
 
 log = logging.getLogger(__name__)
 
@@ -69,12 +70,21 @@ class Behind:
 
     def __init__(self, trusted: Collection[str]) -> None:
         self._believing = ProxyHeadersMiddleware(_nothing, [*trusted, UNIX])
+        #: Tells of an address whether it is a front end's.
+        self.trusted: Addresses = self._believing.trusted_hosts
 
     async def client(self, headers: Sequence[tuple[bytes, bytes]], peer: str | None) -> str:
         """The client's address; ``peer`` is the connection's other end, None for a unix socket."""
+        return (await self.request(headers, peer, "http"))[0]
+
+    async def request(
+        self, headers: Sequence[tuple[bytes, bytes]], peer: str | None, scheme: str
+    ) -> tuple[str, str]:
+        """The same, and the scheme that the client used, where ``scheme`` is this connection's."""
         scope: Any = {"type": "http", "client": (peer or UNIX, 0), "headers": headers}
+        scope["scheme"] = scheme
         await self._believing(scope, None, None)  # type: ignore[arg-type]
-        return str(scope["client"][0])
+        return str(scope["client"][0]), str(scope["scheme"])
 
 
 async def _nothing(*_: object) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from string import Template
 from typing import Any
 
@@ -34,6 +35,12 @@ class LaunchReply(BaseModel):
     id: str = Field(description="Session id. Whoever knows it can stop the session.")
     sessionURL: str = Field(description="WebSocket address of the application.")
     secret: str = Field(description="What the application wants to hear from its client.")
+    viewer: str = Field(description="How it is looked at: portal, page or content.")
+    page: str | None = Field(
+        None,
+        description="Address of the page to open, where the viewer is not the portal; may admit "
+        "once, and soon: open it now, or GET it anew.",
+    )
 
 
 class EndReply(BaseModel):
@@ -56,6 +63,12 @@ class SessionReply(BaseModel):
     job_id: str | None = Field(None, description="The batch system's id of the job.")
     host: str | None = Field(None, description="The node that runs it.")
     sessionURL: str | None = Field(None, description="WebSocket address, once it is ready.")
+    viewer: str = Field("portal", description="How it is looked at: portal, page or content.")
+    page: str | None = Field(
+        None,
+        description="Address of its page, once it is ready, where the viewer is not the portal; "
+        "may admit once, and soon. GET of ID/open redirects to a fresh one.",
+    )
     reason: EndReason | None = Field(None, description="Why it ended.")
     exit_status: int | None = Field(None, description="Exit status of the job, or minus a signal.")
     unknown_since: float | None = Field(
@@ -83,6 +96,14 @@ class SessionReply(BaseModel):
         None, description="When a warm session was launched, in seconds since the epoch."
     )
     error: str | None = Field(None, description="Present when it ended and was not stopped.")
+
+
+@dataclass(frozen=True)
+class View:
+    """How a session is looked at: by the portal, or at ``page``."""
+
+    viewer: str = "portal"
+    page: str | None = None
 
 
 class ListReply(BaseModel):
@@ -133,6 +154,7 @@ def launched(
     secret: str,
     request: Request,
     server: ServerSettings,
+    view: View,
 ) -> dict[str, Any]:
     """What wslink's clients want to hear of a session that is ready; see :class:`LaunchReply`."""
     row = session.row
@@ -151,6 +173,8 @@ def launched(
         "id": row.id,
         "sessionURL": _session_url(row, session, request, server),
         "secret": secret,
+        "viewer": view.viewer,
+        **({"page": view.page} if view.page else {}),
     }
 
 
@@ -182,7 +206,7 @@ def _texts(
 
 
 def described(
-    row: SessionRow, request: Request, server: ServerSettings, sessions: Sessions
+    row: SessionRow, request: Request, server: ServerSettings, sessions: Sessions, view: View
 ) -> dict[str, Any]:
     """Where a session stands, as a :class:`SessionReply` without what is not known."""
     session = sessions.session(row.id)
@@ -192,6 +216,8 @@ def described(
         cluster=row.cluster,
         state=row.state,
         message=row.message,
+        viewer=view.viewer,
+        page=view.page,
         job_id=row.job_id,
         host=row.host,
         reason=row.reason,
@@ -228,12 +254,7 @@ def _session_url(
     row: SessionRow, session: Session | None, request: Request, server: ServerSettings
 ) -> str:
     """The configured address with its ``${...}`` filled in. See ``server.session_url``."""
-    host = request.headers.get("host", "")
-    if not _HOST.fullmatch(host):
-        name, port = request.scope.get("server") or ("", None)
-        if port is None:  # a unix socket
-            name, port = server.host, server.port
-        host = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+    host = request_host(request, server)
     local_end = (session.endpoint.address if session else None) or ""
     local_host, _, local_port = local_end.rpartition(":")
     return Template(server.session_url).safe_substitute(
@@ -244,6 +265,17 @@ def _session_url(
         request_hostname=re.sub(r":[0-9]+$", "", host),
         ws_scheme="wss" if request.scope["scheme"] == "https" else "ws",
     )
+
+
+def request_host(request: Request, server: ServerSettings) -> str:
+    """The host, and perhaps port, under which the client reached the service."""
+    host = request.headers.get("host", "")
+    if _HOST.fullmatch(host):
+        return host
+    name, port = request.scope.get("server") or ("", None)
+    if port is None:  # a unix socket
+        name, port = server.host, server.port
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
 
 def still_starting(error: StillStarting, session: Session) -> JSONResponse:

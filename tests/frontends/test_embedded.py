@@ -314,6 +314,13 @@ REFUSED = {
     "two origins": (get(f"sessionId={TCP}", "Origin: http://h", "Origin: http://h"), 400),
     "not a header": (get(f"sessionId={TCP}", "nonsense"), 400),
     "space before the colon": (get(f"sessionId={TCP}", "Cookie : a"), 400),
+    "folded length": (get(f"sessionId={TCP}", "Content-Length:\r\n 5"), 400),
+    "folded header": (get(f"sessionId={TCP}", "X: a\r\n\tb"), 400),
+    "a line feed alone": (get(f"sessionId={TCP}", "X: a\nCookie: b"), 400),
+    "upgrade of HTTP/1.0": (
+        get(f"sessionId={TCP}", *UPGRADE).replace(b"HTTP/1.1", b"HTTP/1.0"),
+        400,
+    ),
     "NUL": (get(f"sessionId={TCP}", "X: a\0b"), 400),
     "not HTTP": (f"GET /proxy?sessionId={TCP} FTP/1\r\nHost: h\r\n\r\n".encode(), 400),
     "head too long": (get(f"sessionId={TCP}", "X: " + "a" * 20000), 431),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hpcbridge.auth.tickets import Tickets
 from hpcbridge.errors import LeadershipLost, NoCapacity, StoreError
 from hpcbridge.replication import leadership as leadership_module
 from hpcbridge.replication.leadership import Leadership
@@ -257,3 +258,11 @@ async def test_visitors_are_those_of_replicas_at_work(stores: list[Store]) -> No
     } == {session_id: 2}
     await two.replicas.leave()
     assert await one.endpoints.remote_clients() == {}
+
+
+async def test_a_ticket_admits_once_whatever_replica_it_comes_to(stores: list[Store]) -> None:
+    at = [Tickets(each) for each in stores]
+    ticket = at[0].ticket(row(), "alice")
+    admitted = await asyncio.gather(*(each.redeem(row(), ticket) for each in at * 4))
+    assert sorted(map(str, admitted)) == ["None"] * 11 + ["alice"]
+    assert at[1].user(row(), at[2].cookie(row(), "bob")) == "bob"

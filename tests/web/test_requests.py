@@ -92,7 +92,7 @@ async def test_posted_keys_come_back_as_they_were(launcher: Launch) -> None:
         assert reply.status_code == 200
         body = reply.json()
         assert {key: body[key] for key in posted} == posted
-        assert set(body) - set(posted) == {"id", "sessionURL", "secret"}
+        assert set(body) - set(posted) == {"id", "sessionURL", "secret", "viewer"}
 
 
 async def test_keys_that_are_the_replys_own_cannot_be_posted(launcher: Launch) -> None:
@@ -102,10 +102,12 @@ async def test_keys_that_are_the_replys_own_cannot_be_posted(launcher: Launch) -
         "secret": "mine",
         "sessionURL": "ws://evil.example.org/",
         "error": "an error makes clients give up",
+        "viewer": "mine",
+        "page": "http://evil.example.org/",
     }
     async with launcher() as api:
         body = (await api.post(posted)).json()
-        assert set(body) == {"application", "id", "secret", "sessionURL"}
+        assert set(body) == {"application", "id", "secret", "sessionURL", "viewer"}
         assert "mine" not in body.values()
         assert "evil" not in body["sessionURL"]
         begun = await api.post(posted, headers={"Prefer": "respond-async"})

@@ -7,6 +7,8 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+from hpcbridge.network.descriptors import usual
+
 COOKIE = "HPCBRIDGE_JOB"
 """Environment variable that every process of a local job inherits: the job's name."""
 GONE_BEAT = 0.1
@@ -91,7 +93,7 @@ def spawn(argv: list[str], environment: dict[str, str], output: int) -> int:
         (os.POSIX_SPAWN_DUP2, output, 1),
         (os.POSIX_SPAWN_DUP2, output, 2),
     ]
-    return os.posix_spawn(
+    pid = os.posix_spawn(
         argv[0],
         argv,
         environment,
@@ -100,6 +102,8 @@ def spawn(argv: list[str], environment: dict[str, str], output: int) -> int:
         setsigmask=[],
         setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
     )
+    usual(pid)
+    return pid
 
 
 def send(signal_number: signal.Signals, pids: list[int]) -> None:

@@ -1,0 +1,133 @@
+"""Who may open a session at its own address, and what its application gets with their requests.
+
+Browsers send nothing there that proves who their user is: they come with a ticket of the launcher
+API in the address, once, and then with a cookie of that address alone.
+"""
+
+import re
+from dataclasses import replace
+from urllib.parse import parse_qsl, urlencode
+
+from hpcbridge.auth.gate import Asking
+from hpcbridge.auth.identity import How, Identity, Scope
+from hpcbridge.auth.tickets import Tickets
+from hpcbridge.config.settings import Settings
+from hpcbridge.errors import AccountsUnknown, BridgeError, ScopeMissing, StoreError
+from hpcbridge.frontends.address import SessionAddresses
+from hpcbridge.frontends.admission import (
+    COOKIES,
+    TICKET,
+    Admission,
+    Redirect,
+    Visit,
+    admission,
+)
+from hpcbridge.sessions.manager import Sessions
+from hpcbridge.store import SessionRow
+from hpcbridge.web.access import VISITS, Access
+
+_CREDENTIALS = (b"authorization",)
+_BY_COOKIE = frozenset([Scope.READ, Scope.OPERATE])
+
+
+class SessionAccess:
+    """Admits to sessions at ``addresses``."""
+
+    def __init__(
+        self, settings: Settings, sessions: Sessions, access: Access, addresses: SessionAddresses
+    ) -> None:
+        self._applications = settings.applications
+        self._websocket = settings.frontend.websocket_paths[0]
+        self._addresses = addresses
+        self._sessions = sessions
+        self._access = access
+        self._tickets = Tickets(sessions.store)
+
+    async def enter(self, visit: Visit, *, again: bool = False) -> Admission | Redirect | None:
+        """What a request becomes; None where its client may not have the session.
+
+        Without users, whoever knows the session's address may. It is asked ``again`` of one who is
+        there: whoever it cannot be told of for a moment stays.
+        """
+        client, scheme = await self._access.behind(visit.headers, visit.peer, visit.encrypted)
+        asking, identity = Asking(visit.headers, visit.peer, client), None
+        try:
+            row = await self._sessions.get(visit.session_id)
+            if self._access.on and not again and (ticket := _ticket(visit)):
+                return await self._redeemed(row, visit, ticket, scheme)
+            if self._access.on:
+                identity = await self._identity(row, visit, asking, scheme, again=again)
+                if identity is None:
+                    return None
+                if not identity.scopes & VISITS:
+                    raise ScopeMissing(f"This token is for neither of: {', '.join(VISITS)}.")
+                await self._sessions.get(visit.session_id, identity)
+        except BridgeError as error:
+            if again and isinstance(error, AccountsUnknown | StoreError):
+                return Admission()
+            self._access.refused("visit", asking, identity, error)
+            return None
+        application = self._applications.get(row.application)
+        return admission(
+            application, row, visit, self._session_url(row, visit, scheme), scheme, client
+        )
+
+    def _session_url(self, row: SessionRow, visit: Visit, scheme: str) -> str:
+        own = self._addresses.url(row.id, "wss" if scheme == "https" else "ws", visit.host)
+        return f"{own}{self._websocket}"
+
+    async def _identity(
+        self, row: SessionRow, visit: Visit, asking: Asking, scheme: str, *, again: bool
+    ) -> Identity | None:
+        cookie = _cookie(visit, scheme)
+        user = self._tickets.user(row, cookie) if cookie else None
+        gate = self._access.gate
+        if user is not None:
+            # The application's pages may send an Authorization of their own.
+            said = [each for each in asking.headers if each[0] not in _CREDENTIALS]
+            asking = replace(asking, headers=said)
+        named = await (gate.still if again else gate.identify)(asking)
+        if named is not None or user is None:
+            return named
+        await gate.users.check(user)
+        return Identity(user, How.COOKIE, gate.users.is_operator(user), _BY_COOKIE)
+
+    async def _redeemed(
+        self, row: SessionRow, visit: Visit, ticket: str, scheme: str
+    ) -> Redirect | None:
+        """To the same address without the ticket. One that is used up may have left a cookie."""
+        user = await self._tickets.redeem(row, ticket)
+        path, _, query = visit.target.partition("?")
+        left = [pair for pair in parse_qsl(query, keep_blank_values=True) if pair[0] != TICKET]
+        # Not "//": that would be another host's name.
+        location = f"{visit.prefix}/{path.lstrip('/')}{'?' if left else ''}{urlencode(left)}"
+        if user is None:
+            return Redirect(location, "") if _cookie(visit, scheme) else None
+        value = self._tickets.cookie(row, user)
+        secure = "; Secure" if scheme == "https" else ""
+        name = _cookie_name(visit, scheme)
+        kept = f"{name}={value}; Path={visit.prefix}/; HttpOnly; SameSite=Lax{secure}"
+        return Redirect(location, kept)
+
+
+def _ticket(visit: Visit) -> str | None:
+    if visit.method != "GET":
+        return None
+    found = re.findall(rf"[?&]{TICKET}=([A-Za-z0-9._-]+)", visit.target)
+    return found[0] if found else None
+
+
+def _cookie_name(visit: Visit, scheme: str) -> str:
+    """With the prefix that browsers let nobody else set, where they can."""
+    return COOKIES[1] if scheme == "https" and not visit.prefix else COOKIES[0]
+
+
+def _cookie(visit: Visit, scheme: str) -> str | None:
+    wanted = _cookie_name(visit, scheme)
+    for name, value in visit.headers:
+        if name == b"cookie":
+            for pair in value.decode("latin-1").split(";"):
+                key, _, given = pair.strip().partition("=")
+                if key == wanted and given.isascii():
+                    return given
+    return None
