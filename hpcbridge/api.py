@@ -61,7 +61,14 @@ def create_app(settings: Settings, sessions: Sessions, access: Access | None = N
         app.mount(path, StaticFiles(directory=folder, html=True), name=f"content {path}")
     if server.portal and "/" not in server.folders:
         cards = portal.cards(settings.applications, settings.clusters)
-        portal.mount(app, endpoint=server.endpoint, applications=cards, users=access.on)
+        domain = settings.session_domain
+        portal.mount(
+            app,
+            endpoint=server.endpoint,
+            applications=cards,
+            frames=[f"*.{domain}:*"] if domain else [],
+            users=access.on,
+        )
     app.add_exception_handler(BridgeError, _bridge_error)
     app.add_exception_handler(ClientDisconnect, _hung_up)
     app.add_exception_handler(HTTPException, _http_error)

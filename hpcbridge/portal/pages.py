@@ -54,17 +54,19 @@ def mount(
     endpoint: str,
     applications: Iterable[ApplicationCard],
     connect_to: Iterable[str] = (),
+    frames: Iterable[str] = (),
     users: bool = False,
 ) -> None:
     """Add `GET /` and everything below `/portal/` to `app`.
 
     `endpoint` is the path of the launcher API, without a slash at its end. `connect_to` names
     further origins that sessions may live at (`wss://viz.example.org`), where `sessionURL` is not
-    this one. With `users`, the page asks the API who its client is. Reads files, so call it before
-    serving. Without the wheel that ships wslink's JavaScript the page still launches sessions, and
-    says what is missing to show them.
+    this one, and `frames` where pages of sessions come from (`*.sessions.example.org`), which are
+    shown inside this one. With `users`, the page asks the API who its client is. Reads files, so
+    call it before serving. Without the wheel that ships wslink's JavaScript the page still launches
+    sessions, and says what is missing to show them.
     """
-    headers = _headers(connect_to)
+    headers = _headers(connect_to, frames)
     page, missing = _page(endpoint, list(applications), users)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
@@ -108,7 +110,7 @@ def _page(endpoint: str, applications: list[ApplicationCard], users: bool) -> tu
     return html, missing
 
 
-def _headers(connect_to: Iterable[str]) -> dict[str, str]:
+def _headers(connect_to: Iterable[str], frames: Iterable[str]) -> dict[str, str]:
     """What the browser is told to allow the page: its own origin, and nothing inline."""
     policy = {
         "default-src": "'none'",
@@ -116,6 +118,7 @@ def _headers(connect_to: Iterable[str]) -> dict[str, str]:
         "style-src": "'self'",
         "img-src": "'self'",
         "connect-src": " ".join(["'self'", *connect_to]),
+        "frame-src": " ".join(["'self'", *frames]),
         "base-uri": "'none'",
         "form-action": "'none'",
         "frame-ancestors": "'self'",

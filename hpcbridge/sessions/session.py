@@ -8,6 +8,7 @@ import asyncio
 import dataclasses
 import logging
 import math
+import time
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -114,6 +115,22 @@ class Session:
             return []
         known = self.clock, self.endpoint.traffic, self.remote_clients
         return expiries_of(self.application, self.row, *known)
+
+    def deadline(self, application: ApplicationSettings) -> float:
+        """When the launch has taken too long, in monotonic seconds; or, of a session that was
+        ready, the wait for it to be so again."""
+        row = self.row
+        begun, queued = row.submitting_at or time.time(), row.queued_at or 0.0
+        if row.ready_at is not None and queued > row.ready_at:
+            begun = queued
+        return self.clock.since(begun) + application.wait
+
+    @property
+    def gives_up_at(self) -> float | None:
+        """When the session is given up unless it is ready, in seconds since the epoch."""
+        if self.application is None or self.row.state in (State.READY, State.ENDED):
+            return None
+        return self.clock.epoch(self.deadline(self.application))
 
     @property
     def unknown_since(self) -> float | None:

@@ -93,13 +93,7 @@ class Startup:
 
     @property
     def _deadline(self) -> float:
-        """When the launch has taken too long, in monotonic seconds; or, of a session that was
-        ready, the wait for it to be so again."""
-        row = self._row
-        begun, queued = row.submitting_at or time.time(), row.queued_at or 0.0
-        if row.ready_at is not None and queued > row.ready_at:
-            begun = queued
-        return self._session.clock.since(begun) + self._application.wait
+        return self._session.deadline(self._application)
 
     async def until_ready(self, watch: Watch) -> None:
         """queued -> starting -> ready; a job that goes back takes its session along."""

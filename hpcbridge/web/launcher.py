@@ -13,6 +13,7 @@ from hpcbridge.errors import StillStarting
 from hpcbridge.notifier import Notifier
 from hpcbridge.sessions.manager import Sessions
 from hpcbridge.sessions.session import Session
+from hpcbridge.states import State
 from hpcbridge.store import SessionRow
 from hpcbridge.web.access import Access
 from hpcbridge.web.catalogue import CatalogueReply, catalogue
@@ -166,7 +167,11 @@ class Launcher:
     async def status(self, session_id: str, request: Request, who: Reading) -> JSONResponse:
         """Where a session stands; ended ones are remembered for a while."""
         row = await self._sessions.get(session_id, who)
-        return JSONResponse(self._described(row, request, who))
+        found = self._described(row, request, who)
+        own = who.user is not None and who.user == row.user and Scope.LAUNCH in who.scopes
+        if own and row.state == State.READY and row.secret:
+            found["secret"] = row.secret
+        return JSONResponse(found)
 
     async def open(self, session_id: str, request: Request, who: Reading) -> Response:
         """Go to the session's page, for links: the address that admits is made now."""

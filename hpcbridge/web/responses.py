@@ -63,6 +63,11 @@ class SessionReply(BaseModel):
     job_id: str | None = Field(None, description="The batch system's id of the job.")
     host: str | None = Field(None, description="The node that runs it.")
     sessionURL: str | None = Field(None, description="WebSocket address, once it is ready.")
+    secret: str | None = Field(
+        None,
+        description="What the application wants to hear from its client; told to the user whose "
+        "ready session it is, by a login or token that may launch.",
+    )
     viewer: str = Field("portal", description="How it is looked at: portal, page or content.")
     page: str | None = Field(
         None,
@@ -86,6 +91,11 @@ class SessionReply(BaseModel):
     )
     tunnel: str | None = Field(
         None, description="'open', or 'reconnecting' while the node's SSH connection is down."
+    )
+    gives_up_at: float | None = Field(
+        None,
+        description="When a launch on its way is given up unless it is ready, in seconds since the "
+        "epoch.",
     )
     ends: EndReply | None = Field(
         None, description="What will end a ready session first, while that is known."
@@ -240,9 +250,10 @@ def described(
 
 
 def _expected(session: Session) -> dict[str, Any]:
-    """What is known of a wait in the queue."""
-    outlook = session.outlook
+    """What is known of a launch on its way."""
+    outlook, limit = session.outlook, session.gives_up_at
     return {
+        "gives_up_at": None if limit is None else round(limit, 3),
         "queue": outlook.queue or None,
         "waits_for": outlook.waits_for or None,
         "position": None if outlook.ahead is None else outlook.ahead + 1,

@@ -58,6 +58,11 @@ export class Launcher {
     return call(`${this.endpoint}/${encodeURIComponent(id)}`);
   }
 
+  /** The address that leads to a session's own page, and admits whoever may see it. */
+  opening(id) {
+    return `${this.endpoint}/${encodeURIComponent(id)}/open`;
+  }
+
   /** What a session's application printed, from `offset` (bytes) on: `{text, next, ended}`. */
   async log(id, offset) {
     const url = `${this.endpoint}/${encodeURIComponent(id)}/log?offset=${offset}`;

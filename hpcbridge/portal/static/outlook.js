@@ -47,7 +47,8 @@ export class Outlook {
     }
     if (this.limit) {
       const rest = this.left(this.limit);
-      write('wait-limit-at', rest > 0 ? `${timeOfDay(Date.now() + rest * 1000)}, ${until(rest)}` : 'now');
+      const early = this.start > this.limit ? '; before its expected start' : '';
+      write('wait-limit-at', rest > 0 ? `${timeOfDay(Date.now() + rest * 1000)}${early}` : 'now');
     }
     const left = this.ends ? Math.max(0, this.left(this.ends.at)) : Infinity;
     byId('fact-left-row').hidden = left === Infinity;

@@ -70,14 +70,12 @@ export class Running {
     const message = document.createElement('span');
     message.className = 'hint';
     message.textContent = answer.state === 'ready' ? `on ${answer.host}` : answer.message;
-    const secret = kept?.secret ?? answer.secret;
     const request = kept?.request ?? { application: answer.application };
     item.append(name, state, message);
-    if (secret || answer.page) {
-      item.append(button('Open', 'primary', title, () => {
-        this.open({ id: answer.id, secret, title, request }, answer);
-      }));
-    }
+    item.append(button('Open', 'primary', title, async () => {
+      const now = await this.launcher.status(answer.id).catch(() => answer);
+      this.open({ id: answer.id, secret: kept?.secret ?? now.secret, title, request }, now);
+    }));
     item.append(button('Stop', 'danger', title, async () => {
       await this.launcher.stop(answer.id).catch(() => null);
       memory.remove(answer.id);

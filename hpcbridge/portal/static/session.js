@@ -140,10 +140,10 @@ export class Session {
   }
 
   /** The session is ready: show its own page, or connect to its pictures. */
-  show(run, { page, sessionURL }) {
-    if (page) {
-      this.url = page;
-      this.stage.page(page);
+  show(run, { viewer, page, sessionURL }) {
+    if (viewer === 'page' && page) {
+      this.url = this.launcher.opening(this.id);
+      this.stage.page(this.url);
       this.trouble.watch(this.id);
     } else if (sessionURL) {
       this.attach(run, sessionURL);

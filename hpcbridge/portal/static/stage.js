@@ -71,6 +71,7 @@ export class Stage {
     byId('progress').hidden = live || over || state === 'open';
     byId('page').hidden = state !== 'open';
     byId('leave').hidden = over;
+    for (const fact of ['first', 'rate']) byId(`fact-${fact}`).parentElement.hidden = state === 'open';
     byId('failure').hidden = !over;
     byId('reset-view').hidden = !live;
     byId('fullscreen').hidden = !(live || state === 'open') || !document.fullscreenEnabled;
