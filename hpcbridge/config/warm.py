@@ -64,7 +64,7 @@ class WarmSettings(Section):
     )
     new_secret: bool = Field(
         False,
-        description="The application takes a new secret at the hand-over (docs/templates.md).",
+        description="The application takes a new secret at the handover (docs/templates.md).",
     )
     shared: bool = Field(
         False,

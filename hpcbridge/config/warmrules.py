@@ -34,6 +34,6 @@ def warm_wrong(
     if has_users and not (warm.users or warm.new_secret or warm.shared):
         return (
             "whose are they? Set new_secret where the application takes a new secret at the "
-            "hand-over, or users, or shared = true"
+            "handover, or users, or shared = true"
         )
     return ""

@@ -31,7 +31,7 @@ from hpcbridge.warm.store import Asked, WarmStore
 log = logging.getLogger(__name__)
 
 INTERVAL = 5.0
-"""Seconds between two looks at the pools; a hand-over here is a reason for one at once."""
+"""Seconds between two looks at the pools; a handover here is a reason for one at once."""
 RECORD = 26 * 3600.0
 """Seconds of the past that a plan knows: a day, also the one that summer time ends on."""
 TRIES = 2

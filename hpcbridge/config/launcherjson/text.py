@@ -17,7 +17,7 @@ _HEAD = """\
 """
 _SAID = {
     "server": "Where the service listens, and what it answers (configuration, sessionData).",
-    "frontend": "How visitors reach sessions: by this service's own /proxy, and by the map.",
+    "frontend": "How clients reach sessions: by this service's own /proxy, and by the map.",
     "limits": "As many sessions as there were ports.",
     "clusters": "This machine (resources): a slot for each port; jobs take free ports themselves.",
 }
