@@ -16,7 +16,15 @@ from benchmarks.machine import describe
 from benchmarks.resilience import command
 from benchmarks.table import Section
 
-MODULES = ("local_launch", "slurm_launch", "first_picture", "adapters", "identity", "warm_launch")
+MODULES = (
+    "local_launch",
+    "slurm_launch",
+    "first_picture",
+    "trame_page",
+    "adapters",
+    "identity",
+    "warm_launch",
+)
 
 
 def main() -> int:

@@ -97,7 +97,7 @@ def _press(page: Page, service: Bridge) -> Run:
     began = _pressed_at(page)
     marks = {name: began + at / 1000 for name, at in driver.marks(page).items()}
     kept = page.evaluate("sessionStorage.getItem('hpcbridge.session')")
-    ends = service.ends(json.loads(kept)["id"], ready_line=watch.seen)
+    ends = service.ends(json.loads(kept), ready_line=watch.seen)
     ends |= {
         "noticed": marks["ready"],
         "connect": marks["connected"],
