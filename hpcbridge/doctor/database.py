@@ -13,13 +13,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 from sqlmodel import col, select
 
+from hpcbridge.database import migrations
 from hpcbridge.database.engine import cause, make_engine
 from hpcbridge.database.tables import EndpointRow, InstallationRow, SessionRow
 from hpcbridge.doctor.findings import Finding, bad, good
 from hpcbridge.errors import StoreError
 
 WHAT = "database"
-MIGRATIONS = Path(__file__).parent.parent / "migrations"
+MIGRATIONS = Path(migrations.__file__).parent
 
 
 async def look(url: str | URL) -> Finding:
