@@ -1,7 +1,4 @@
-"""The keys of ``configuration`` that are one setting each, or that have none here.
-
-A key without a setting gets one by putting its name in place of None in :data:`KEYS`.
-"""
+"""The keys of ``configuration`` that are one setting each."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -69,13 +66,20 @@ def _log_directory(node: Node, key: str, findings: Findings) -> str | None:
     return None if path is None else str(Path(path) / "hpcbridge")
 
 
+def _upload_directory(node: Node, key: str, findings: Findings) -> str | None:
+    path = _path(node, key, findings)
+    if path is not None:
+        said = "files are sent by PUT to the endpoint's /uploads/NAME, and no longer to /upload."
+        findings.note("uploads", node.key_at, key, said)
+    return path
+
+
 @dataclass(frozen=True)
 class Key:
-    """A key of ``configuration``. ``setting`` is ours; None where ``instead`` says what to do."""
+    """A key of ``configuration``. ``setting`` is ours: section and name."""
 
     read: Read
-    setting: tuple[str, str] | None
-    instead: str = ""
+    setting: tuple[str, str]
 
 
 KEYS: Mapping[str, Key] = {
@@ -86,5 +90,5 @@ KEYS: Mapping[str, Key] = {
     "proxy_file": Key(_path, ("frontend", "map_file")),
     "timeout": Key(_seconds, ("applications", "wait")),
     "log_dir": Key(_log_directory, ("logs", "directory")),
-    "upload_dir": Key(_path, ("uploads", "directory")),
+    "upload_dir": Key(_upload_directory, ("uploads", "directory")),
 }
