@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.frontends.apache_server import ApacheServer, free_port
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.servers
 
@@ -22,7 +23,7 @@ def front(site: Any, serve: Callable[..., Any], directory: Path) -> Iterator[int
     path = site.write(
         server={"port": free_port()},
         frontend={"kind": "apache", "map_file": str(directory / "map")},
-        uploads={"directory": str(site.root / "uploads")},
+        uploads={"directory": str(site.root / "uploads"), "file_limit": 4096},
     )
     serve("--end-sessions")
     command = [sys.executable, "-m", "hpcbridge", "frontend", "apache", str(path)]
@@ -45,14 +46,25 @@ def test_a_file_is_sent_listed_and_deleted(front: int, site: Any) -> None:
         assert http.put("/paraview/uploads/..%2fx", content=b"x").status_code in (400, 404)
 
 
-def test_what_is_too_large_is_told_by_the_service_and_not_by_apache(front: int) -> None:
-    """Apache's own limit is 1 GiB, and its page about it is none that clients understand."""
+def test_what_is_too_large_is_told_by_the_service(front: int) -> None:
     with socket.create_connection(("127.0.0.1", front), timeout=60) as wire:
-        length = f"Content-Length: {10 * 2**30}\r\nExpect: 100-continue\r\n"
-        head = f"PUT /paraview/uploads/big HTTP/1.1\r\nHost: localhost\r\n{length}\r\n"
-        wire.sendall(head.encode())
+        wire.sendall(head(10 * 2**30, "Expect: 100-continue"))
         said = b""
         while b"MiB" not in said and (more := wire.recv(65536)):
             said += more
     assert said.startswith(b"HTTP/1.1 413 ")
-    assert b"'big' is larger than 1024 MiB." in said
+    assert b"'big' is larger than 4096 MiB." in said
+
+
+def test_apache_has_no_limit_of_its_own(front: int, site: Any) -> None:
+    """By default that is 1 GiB. The upload is cut off when it has begun."""
+    folder = site.root / "uploads"
+    with socket.create_connection(("127.0.0.1", front), timeout=60) as wire:
+        wire.sendall(head(2 * 2**30) + bytes(2**20))
+        wait_until(lambda: list(folder.iterdir()), "the upload", 30)
+    wait_until(lambda: not list(folder.iterdir()), "the end of the upload")
+
+
+def head(length: int, *lines: str) -> bytes:
+    first = ["PUT /paraview/uploads/big HTTP/1.1", "Host: localhost", f"Content-Length: {length}"]
+    return "\r\n".join([*first, *lines, "", ""]).encode()
