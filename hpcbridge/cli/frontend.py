@@ -48,6 +48,5 @@ def apache(
         user_header=settings.auth.user_header if users else None,
         secret_header=settings.auth.secret_header if users else None,
         secret_conf=secret_conf if users else None,
-        uploads=settings.uploads.on,
     )
     print(printed, end="")

@@ -64,7 +64,6 @@ def virtual_host(
     user_header: str | None = None,
     secret_header: str | None = None,
     secret_conf: Path | None = None,
-    uploads: bool = False,
 ) -> str:
     """A complete virtual host for ``listen`` (``*:443``).
 
@@ -75,7 +74,6 @@ def virtual_host(
     With ``portal``, the service's page is served too; without it and without ``document_root``
     nothing else is. ``user_header`` and ``secret_header`` are those of ``[auth]``, where this
     server names the users; ``secret_conf`` is the file of its configuration that sets the second.
-    With ``uploads``, files of any size may be sent to the service, which has a limit of its own.
 
     Raises :class:`~hpcbridge.errors.ConfigError` for a value that could mean something else in
     Apache's configuration.
@@ -106,7 +104,6 @@ def virtual_host(
         ],
         "portal": portal and document_root is None,
         "timeout": timeout,
-        "uploads": uploads,
         "secret_header": secret_header
         and _checked("secret_header", secret_header, _HEADER, "a header"),
         "user_headers": _with(_USER_HEADERS, user_header, secret_header),

@@ -1,4 +1,4 @@
-"""Files cross Apache, with the virtual host that is printed, whatever their size."""
+"""Files cross Apache, with the virtual host that is printed."""
 
 import socket
 import subprocess
@@ -11,7 +11,6 @@ import httpx
 import pytest
 
 from tests.frontends.apache_server import ApacheServer, free_port
-from tests.waiting import wait_until
 
 pytestmark = pytest.mark.servers
 
@@ -23,7 +22,7 @@ def front(site: Any, serve: Callable[..., Any], directory: Path) -> Iterator[int
     path = site.write(
         server={"port": free_port()},
         frontend={"kind": "apache", "map_file": str(directory / "map")},
-        uploads={"directory": str(site.root / "uploads"), "file_limit": 4096},
+        uploads={"directory": str(site.root / "uploads")},
     )
     serve("--end-sessions")
     command = [sys.executable, "-m", "hpcbridge", "frontend", "apache", str(path)]
@@ -53,16 +52,7 @@ def test_what_is_too_large_is_told_by_the_service(front: int) -> None:
         while b"MiB" not in said and (more := wire.recv(65536)):
             said += more
     assert said.startswith(b"HTTP/1.1 413 ")
-    assert b"'big' is larger than 4096 MiB." in said
-
-
-def test_apache_has_no_limit_of_its_own(front: int, site: Any) -> None:
-    """By default that is 1 GiB. The upload is cut off when it has begun."""
-    folder = site.root / "uploads"
-    with socket.create_connection(("127.0.0.1", front), timeout=60) as wire:
-        wire.sendall(head(2 * 2**30) + bytes(2**20))
-        wait_until(lambda: list(folder.iterdir()), "the upload", 30)
-    wait_until(lambda: not list(folder.iterdir()), "the end of the upload")
+    assert b"'big' is larger than 1024 MiB." in said
 
 
 def head(length: int, *lines: str) -> bytes:
