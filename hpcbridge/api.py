@@ -26,7 +26,7 @@ from hpcbridge.errors import (
 )
 from hpcbridge.portal import pages as portal
 from hpcbridge.sessions.manager import Sessions
-from hpcbridge.web import logs
+from hpcbridge.web import logs, uploads
 from hpcbridge.web.access import Access
 from hpcbridge.web.launcher import Launcher
 from hpcbridge.web.middleware import Forwarded, Guard, error_reply
@@ -51,6 +51,8 @@ def create_app(settings: Settings, sessions: Sessions, access: Access | None = N
         redirect_slashes=False,
     )
     app.state.access = access
+    if sessions.uploads is not None:  # before the launcher's, to which its path is a session's
+        app.include_router(uploads.router(sessions.uploads, access), prefix=server.endpoint)
     launcher = Launcher(settings, sessions, access)
     app.include_router(launcher.router, prefix=server.endpoint)
     app.include_router(logs.router(sessions, access), prefix=server.endpoint)
@@ -68,6 +70,7 @@ def create_app(settings: Settings, sessions: Sessions, access: Access | None = N
             applications=cards,
             frames=[f"*.{domain}:*"] if domain else [],
             users=access.on,
+            uploads=settings.uploads.on,
         )
     app.add_exception_handler(BridgeError, _bridge_error)
     app.add_exception_handler(ClientDisconnect, _hung_up)
@@ -78,7 +81,7 @@ def create_app(settings: Settings, sessions: Sessions, access: Access | None = N
         app.add_middleware(
             CORSMiddleware,
             allow_origins=server.cors_origins,
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["*"],
         )
     app.add_middleware(Forwarded, trusted=server.trusted_proxies)

@@ -15,6 +15,8 @@
     │   ├── AccountRefused          403  this user cannot have a session on the cluster
     │   ├── SessionNotFound         404
     │   ├── TooLarge                413
+    │   ├── UploadNotFound          404
+    │   ├── UploadExists            409  a file of this name is there, and was not to be replaced
     │   ├── KeyReused               422  an Idempotency-Key that is another request's
     │   │   └── KeyInFlight         409  and that one has not been answered yet
     │   └── TooManyFailures         429
@@ -29,6 +31,8 @@
     ├── TunnelError                 502  the application could not be reached through the tunnel
     ├── RouteError                  500  the front end could not be told
     ├── StoreError                  503  the database could not be read or written
+    ├── UploadFailed                500  the directory of uploads cannot be used
+    │   └── NoRoom                  507  its disk is full, or the user's share of it
     └── SessionFailed               502  the session ended before it was ready
         └── NotReadyInTime          504
 
@@ -113,6 +117,18 @@ class TooLarge(RequestError):
     """The request body is over the limit."""
 
     status = 413
+
+
+class UploadNotFound(RequestError):
+    """This user has no uploaded file of this name."""
+
+    status = 404
+
+
+class UploadExists(RequestError):
+    """A file of this name is there, and nobody asked to replace it."""
+
+    status = 409
 
 
 class KeyReused(RequestError):
@@ -218,6 +234,16 @@ class StoreError(BridgeError):
 
     status = 503
     retry_after = 5
+
+
+class UploadFailed(BridgeError):
+    """The directory of uploads cannot be read or written."""
+
+
+class NoRoom(UploadFailed):
+    """The disk of the uploads is full, or what a user may have there."""
+
+    status = 507
 
 
 class SessionFailed(BridgeError):

@@ -35,6 +35,7 @@ from hpcbridge.network.descriptors import Complaints, raise_limit, room
 from hpcbridge.sessions.context import SessionContext, Timing
 from hpcbridge.sessions.logs import Logs
 from hpcbridge.sessions.manager import Sessions
+from hpcbridge.sessions.uploads import Uploads
 from hpcbridge.store import Store
 from hpcbridge.web.access import Access
 from hpcbridge.web.listener import listening
@@ -168,12 +169,21 @@ async def running(
                 group,
                 TIMING,
                 logs,
+                _uploads(settings),
                 serve=lambda row: local_end(row, settings, addresses),
             )
             sessions = Sessions(settings, context, built)
             opened.push_async_callback(sessions.close, end_sessions=end_sessions)
             await sessions.start()
             yield sessions, routes
+
+
+def _uploads(settings: Settings) -> Uploads | None:
+    if settings.uploads.directory is None:
+        return None
+    uploads = Uploads(settings.uploads.directory, settings.uploads)
+    uploads.prepare()
+    return uploads
 
 
 def _publishers(settings: Settings) -> list[Publisher]:

@@ -28,11 +28,20 @@ class ParameterSettings(Section):
         description="Whether a str takes a number, true or false for its text, and the default "
         "takes the place of what is not allowed, as with ParaViewWeb's launcher; else an error.",
     )
+    upload: bool = Field(
+        False,
+        description="Whether a str is the name of a file that the user uploaded ([uploads]); "
+        "templates see its absolute path. With the default '' it may be left out.",
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> "ParameterSettings":
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min = {self.min:g} is above max = {self.max:g}")
+        if self.upload and (self.type != "str" or self.choices or self.default not in (None, "")):
+            raise ValueError(
+                "upload = true goes with type = 'str', no choices, and no default but ''"
+            )
         return self
 
 

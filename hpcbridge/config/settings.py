@@ -20,6 +20,7 @@ from hpcbridge.config.limits import LimitSettings
 from hpcbridge.config.logs import LogSettings
 from hpcbridge.config.server import ServerSettings
 from hpcbridge.config.store import StoreSettings
+from hpcbridge.config.uploads import UploadSettings
 from hpcbridge.config.warmrules import warm_wrong
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Settings(BaseSettings):
     auth: AuthSettings = Field(default_factory=AuthSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     logs: LogSettings = Field(default_factory=LogSettings)
+    uploads: UploadSettings = Field(default_factory=UploadSettings)
     template_dirs: list[FilePath] = Field(
         default_factory=list, description="Directories of the admin's job templates, first wins."
     )
@@ -109,6 +111,35 @@ class Settings(BaseSettings):
             if wrong:
                 raise ValueError(f"applications.{name}.warm: {wrong}")
         return self
+
+    @model_validator(mode="after")
+    def _uploads_are_somebodys(self) -> "Settings":
+        if self.uploads.on and self.auth.on != self.uploads.by_user:
+            raise ValueError(
+                "uploads.directory: with users each needs a folder, so {user} must be in it, as in "
+                "/shared/uploads/{user}"
+                if self.auth.on
+                else "uploads.directory: {user} needs users; set auth.accept, or leave it out"
+            )
+        for name, application in self.applications.items():
+            for key, each in application.parameters.items():
+                wrong = each.upload and self._upload_wrong(application)
+                if wrong:
+                    raise ValueError(f"applications.{name}.parameters.{key}.upload: {wrong}")
+        return self
+
+    def _upload_wrong(self, application: ApplicationSettings) -> str:
+        """Why the application's jobs cannot read uploaded files; "" where they can."""
+        if not self.uploads.on:
+            return "nothing receives files; set uploads.directory"
+        for name in application.cluster:
+            cluster = self.clusters[name]
+            if isinstance(cluster, RemoteCluster) and cluster.identity.personal:
+                return (
+                    f"jobs on '{name}' are their users' (identity.mode = "
+                    f"'{cluster.identity.mode}'), who cannot read files of the service's account"
+                )
+        return ""
 
     @model_validator(mode="after")
     def _users_are_known(self) -> "Settings":

@@ -56,18 +56,19 @@ def mount(
     connect_to: Iterable[str] = (),
     frames: Iterable[str] = (),
     users: bool = False,
+    uploads: bool = False,
 ) -> None:
     """Add `GET /` and everything below `/portal/` to `app`.
 
     `endpoint` is the path of the launcher API, without a slash at its end. `connect_to` names
     further origins that sessions may live at (`wss://viz.example.org`), where `sessionURL` is not
     this one, and `frames` where pages of sessions come from (`*.sessions.example.org`), which are
-    shown inside this one. With `users`, the page asks the API who its client is. Reads files, so
-    call it before serving. Without the wheel that ships wslink's JavaScript the page still launches
-    sessions, and says what is missing to show them.
+    shown inside this one. With `users`, the page asks the API who its client is; with `uploads`, it
+    sends files. Reads files, so call it before serving. Without the wheel that ships wslink's
+    JavaScript the page still launches sessions, and says what is missing to show them.
     """
     headers = _headers(connect_to, frames)
-    page, missing = _page(endpoint, list(applications), users)
+    page, missing = _page(endpoint, list(applications), users=users, uploads=uploads)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def portal_page() -> HTMLResponse:
@@ -85,7 +86,9 @@ def mount(
     app.mount("/portal", _Static(directory=_HERE / "static", headers=headers), name="portal")
 
 
-def _page(endpoint: str, applications: list[ApplicationCard], users: bool) -> tuple[str, str]:
+def _page(
+    endpoint: str, applications: list[ApplicationCard], *, users: bool, uploads: bool
+) -> tuple[str, str]:
     """The page's HTML, and why sessions cannot be shown, or ''."""
     missing, modules = "", []
     try:
@@ -104,6 +107,7 @@ def _page(endpoint: str, applications: list[ApplicationCard], users: bool) -> tu
         applications=applications,
         missing=missing,
         users=users,
+        uploads=uploads,
         client=wslinkjs.ENTRY,
         modules=modules,
     )

@@ -8,6 +8,7 @@ from hpcbridge.frontends.table import RouteTable
 from hpcbridge.jobscripts.stage import JobFiles
 from hpcbridge.network.relay import Serve
 from hpcbridge.sessions.logs import Logs
+from hpcbridge.sessions.uploads import Uploads
 from hpcbridge.store import SessionRow, Store
 
 
@@ -29,8 +30,9 @@ class Timing:
 @dataclass(frozen=True)
 class SessionContext:
     """Made once by the service. ``socket_dir`` None puts tunnels on TCP ports; ``group`` is the gid
-    of the front end, which may connect to sockets. Without ``logs`` no output is kept. ``serve``
-    makes what sees to the clients of a session's local end; None there lets bytes pass as they are.
+    of the front end, which may connect to sockets. Without ``logs`` no output is kept, and without
+    ``uploads`` no files are received. ``serve`` makes what sees to the clients of a session's local
+    end; None there lets bytes pass as they are.
     """
 
     store: Store
@@ -40,4 +42,5 @@ class SessionContext:
     group: int | None = None
     timing: Timing = field(default_factory=Timing)
     logs: Logs | None = None
+    uploads: Uploads | None = None
     serve: Callable[[SessionRow], Serve | None] = lambda _: None

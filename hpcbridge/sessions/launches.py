@@ -54,6 +54,7 @@ class Launches:
     ) -> None:
         self._settings = settings
         self._store = context.store
+        self._uploads = context.uploads
         self._placement = placement
         self._registry = registry
         self.pools = Pools(settings, context.store, clusters, registry, self._warm)
@@ -96,6 +97,8 @@ class Launches:
         """
         wanted = self._configured(application)
         parameters = check_parameters(wanted.parameters, posted)
+        if self._uploads is not None:
+            parameters = await self._uploads.paths(wanted.parameters, parameters, user)
         asked = self._placement.asked_for(application, posted)
         what = [application, parameters, *([asked] if asked else [])]
         request = _digest(client if key is None else "", *what)

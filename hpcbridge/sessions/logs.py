@@ -17,6 +17,7 @@ from pathlib import Path
 from hpcbridge.clusters.cluster import Cluster
 from hpcbridge.config.logs import MIB, LogSettings
 from hpcbridge.errors import ClusterError, ConfigError
+from hpcbridge.files.directories import closed_to_others
 from hpcbridge.store import SessionRow
 from hpcbridge.transports.base import Slice, Transport
 
@@ -58,6 +59,7 @@ class Logs:
             return
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            closed_to_others("logs.directory", self._directory / "x")
             self._directory.chmod(0o700)
         except OSError as error:
             raise ConfigError(
@@ -137,7 +139,8 @@ class Logs:
             for path in self._directory.iterdir():
                 with contextlib.suppress(OSError):
                     status = path.lstat()
-                    found.append((status.st_mtime, status.st_size, path))
+                    if path.suffix in (".log", ".new"):  # nothing of somebody else's
+                        found.append((status.st_mtime, status.st_size, path))
         total, oldest = 0, time.time() - self._settings.keep
         for written, size, path in sorted(found, reverse=True):
             total += size

@@ -18,6 +18,7 @@ from hpcbridge.sessions.launches import Launches
 from hpcbridge.sessions.logs import Logs
 from hpcbridge.sessions.registry import SessionRegistry
 from hpcbridge.sessions.session import Session
+from hpcbridge.sessions.uploads import Uploads
 from hpcbridge.store import SessionRow, State, Store
 
 log = logging.getLogger(__name__)
@@ -150,6 +151,11 @@ class Sessions:
     def logs(self) -> Logs | None:
         """The output of the sessions, where it is kept."""
         return self._context.logs
+
+    @property
+    def uploads(self) -> Uploads | None:
+        """The files that users sent, where they may."""
+        return self._context.uploads
 
     @property
     def store(self) -> Store:

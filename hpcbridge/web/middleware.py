@@ -125,7 +125,7 @@ class Guard:
     def __init__(self, app: ASGIApp, endpoint: str) -> None:
         self._app = app
         self._endpoint = endpoint
-        self._under = re.compile(re.escape(endpoint) + r"(/+.*)?")
+        self._under = re.compile(re.escape(endpoint) + r"(/+.*)?", re.DOTALL)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

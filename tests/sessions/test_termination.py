@@ -29,7 +29,7 @@ POSSIBLE = [
     for each in vars(errors).values()
     if inspect.isclass(each)
     and issubclass(each, BridgeError)
-    and not issubclass(each, RequestError | errors.StillStarting)
+    and not issubclass(each, RequestError | errors.StillStarting | errors.UploadFailed)
 ]
 
 

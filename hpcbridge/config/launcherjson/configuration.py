@@ -38,11 +38,8 @@ def simple(members: Mapping[str, Node], findings: Findings) -> dict[str, dict[st
         value = each.read(node, key, findings)
         if value is None:
             continue
-        if each.setting is None:
-            findings.note("server", node.key_at, key, each.instead)
-        else:
-            section, setting = each.setting
-            found.setdefault(section, {})[setting] = value
+        section, setting = each.setting
+        found.setdefault(section, {})[setting] = value
     path = found.get("frontend", {}).get("map_file")
     if path is not None and (group := _group(path)) is not None:
         found["frontend"]["group"] = group

@@ -1,7 +1,4 @@
-"""The keys of ``configuration`` that are one setting each, or that have none here.
-
-A key without a setting gets one by putting its name in place of None in :data:`KEYS`.
-"""
+"""The keys of ``configuration`` that are one setting each."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -63,13 +60,26 @@ def _path(node: Node, key: str, findings: Findings) -> str | None:
     )
 
 
+def _log_directory(node: Node, key: str, findings: Findings) -> str | None:
+    """A folder in it: ours is closed to others, and what is old in it is removed."""
+    path = _path(node, key, findings)
+    return None if path is None else str(Path(path) / "hpcbridge")
+
+
+def _upload_directory(node: Node, key: str, findings: Findings) -> str | None:
+    path = _path(node, key, findings)
+    if path is not None:
+        said = "files are sent by PUT to the endpoint's /uploads/NAME, and no longer to /upload."
+        findings.note("uploads", node.key_at, key, said)
+    return path
+
+
 @dataclass(frozen=True)
 class Key:
-    """A key of ``configuration``. ``setting`` is ours; None where ``instead`` says what to do."""
+    """A key of ``configuration``. ``setting`` is ours: section and name."""
 
     read: Read
-    setting: tuple[str, str] | None
-    instead: str = ""
+    setting: tuple[str, str]
 
 
 KEYS: Mapping[str, Key] = {
@@ -79,19 +89,6 @@ KEYS: Mapping[str, Key] = {
     "content": Key(_path, ("server", "content")),
     "proxy_file": Key(_path, ("frontend", "map_file")),
     "timeout": Key(_seconds, ("applications", "wait")),
-    "log_dir": Key(
-        _path,
-        None,
-        "nothing is written there. While a session lives, its output is in output.log of its "
-        "directory below server.state_dir; of one that failed, the last lines are told to its "
-        "client. The service itself logs to its standard error: systemd keeps that, or write "
-        "'hpcbridge serve FILE 2>>LOG'.",
-    ),
-    "upload_dir": Key(
-        _path,
-        None,
-        "nothing receives uploads. Let users copy files to the data directory (sftp, a shared "
-        "folder), or run an upload program of your own beside it and send /upload there in the "
-        "front end.",
-    ),
+    "log_dir": Key(_log_directory, ("logs", "directory")),
+    "upload_dir": Key(_upload_directory, ("uploads", "directory")),
 }

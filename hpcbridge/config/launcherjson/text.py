@@ -18,6 +18,8 @@ _HEAD = """\
 _SAID = {
     "server": "Where the service listens, and what it answers (configuration, sessionData).",
     "frontend": "How clients reach sessions: by this service's own /proxy, and by the map.",
+    "logs": "Where the output of ended sessions is kept.",
+    "uploads": "Where files that users send are put.",
     "limits": "As many sessions as there were ports.",
     "clusters": "This machine (resources): a slot for each port; jobs take free ports themselves.",
 }

@@ -72,12 +72,13 @@ def test_the_toml_means_the_same(
 
 
 def test_what_works_differently_stands_beside_its_section(tmp_path: Path, imported: Import) -> None:
-    path = written(tmp_path, cmd("start.sh", "${port}", "${secret}"), put("comment", "x"))
+    told = put("configuration", "note", 1)
+    path = written(tmp_path, cmd("start.sh", "${port}", "${secret}"), put("comment", "x"), told)
     _, text, _ = imported(path)
     before, _, application = text.partition("[applications.viewer]\n")
     assert application.startswith("# apps.viewer.cmd (line ")
     assert "the secret stands on the command line" in application.replace("\n#   ", " ")
-    assert "# configuration.log_dir (line 9): nothing is written there." in before
+    assert "# configuration.note (line 13): has no effect" in before
     assert "# comment (line " in before.partition("[server]")[0]
     assert all(len(line) <= 100 for line in text.splitlines() if line.startswith("#"))
 
@@ -134,7 +135,7 @@ def test_the_commands_take_a_launcher_file_for_a_configuration(tmp_path: Path) -
         [*command, "--param", "fileToLoad=disk.ex2"], capture_output=True, text=True, check=True
     )
     assert "  /srv/data/disk.ex2\n" in done.stdout
-    assert "log_dir: nothing is written there" in done.stderr
+    assert "upload_dir: files are sent by PUT" in done.stderr
 
 
 def test_the_machine_s_own_name_is_no_other_machine(tmp_path: Path, imported: Import) -> None:

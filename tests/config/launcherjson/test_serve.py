@@ -14,6 +14,7 @@ from hpcbridge.frontends.textmap import parse_map
 from tests.processes import marked
 from tests.programs import PYTHON
 from tests.serviceprocess import ServiceProcess
+from tests.waiting import wait_until
 from tests.wslinkclient import WslinkClient
 
 pytestmark = pytest.mark.servers
@@ -224,6 +225,16 @@ def test_when_all_ports_are_taken_the_next_client_is_told(post: Any) -> None:
     assert "All slots (4)" in reply.json()["error"]
 
 
+def test_output_is_kept_below_log_dir(post: Any, service: ServiceProcess, folder: Path) -> None:
+    launched = proper(post(application="flow"))
+    service.http.delete(f"/paraview/{launched['id']}")
+
+    def kept() -> str:
+        return "".join(each.read_text() for each in (folder / "hpcbridge").glob("*.log"))
+
+    wait_until(lambda: "Starting factory" in kept(), "the kept output")
+    assert launched["secret"] not in kept()
+
+
 def test_what_works_differently_is_told_when_it_starts(service: ServiceProcess) -> None:
-    assert "configuration.log_dir: nothing is written there" in service.log
     assert "configuration.sessionURL: led to the application's own port" in service.log

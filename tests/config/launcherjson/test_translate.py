@@ -177,19 +177,23 @@ def test_the_environment_stands_above_the_file(
     assert configfile.load(written(tmp_path)).server.port == 9999
 
 
-@pytest.mark.parametrize(
-    ("key", "said"),
-    [
-        ("log_dir", "nothing is written there. While a session lives, its output is in output.log"),
-        ("upload_dir", "nothing receives uploads. Let users copy files"),
-    ],
-)
-def test_what_there_is_not_is_named_with_what_to_do_instead(
-    tmp_path: Path, key: str, said: str
-) -> None:
-    assert f"configuration.{key}: {said}" in notifications(
-        tmp_path, put("configuration", key, "/x")
-    )
+def test_files_are_received_where_they_were(tmp_path: Path) -> None:
+    said = notifications(tmp_path, put("configuration", "upload_dir", "up"))
+    assert "upload_dir: files are sent by PUT to the endpoint's /uploads/NAME" in said
+    uploads = configfile.load(tmp_path / "launcher.json").uploads
+    assert uploads.directory == tmp_path / "up"
+    assert uploads.on
+    assert "upload" not in notifications(tmp_path, put("configuration", "upload_dir", ""))
+    assert not configfile.load(tmp_path / "launcher.json").uploads.on
+
+
+def test_output_is_kept_in_a_folder_of_our_own(tmp_path: Path) -> None:
+    """It is closed to others, and what is old in it is removed: not so in /tmp, or among others'
+    logs."""
+    assert "log_dir" not in notifications(tmp_path, put("configuration", "log_dir", "/tmp"))
+    assert configfile.load(tmp_path / "launcher.json").log_dir == Path("/tmp/hpcbridge")
+    notifications(tmp_path, put("configuration", "log_dir", ""))
+    assert configfile.load(tmp_path / "launcher.json").logs.directory is None
 
 
 @pytest.mark.parametrize(
