@@ -29,6 +29,7 @@
     │   ├── JobRejected             502  the scheduler said no
     │   └── UnexpectedReply         502  the scheduler's answer could not be read
     ├── TunnelError                 502  the application could not be reached through the tunnel
+    │   └── NotServing              502  it did not accept connections, or not answer, in time
     ├── RouteError                  500  the front end could not be told
     ├── StoreError                  503  the database could not be read or written
     ├── UploadFailed                500  the directory of uploads cannot be used
@@ -223,6 +224,10 @@ class TunnelError(BridgeError):
     """The application could not be reached through the tunnel."""
 
     status = 502
+
+
+class NotServing(TunnelError):
+    """The application did not accept connections, or did not answer, for as long as it may."""
 
 
 class RouteError(BridgeError):

@@ -13,15 +13,18 @@ import random
 import re
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import asyncssh
 
 from hpcbridge.config.clusters import SSHSettings, TunnelSettings
-from hpcbridge.errors import BridgeError, ClusterUnreachable, RouteError, TunnelError
+from hpcbridge.errors import BridgeError, ClusterUnreachable, NotServing, RouteError, TunnelError
 from hpcbridge.network.addresses import Address, ListenError
+from hpcbridge.network.httpprobe import status_of
 from hpcbridge.network.relay import Relay, Serve
 from hpcbridge.network.splice import ConnectError, Traffic
+from hpcbridge.network.stream import Stream
 from hpcbridge.transports.connection import Login, SSHHost, uncut
 from hpcbridge.transports.sshdial import NEXT
 
@@ -38,8 +41,26 @@ LOGIN_PATIENCE = 30.0
 """Seconds for which a node may refuse a login: it learns of a job a little after the queue does
 (pam_slurm_adopt)."""
 
+ATTEMPT = 30.0
+"""Seconds for which one HTTP request that asks whether the application is ready is waited for."""
+
 ProtocolFactory = Callable[[], Any]
 Dial = Callable[[ProtocolFactory], Awaitable[object]]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How the application shows that it can be used: it accepts a connection, and with ``path`` it
+    answers GET with a status below 500.
+
+    ``patience`` is for how many seconds it may not; None where it has said that it is ready.
+    """
+
+    patience: float | None = None
+    path: str | None = None
+
+
+ACCEPTS = Probe()
 
 
 class Tunnel:
@@ -118,7 +139,7 @@ class Tunnels:
         local: Address,
         *,
         group: int | None = None,
-        probe: bool = True,
+        probe: Probe | None = ACCEPTS,
         serve: Serve | None = None,
     ) -> Tunnel:
         """Open a tunnel to ``port`` on the node ``host``, as the scheduler named it.
@@ -137,11 +158,12 @@ class Tunnels:
         dial = self._dial(host, port)
         release = self._use(host)
         try:
-            if probe:
+            if probe is not None:
                 line = self._carrier(host)
                 if line is not None:
                     await line.connection()  # the application's time begins when it is reached
-                await _probe(dial, _TCPProbe if line is None else _SSHProbe, host, port)
+                connect = _TCPProbe if line is None else _SSHProbe
+                await _wait_for(_attempt(dial, connect, host, probe.path), probe, host, port)
             relay = await Relay.listen(local, _told(dial), Traffic(), group=group, serve=serve)
         except ListenError as error:
             release()
@@ -310,35 +332,63 @@ class _SSHProbe(asyncssh.SSHTCPSession[bytes]):
         chan.close()
 
 
-def _cause(error: Exception) -> str:
+def _cause(error: Exception | None) -> str:
     if isinstance(error, TimeoutError):
         return " (no answer in time)"
     said = getattr(error, "reason", None) or getattr(error, "strerror", None)
     return f" ({said})" if said else ""
 
 
-async def _probe(dial: Dial, probe: ProtocolFactory, host: str, port: int) -> None:
-    """Return once the application accepts a connection."""
+Attempt = Callable[[], Awaitable[str]]
+
+
+def _attempt(dial: Dial, connect: ProtocolFactory, host: str, path: str | None) -> Attempt:
+    """One look at the application; why it cannot be used yet, "" where it can."""
+
+    async def accepts() -> str:
+        await uncut(dial(connect))
+        return ""
+
+    async def answers() -> str:
+        stream = Stream()
+        await uncut(dial(lambda: stream), lambda _: stream.abort())
+        status = await status_of(stream, host, path or "/", ATTEMPT)
+        if status is None:
+            return f"GET {path} is not answered in HTTP"
+        return f"GET {path} is answered with status {status}" if status >= 500 else ""
+
+    return accepts if path is None else answers
+
+
+async def _wait_for(attempt: Attempt, probe: Probe, host: str, port: int) -> None:
+    """Return once the application can be used."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + PROBE_TIME
-    pause = 0.02
+    deadline = loop.time() + (PROBE_TIME if probe.patience is None else probe.patience)
+    pause, why = 0.02, ""
+    cause: Exception | None = None
     while True:
         try:
             async with asyncio.timeout_at(deadline):
-                await uncut(dial(probe))
+                found = await attempt()
+            if not found:
+                return
+            why, cause = found, None
         except (OSError, asyncssh.ChannelOpenError, TimeoutError) as error:
             if getattr(error, "code", None) == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
                 raise TunnelError(
                     f"sshd does not allow forwarding to port {port} of {host}. "
                     "Its admins must allow it (AllowTcpForwarding, PermitOpen)."
                 ) from error
-            if loop.time() + pause >= deadline:
-                raise TunnelError(
-                    f"The application said that it was ready, but nothing accepts connections on "
-                    f"port {port} of {host}{_cause(error)}. Does it listen on the address in "
-                    "job.bind?"
-                ) from error
-            await asyncio.sleep(pause)
-            pause = min(0.5, pause * 2)
-        else:
-            return
+            late = isinstance(error, TimeoutError)
+            if not (late and why and loop.time() >= deadline):  # then the last word was another
+                path, cause = probe.path, error
+                silent = late and path is not None
+                why = f"GET {path} is not answered" if silent else "nothing accepts connections"
+        if loop.time() + pause >= deadline:
+            said = "said that it was ready, but" if probe.patience is None else "is not ready:"
+            raise NotServing(
+                f"The application {said} {why} on port {port} of {host}{_cause(cause)}. "
+                "Does it listen on the address in job.bind?"
+            ) from cause
+        await asyncio.sleep(pause)
+        pause = min(0.5, pause * 2)

@@ -44,7 +44,10 @@ async def check(world: Any) -> None:
             )
             assert row.attempt_name not in world.scheduler.cancelled_names
     assert len(world.service.watcher._watches) == len(world.sessions)
-    assert world.service.follower._followed == set()
+    followed = world.service.follower._followed
+    assert all(each.quiet for each in followed)  # only for the end of what is ready
+    ready = {row.directory for row in rows if row.state == State.READY}
+    assert sorted(each.directory for each in followed) == sorted(ready)
 
 
 def _check_end(world: Any, row: SessionRow) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import re
+import time
 from collections.abc import Callable
 
 from hpcbridge.clusters.remains import Remains
@@ -24,6 +25,10 @@ TAIL = 4096
 STATUS_LIMIT = 4096
 STATUS_INTERVAL = 0.25
 """Seconds between two looks at a status file."""
+END_INTERVAL = 1.0
+"""Seconds between two looks at the status file of a session that is ready."""
+END_RATE = 200
+"""Status files of ready sessions that are read in a second at most; then the looks are rarer."""
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[^\n\t\x20-\x7e\xa0-\U0010ffff]")
 
@@ -46,10 +51,20 @@ class ReadyLine:
 def parse_status(data: bytes) -> dict[str, int]:
     """The numbers that a job tells in its status file; whatever else stands there is left out.
 
-    ``port`` is only taken from 1024 to 65535, ``exit`` from 0 to 255, and ``log``, the bytes that
-    its log had when it began, up to 1 TiB.
+    ``port`` is only taken from 1024 to 65535, ``log``, the bytes that its log had when it began, up
+    to 1 TiB, and from 0 to 255 the exit statuses ``over``, the application's, and ``exit``, the
+    job's. ``listening`` is 1 once the application listens on the port, and 0 if that will be told;
+    ``taken`` is 1 where another process does, ``wide`` where others than the node can connect.
     """
-    allowed = {"port": range(1024, 65536), "exit": range(256), "log": range(2**40)}
+    allowed = {
+        "port": range(1024, 65536),
+        "log": range(2**40),
+        "listening": range(2),
+        "taken": range(1, 2),
+        "wide": range(1, 2),
+        "over": range(256),
+        "exit": range(256),
+    }
     found = {}
     for line in data[:STATUS_LIMIT].decode("ascii", "replace").splitlines():
         key, _, value = line.partition("=")
@@ -68,6 +83,9 @@ def printable(data: bytes) -> str:
 class Following:
     """What is known of one session's output. ``moved`` is called when more of it is known.
 
+    Without ``ready_lines`` the application is ready when it listens on its port. With ``quiet`` it
+    is ready already, and only its end is looked for.
+
     A port is only taken once: what the application was started with does not change. Where the job
     is run again, ``former`` is the port of the run before (0 if that is not known): its output and
     what it told count no more, and the log is read from where the new run began.
@@ -79,8 +97,11 @@ class Following:
         ready_lines: list[str],
         moved: Callable[[], None],
         former: int | None = None,
+        *,
+        quiet: bool = False,
     ) -> None:
         self.directory = directory
+        self.quiet = quiet
         self._former = former
         self._moved = moved
         self.offset = 0
@@ -88,7 +109,47 @@ class Following:
         self.port: int | None = None
         self.ready = asyncio.Event()
         self.exited = asyncio.Event()
-        self._line = ReadyLine(*ready_lines)
+        self._line = ReadyLine(*ready_lines) if ready_lines else None
+        self._told: dict[str, int] = {}
+        self._confirmed = False
+        if quiet:
+            self.ready.set()
+
+    @property
+    def listening(self) -> bool | None:
+        """Whether the application listens on its port; None where its job does not tell."""
+        told = self._told.get("listening")
+        return None if told is None else bool(told)
+
+    @property
+    def taken(self) -> bool:
+        """Whether a process that is not the application's listens on its port."""
+        return "taken" in self._told
+
+    @property
+    def wide(self) -> bool:
+        """Whether it listens on more addresses than the loopback, which was to be the only one."""
+        return "wide" in self._told
+
+    @property
+    def over(self) -> int | None:
+        """The application's exit status, once it is over by itself."""
+        return self._told.get("over")
+
+    @property
+    def serving(self) -> bool:
+        """Whether it is ready, and listens as far as its job tells.
+
+        What the job told before the ready line came does not count: it tells that it will tell
+        only when it starts the application.
+        """
+        known = self._confirmed and self.port is not None and not self.taken
+        return known and self.listening is not False
+
+    @property
+    def hasty(self) -> bool:
+        """Whether the next word of its job makes it serve."""
+        return self.ready.is_set() and not self.quiet and not self.serving and self.over is None
 
     @property
     def waits_for_run(self) -> bool:
@@ -99,7 +160,7 @@ class Following:
         """New bytes of the log."""
         self.offset += len(data)
         self.tail = (self.tail + data)[-TAIL:]
-        if self._line.feed(data) and not self.ready.is_set():
+        if self._line is not None and self._line.feed(data) and not self.ready.is_set():
             self.ready.set()
             self._moved()
 
@@ -110,11 +171,19 @@ class Following:
             if status.get("port", self._former) == self._former:
                 return
             self._former, self.offset = None, status.get("log", 0)
-        if self.port is None and "port" in status:
-            self.port = status["port"]
-            self._moved()
+        port = status.pop("port", None)
+        moved = status != self._told
+        self._told = status
+        if self.port is None and port is not None:
+            self.port, moved = port, True
+        if self._line is None and self.port is not None:
+            self.ready.set()
+        if self.ready.is_set() and not self._confirmed:
+            self._confirmed = moved = True
         if "exit" in status:
             self.exited.set()
+        if moved:
+            self._moved()
 
 
 class Follower:
@@ -129,6 +198,7 @@ class Follower:
         self._followed: set[Following] = set()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._next_status = self._next_ends = 0.0
         #: Why output could not be read the last time; "" where it could.
         self.trouble = ""
 
@@ -143,7 +213,13 @@ class Follower:
 
         See :class:`Following`.
         """
-        following = Following(directory, ready_lines, moved, former)
+        return self._begin(Following(directory, ready_lines, moved, former))
+
+    def follow_end(self, directory: str, moved: Callable[[], None]) -> Following:
+        """Begin to look, now and then, whether the application of a ready session is over."""
+        return self._begin(Following(directory, [], moved, quiet=True))
+
+    def _begin(self, following: Following) -> Following:
         self._followed.add(following)
         self._wake.set()
         if self._task is None:
@@ -169,21 +245,20 @@ class Follower:
         texts = [printable(each) if each else "" for each in (log, said)]
         told = parse_status(status or b"")
         began = log is not None or bool(status)
-        return Remains(texts[0] or texts[1], texts[1], told.get("exit"), began, "port" in told)
+        ended = told.get("exit", told.get("over"))
+        return Remains(
+            texts[0] or texts[1], texts[1], ended, began, "port" in told, "taken" in told
+        )
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        next_status = 0.0
         while True:
+            self._wake.clear()
             if not self._followed:
-                self._wake.clear()
                 await self._wake.wait()
             behind = False
             try:
                 behind = await self._read_logs()
-                if loop.time() >= next_status:
-                    next_status = loop.time() + STATUS_INTERVAL
-                    await self._read_status(list(self._followed))
+                await self._read_status(self._due())
                 self.trouble = ""
             except Exception as error:
                 # Whatever went wrong: the loop goes on.
@@ -191,38 +266,59 @@ class Follower:
                 log.warning("job output cannot be read: %s", error, exc_info=not expected)
                 self.trouble = str(error) if expected else "see the service's log"
                 await asyncio.sleep(1)
-            if not behind:
-                await asyncio.sleep(self._transport.follow_interval)
+            if not all(each.quiet for each in self._followed):
+                await asyncio.sleep(0 if behind else self._transport.follow_interval)
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self._next_ends):
+                    await self._wake.wait()
+
+    def _due(self) -> list[Following]:
+        """Whose status file is to be read now."""
+        now, quiet = time.monotonic(), [each for each in self._followed if each.quiet]
+        starting = [each for each in self._followed if not each.quiet]
+        due = [each for each in starting if each.hasty]
+        if now >= self._next_status:
+            self._next_status = now + STATUS_INTERVAL
+            due = starting
+        if now >= self._next_ends:
+            self._next_ends = now + max(END_INTERVAL, len(quiet) / END_RATE)
+            due = due + quiet
+        return due
 
     async def _read_logs(self) -> bool:
         """One round over all logs; whether any has more to read."""
         waiting = [
             each for each in self._followed if not each.ready.is_set() and not each.waits_for_run
         ]
+        if not waiting:
+            return False
         found = await self._transport.read(
             [Slice(f"{each.directory}/output.log", each.offset, CHUNK) for each in waiting]
         )
         heard, behind = [], False
         for each, data in zip(waiting, found, strict=True):
-            if data is not None and each.port is None:
-                heard.append(each)  # the log is there, if empty: the job has begun
             if data:
                 each.read_output(data)
                 behind = behind or len(data) == CHUNK
+            if data is not None and (each.port is None or each.ready.is_set()):
+                heard.append(each)  # the log is there, if empty: the job has begun
         if heard:
             await self._read_status(heard)
         return behind
 
     async def _read_status(self, wanted: list[Following]) -> None:
+        if not wanted:
+            return
         woken = False
         found = await self._transport.read(
             [Slice(f"{each.directory}/status", 0, STATUS_LIMIT) for each in wanted]
         )
         for each, data in zip(wanted, found, strict=True):
             if data:
-                before = (each.port, each.exited.is_set())
+                before = (each.port, each.over, each.exited.is_set())
                 each.read_status(data)
-                woken = woken or before != (each.port, each.exited.is_set())
+                woken = woken or before != (each.port, each.over, each.exited.is_set())
         if woken:
             self._woken()
 

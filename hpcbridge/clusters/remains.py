@@ -35,7 +35,7 @@ class Remains:
     """``tail`` are the last lines of the job's output, and ``said`` what its batch system wrote.
 
     ``exit_status`` is what the script told of its end, ``began`` whether it wrote anything at all,
-    and ``told`` whether it is one that tells its end.
+    ``told`` whether it is one that tells its end, and ``taken`` whether its port was another's.
     """
 
     tail: str = ""
@@ -43,6 +43,7 @@ class Remains:
     exit_status: int | None = None
     began: bool = False
     told: bool = False
+    taken: bool = False
 
 
 def completed(job: JobInfo, remains: Remains) -> JobInfo:

@@ -48,6 +48,7 @@ class ParameterSettings(Section):
 READY_LINES = ("Starting factory", "App running at:")
 """What wslink and trame write when they accept connections; trame keeps wslink's to itself."""
 ReadyText = Annotated[str, Field(min_length=1)]
+ReadyPath = Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=1024)]
 
 
 def _listed(value: object) -> object:
@@ -80,6 +81,14 @@ class ApplicationSettings(ViewSettings):
         min_length=1,
         description="Text in the job's output that says the application accepts connections; or a "
         "list of several, of which the first to come counts. By default wslink's and trame's.",
+    )
+    ready_path: ReadyPath | None = Field(
+        None,
+        description="In place of a ready line: a path of the application's. It is ready when it "
+        "answers GET there with a status below 500.",
+    )
+    ready_port: bool = Field(
+        False, description="In place of a ready line: it is ready when it listens on its port."
     )
     wait: Seconds = Field(
         300, description="Seconds that a launch may take, queue included, before it is given up."
@@ -158,6 +167,19 @@ class ApplicationSettings(ViewSettings):
                     f"command: '{word}' begins with {hole}, so users could add options to the "
                     "program: give the parameter choices, or a pattern such as '[^-].*'"
                 )
+        return self
+
+    @property
+    def ready_lines(self) -> list[str]:
+        """The texts of which one makes it ready; none where its port or an answer does."""
+        return [] if self.ready_port or self.ready_path else self.ready_line
+
+    @model_validator(mode="after")
+    def _ready_in_one_way(self) -> "ApplicationSettings":
+        ways = ("ready_line", "ready_path", "ready_port")
+        given = [each for each in ways if each in self.model_fields_set and getattr(self, each)]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)}: give one of them, it says when it is ready")
         return self
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from hpcbridge.network.addresses import Address, TCPAddress, UnixAddress
 from hpcbridge.network.splice import Traffic
 from hpcbridge.sessions.context import SessionContext
 from hpcbridge.store import SessionRow
-from hpcbridge.tunnels import Tunnel
+from hpcbridge.tunnels import Probe, Tunnel
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +44,13 @@ class Endpoint:
         """What went through the tunnel since it was opened, while there is one."""
         return self._tunnel.traffic if self._tunnel else None
 
-    async def open(self, host: str, port: int) -> Address:
+    async def open(self, host: str, port: int, probe: Probe) -> Address:
         """Open the tunnel, see the application accept a connection, publish the route.
 
         Returns the tunnel's local end. Raises what :meth:`hpcbridge.tunnels.Tunnels.open` and
         :meth:`hpcbridge.frontends.table.RouteTable.add` raise.
         """
-        return await self._open(host, port, self._fresh(), probe=True)
+        return await self._open(host, port, self._fresh(), probe)
 
     async def reopen(self, host: str, port: int) -> None:
         """The same on the local end that it had, or a fresh port if another has that one now.
@@ -61,19 +61,19 @@ class Endpoint:
             return  # open since another replica drove the session, or drives it
         local = _address(self.address) if self.address else self._fresh()
         try:
-            await self._open(host, port, local, probe=False)
+            await self._open(host, port, local, None)
         except RouteError as error:
             if getattr(error.__cause__, "errno", None) != errno.EADDRINUSE:
                 raise
             log.warning("session %s: %s", self._row.job_name, error)
-            await self._open(host, port, TCPAddress("127.0.0.1", 0), probe=False)
+            await self._open(host, port, TCPAddress("127.0.0.1", 0), None)
 
     def _fresh(self) -> Address:
         if self._context.socket_dir is not None:
             return UnixAddress(self._context.socket_dir / f"{self._row.id}.sock")
         return TCPAddress("127.0.0.1", 0)
 
-    async def _open(self, host: str, port: int, local: Address, *, probe: bool) -> Address:
+    async def _open(self, host: str, port: int, local: Address, probe: Probe | None) -> Address:
         await self.release()  # of an attempt that the store did not take
         serve = self._context.serve(self._row)
         tunnel = await self._cluster.tunnels.open(

@@ -16,10 +16,13 @@ import asyncio
 import logging
 import time
 
+from hpcbridge.clusters.watcher import Watch
 from hpcbridge.config.applications import ApplicationSettings
 from hpcbridge.errors import BridgeError, LeadershipLost, SessionFailed
+from hpcbridge.sessions.applicationend import ApplicationEnd
 from hpcbridge.sessions.expiry import CHECK_INTERVAL, next_check
 from hpcbridge.sessions.progress import Progress
+from hpcbridge.sessions.relaunch import Relaunch
 from hpcbridge.sessions.session import Session
 from hpcbridge.sessions.startup import Startup
 from hpcbridge.sessions.submission import Submission
@@ -80,6 +83,9 @@ class _Lifecycle:
             except BridgeError as error:
                 before = session.row.state == State.SUBMITTING
                 end = Termination(EndReason.REJECTED if before else EndReason.FAILED, error)
+            except Relaunch:
+                session.let_go()
+                continue
             if await self._teardown.end(end):
                 return
             session.let_go()  # and begin again from where the row says it is
@@ -94,11 +100,24 @@ class _Lifecycle:
         watch = self._progress.watch_job()
         while True:
             await startup.until_ready(watch)
+            await self._while_ready(startup, watch, application)
+            await startup.go_back(watch)
+
+    async def _while_ready(
+        self, startup: Startup, watch: Watch, application: ApplicationSettings
+    ) -> None:
+        """Until the job is no longer the running one."""
+        session, over = self._session, ApplicationEnd(self._progress)
+        follower = session.cluster.follower
+        following = follower.follow_end(session.row.directory, session.moved.set)
+        try:
             while not startup.went_back(watch):
                 await self._progress.check()
+                await over.check(following, watch)
                 self._check_expiry()
                 await self._progress.wait(self._next_check(application))
-            await startup.go_back(watch)
+        finally:
+            follower.drop(following)
 
     def _configured(self) -> ApplicationSettings:
         if self._session.application is None:

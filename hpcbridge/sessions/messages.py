@@ -80,6 +80,28 @@ def no_port() -> str:
     )
 
 
+def not_listening(port: int) -> str:
+    """The application has not bound its port, whatever it has printed."""
+    return (
+        f"No process of the job listens on port {port} of its node. Is the application started on "
+        "$HPCBRIDGE_PORT?"
+    )
+
+
+def port_taken(host: str, port: int | None) -> str:
+    """Another process was faster than the application."""
+    return (
+        f"Another process on {host} has taken port {port or '(unknown)'} of the application, of "
+        "another account or another session."
+    )
+
+
+WIDE = (
+    "Ready. Its application listens on more addresses of its node than 127.0.0.1 (job.bind), so "
+    "others on the network can connect to it: start it with --host or the like."
+)
+
+
 def unread(cause: str) -> str:
     """Whether the ready line came is not known."""
     return f"The output of the application cannot be read: {cause}"
@@ -88,7 +110,7 @@ def unread(cause: str) -> str:
 def never_ready(wait: float, ready_lines: list[str], tail: str) -> str:
     """The job runs, but none of its ready lines came in time."""
     wanted = " or ".join(f"'{line}'" for line in ready_lines)
-    return (
-        f"The application was not ready after {wait:g} s and was ended: its output lacks {wanted} "
-        f"(its setting ready_line).{quoted(tail)}"
-    )
+    lacks = f"its output lacks {wanted} (its setting ready_line)"
+    if not ready_lines:
+        lacks = "its job did not tell a port in the status file of its session directory"
+    return f"The application was not ready after {wait:g} s and was ended: {lacks}.{quoted(tail)}"

@@ -13,6 +13,7 @@ from hpcbridge.errors import (
     BridgeError,
     ClusterUnreachable,
     JobRejected,
+    NotServing,
     OutcomeUnknown,
     SessionFailed,
     StoreError,
@@ -21,13 +22,20 @@ from hpcbridge.errors import (
 from hpcbridge.network.addresses import Address
 from hpcbridge.schedulers.base import JobInfo, JobState, Outlook
 from hpcbridge.sessions import messages
+from hpcbridge.sessions.applicationend import ApplicationEnd
 from hpcbridge.sessions.jobrun import JobRun
 from hpcbridge.sessions.progress import Progress
+from hpcbridge.sessions.relaunch import on_another_port
 from hpcbridge.sessions.submission import Submission
 from hpcbridge.sessions.termination import Termination, silent_too_long, too_late
 from hpcbridge.states import EndReason, State
+from hpcbridge.tunnels import Probe
 
 log = logging.getLogger(__name__)
+
+
+class _Gone(Exception):
+    """The application is over, or another process has its port, while it is connected to."""
 
 
 class Startup:
@@ -50,6 +58,8 @@ class Startup:
         self._run = JobRun(self._row)
         # What kept the application from being reached, at last.
         self._hindrance = ""
+        # The run that was tried for as long as the launch may take.
+        self._tried: Following | None = None
 
     async def submit(self) -> None:
         """submitting -> queued."""
@@ -108,22 +118,31 @@ class Startup:
         """Until the session is ready, or its job has gone back to the queue."""
         following = self._cluster.follower.follow(
             self._row.directory,
-            self._application.ready_line,
+            self._application.ready_lines,
             self._session.moved.set,
             self._run.former,
         )
-        deadline = self._deadline
+        deadline, over = self._deadline, ApplicationEnd(self._progress)
         try:
             while not self._ready:
+                if await self._taken(following, watch):
+                    await on_another_port(self._progress, self._submission, watch, following.port)
                 await self._progress.check()
                 if self._run.went_back(watch):
                     return await self.go_back(watch, following.port)
+                await over.check(following, watch)
                 if not await self._advance(following):
                     if time.monotonic() > deadline:
                         raise await self._too_late(following)
                     await self._progress.wait(deadline)
         finally:
             self._cluster.follower.drop(following)
+
+    async def _taken(self, following: Following, watch: Watch) -> bool:
+        """Whether another process has the application's port; also if its job is over for that."""
+        if self._progress.session.stopping or self._row.state != State.STARTING:
+            return False
+        return following.taken or (watch.over and (await self._progress.remains()).taken)
 
     def went_back(self, watch: Watch) -> bool:
         """Whether the job of a ready session is no longer the running one."""
@@ -156,9 +175,11 @@ class Startup:
                 hopeless = JobRejected(messages.hopeless(watch.hopeless))
                 raise Termination(EndReason.REJECTED, hopeless)
             return await self._started(job, watch.outlook)
-        if not following.ready.is_set() or following.port is None or self._row.host is None:
+        if following.over is not None or not following.serving or self._row.host is None:
             return False
-        return await self._opened(self._row.host, following.port)
+        if following is self._tried:
+            return False
+        return await self._opened(self._row.host, following)
 
     async def _started(self, job: JobInfo, outlook: Outlook | None) -> bool:
         """queued -> starting, if the job runs; whether it does."""
@@ -171,12 +192,23 @@ class Startup:
         self._cluster.tunnels.warm(job.host)
         return True
 
-    async def _opened(self, host: str, port: int) -> bool:
+    async def _opened(self, host: str, following: Following) -> bool:
         """starting -> ready, if the application can be reached; whether it can."""
+        port, application = following.port or 0, self._application
+        said = bool(application.ready_lines)
+        patience = None if said else max(0.0, self._deadline - time.monotonic())
+        probe = Probe(patience, application.ready_path)
         try:
             await self._progress.written(
-                lambda: self._unless_over(self._session.endpoint.open(host, port))
+                lambda: self._unless_over(self._session.endpoint.open(host, port, probe), following)
             )
+        except _Gone:
+            return True  # to be looked at anew
+        except NotServing as error:
+            if said:
+                raise
+            self._hindrance, self._tried = str(error), following
+            return False
         except ClusterUnreachable as error:
             told = messages.not_reached(str(error))
             if error.lasting:
@@ -189,16 +221,24 @@ class Startup:
             moved = self._session.moved.set
             asyncio.get_running_loop().call_later(self._timing.retry, moved)
             return False
-        await self._progress.step(State.READY, "Ready.", port=port)
+        if following.wide:
+            log.warning("session %s: %s", self._row.job_name, messages.WIDE)
+        message = messages.WIDE if following.wide else "Ready."
+        await self._progress.step(State.READY, message, port=port)
         return True
 
-    async def _unless_over(self, opening: Coroutine[Any, Any, Address]) -> Address:
-        """The tunnel's local end; given up as soon as the session is to end or its job is over."""
+    async def _unless_over(
+        self, opening: Coroutine[Any, Any, Address], following: Following
+    ) -> Address:
+        """The tunnel's local end; given up as soon as the session is to end, its job is over, or
+        the application is."""
         task = asyncio.ensure_future(opening)
         task.add_done_callback(lambda _: self._session.moved.set())
         try:
             while not task.done():
                 await self._progress.check()
+                if following.over is not None or following.taken:
+                    raise _Gone
                 await self._progress.wait(None)
             return task.result()
         finally:
@@ -236,4 +276,8 @@ class Startup:
         if not following.ready.is_set():
             trouble = self._cluster.follower.trouble
             return messages.unread(trouble) if trouble else ""
-        return self._hindrance if following.port is not None else messages.no_port()
+        if following.port is None:
+            return messages.no_port()
+        if not following.serving:
+            return messages.not_listening(following.port)
+        return self._hindrance

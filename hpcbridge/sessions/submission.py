@@ -8,6 +8,7 @@ the patrol (:mod:`hpcbridge.clusters.orphans`) ends it too, since no session has
 
 import contextlib
 import time
+from typing import Any
 
 from hpcbridge.clusters.cluster import Cluster
 from hpcbridge.config.applications import ApplicationSettings
@@ -104,9 +105,11 @@ class Submission:
         self.asked = self.asked and not sure
         return job_id, sure
 
-    async def begin_anew(self) -> None:
-        """Give the last attempt up, after :meth:`find` was sure that nothing came of it."""
-        await self._context.store.update(self._row, directory="", attempt=self._row.attempt + 1)
+    async def begin_anew(self, **changes: Any) -> None:
+        """Give the last attempt up, of which nothing is there any more: :meth:`find` was sure, or
+        its job has ended. ``changes`` are more columns of the row."""
+        changes |= {"directory": "", "attempt": self._row.attempt + 1}
+        await self._context.store.update(self._row, **changes)
         self.asked, self._absent_since = False, None
 
     async def remove(self) -> None:

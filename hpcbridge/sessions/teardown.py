@@ -14,6 +14,10 @@ from hpcbridge.states import EndReason, State
 log = logging.getLogger(__name__)
 
 
+EPILOGUE = 300.0
+"""Seconds that a job has to end by itself after its application."""
+
+
 class Teardown:
     """any state -> ended, and the cleaning up that follows."""
 
@@ -97,8 +101,11 @@ class Teardown:
             return
         watch = self._session.watch or self._progress.watch_job()
         watch.hurry()
+        # An application that is over, and whose job is not: its epilogue runs, and is not cut off.
+        own_end = row.exit_status is not None and not watch.over
+        patience = time.monotonic() + (EPILOGUE if own_end else 0)
         while not watch.ended:
-            if watch.ours:  # never another job that has got the id
+            if watch.ours and time.monotonic() >= patience:  # never one that has got the id
                 await cluster.scheduler.cancel([row.job_id])
             cluster.watcher.wake()
             await self._progress.pause()

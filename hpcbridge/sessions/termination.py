@@ -15,6 +15,7 @@ from hpcbridge.errors import (
     JobRejected,
     NoCapacity,
     NotReadyInTime,
+    NotServing,
     OutcomeUnknown,
     RequestError,
     RouteError,
@@ -44,6 +45,7 @@ _ENDING: dict[str, type[BridgeError]] = {
         JobRejected,
         NoCapacity,
         NotReadyInTime,
+        NotServing,
         OutcomeUnknown,
         RequestError,
         RouteError,
@@ -127,7 +129,7 @@ def too_late(
         message = messages.hindered(application.wait, cause)
     else:
         facts = {"log_tail": tail}
-        message = messages.never_ready(application.wait, application.ready_line, tail)
+        message = messages.never_ready(application.wait, application.ready_lines, tail)
     return Termination(EndReason.NEVER_READY, NotReadyInTime(message), facts)
 
 

@@ -13,7 +13,8 @@ from hpcbridge.config.warm import WarmSettings
 from hpcbridge.errors import BadParameter, ConfigError
 from hpcbridge.warm.plan import longest_age
 
-_JOB_SETTINGS = {"cluster", "template", "ready_line", "walltime", "options", "properties"}
+_JOB_SETTINGS = {"cluster", "template", "walltime", "options", "properties"}
+_READY_SETTINGS = {"ready_line", "ready_path", "ready_port"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def pools_of(settings: Settings) -> list[Pool]:
             parameters = check_parameters(each.parameters, each.warm.parameters)
         except BadParameter as error:
             raise ConfigError(f"applications.{application}.warm.parameters: {error}") from error
-        made_of = each.model_dump(mode="json", include=_JOB_SETTINGS)
+        made_of = each.model_dump(mode="json", include=_JOB_SETTINGS | _READY_SETTINGS)
         users: list[str | None] = [*each.warm.users] or [None]
         for user in users:
             parts = [application, user, parameters, made_of, each.warm.new_secret]

@@ -151,6 +151,16 @@ def test_an_unknown_key_is_told_with_those_that_are_allowed(
         (application(wait=float("nan")), "applications.cone.wait: Input should be "),
         (application(walltime=0), "applications.cone.walltime: Input should be greater"),
         (application(ready_line=""), "applications.cone.ready_line.0: String should have at least"),
+        (application(ready_path="api"), "applications.cone.ready_path: String should match"),
+        (application(ready_path="/a b"), "applications.cone.ready_path: String should match"),
+        (
+            application(ready_path="/", ready_port=True),
+            "applications.cone: ready_path and ready_port: give one of them",
+        ),
+        (
+            application(ready_line="Up", ready_port=True),
+            "applications.cone: ready_line and ready_port: give one of them",
+        ),
         (application(ready_line=[]), "applications.cone.ready_line: List should have at least 1"),
         (
             application(properties={"a": {"b": 1}}),

@@ -57,9 +57,10 @@ def test_the_application_listens_on_the_port_that_the_job_tells(
     assert 20000 <= port < 32768
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         assert connection.recv(5) == b"hello"
+    wait_until(lambda: job.status == {"port": str(port), "listening": "1"}, "the listener")
     assert job.process.stdout is not None
     assert job.terminate() == 143
-    assert job.status == {"port": str(port), "exit": "143"}
+    assert job.status == {"port": str(port), "listening": "1", "exit": "143"}
     assert job.process.stdout.read() == b""
     assert gone(job)
 

@@ -28,7 +28,7 @@ async def test_a_session_goes_through_all_its_states_to_ready(world: World) -> N
     assert await world.store.endpoints.here() == world.publisher.routes
     assert session.settled.is_set()
     assert session.error is None
-    assert world.cluster.follower._followed == set()
+    assert [each.quiet for each in world.cluster.follower._followed] == [True]  # for its end
     request = world.scheduler.submitted[0]
     assert request.name == job_name(ID, "0" * 8)
     assert request.directory == f"/s/{request.name}"

@@ -12,6 +12,7 @@ from hpcbridge import tunnels as tunnels_module
 from hpcbridge.errors import (
     ClusterUnreachable,
     NotReadyInTime,
+    NotServing,
     OutcomeUnknown,
     TunnelError,
     UnexpectedReply,
@@ -106,7 +107,7 @@ async def test_an_application_that_does_not_listen_ends_the_session(
     with contextlib.closing(socket.socket()) as bound:
         bound.bind(("127.0.0.1", 0))
         world.become_ready(bound.getsockname()[1])
-        await ended(world, EndReason.FAILED, "nothing accepts connections", error=TunnelError)
+        await ended(world, EndReason.FAILED, "nothing accepts connections", error=NotServing)
 
 
 async def test_a_host_that_is_not_allowed_ends_the_session(world: World) -> None:

@@ -40,6 +40,7 @@ class World:
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)
     unix: bool = False
+    more: dict[str, Any] = field(default_factory=dict)
     timing: Timing = FAST
 
     @property
@@ -64,7 +65,7 @@ class World:
         self.cluster.settings = self.cluster.settings.model_copy(update=changed)
 
     def application(self) -> ApplicationSettings:
-        return ApplicationSettings(cluster="fake", template="t", wait=self.wait)
+        return ApplicationSettings(cluster="fake", template="t", wait=self.wait, **self.more)
 
     def take(
         self, row: SessionRow, *, configured: bool = True, address: str | None = None

@@ -41,9 +41,76 @@ hpcbridge_pick_port() {
   exit 1
 }
 
+# Who listens on HPCBRIDGE_PORT: sets hpcbridge_listener to own or other, to nothing if nobody does,
+# and hpcbridge_wide if others than this node's own processes can connect. In /proc/net/tcp, state
+# 0A is LISTEN (proc_net_tcp(5)).
+hpcbridge_look() {
+  local v4=() v6=() line port owner
+  hpcbridge_listener='' hpcbridge_wide=''
+  printf -v port ':%04X' "$HPCBRIDGE_PORT"
+  { mapfile -t v4 </proc/net/tcp; mapfile -t v6 </proc/net/tcp6; } 2>/dev/null
+  for line in "${v4[@]}" "${v6[@]}"; do
+    [[ $line == *"$port "*' 0A '* ]] || continue
+    # shellcheck disable=SC2086 # fields: sl local remote state queues timer retransmits uid ...
+    set -- $line
+    [[ $2 == *"$port" && $4 == 0A ]] || continue
+    [[ $2 == @(??????7F|*FFFF0000??????7F|*01000000):* ]] || hpcbridge_wide=1
+    owner=own
+    if [[ $8 != "$EUID" ]] || hpcbridge_is_neighbours "${10}"; then owner=other; fi
+    [[ $hpcbridge_listener == other ]] || hpcbridge_listener=$owner
+  done
+}
+
+# Whether the socket with the inode $1 is of another session of this account.
+hpcbridge_is_neighbours() {
+  local holder where
+  holder=$(find /proc/[0-9]*/fd -maxdepth 1 -lname "socket:\[$1\]" -print -quit 2>/dev/null)
+  [[ $holder ]] || return 1
+  where=$(HPCBRIDGE_DIRECTORY='' grep -zas '^HPCBRIDGE_DIRECTORY=' "${holder%/fd/*}/environ" |
+    tr -d '\0')
+  [[ $where && $where != "HPCBRIDGE_DIRECTORY=$HPCBRIDGE_DIRECTORY" ]]
+}
+
+# Tell who listens on the port, as soon as somebody does; whether somebody does.
+hpcbridge_heard() {
+  hpcbridge_look
+  case $hpcbridge_listener in
+    own)
+{% if job.bind == "127.0.0.1" %}
+      [[ $hpcbridge_wide ]] && hpcbridge_told+=$'wide=1\n'
+{% endif %}
+      hpcbridge_tell listening=1
+      ;;
+    other)
+      echo "hpcbridge: port $HPCBRIDGE_PORT of $HOSTNAME was taken by somebody else" >&2
+      hpcbridge_tell taken=1
+      ;;
+    *) return 1 ;;
+  esac
+}
+
+# From "listening=0" on the service waits for what hpcbridge_heard tells. Who reads from a pipe that
+# this shell itself holds open waits, and is interrupted by signals: sleep would be waited for.
 hpcbridge_run() {
-  "$@" &
-  wait "$!"
+  local pause application looks=0 status=0
+  hpcbridge_listener=''
+  [[ ! -r /proc/net/tcp ]] || hpcbridge_tell listening=0
+  exec {pause}<> <(:)
+  "$@" {pause}>&- &
+  application=$!
+  while [[ -r /proc/net/tcp ]] && ! hpcbridge_heard && kill -0 "$application" 2>/dev/null; do
+    looks=$((looks + 1))
+    read -r -t "$((looks > 600))".1 -u "$pause" || :
+  done
+  exec {pause}>&-
+  wait "$application" || status=$?
+  [[ $hpcbridge_listener != own ]] || hpcbridge_over "$status"
+  return "$status"
+}
+
+# The application is over, by itself; the job is not, for its epilogue.
+hpcbridge_over() {
+  [[ $hpcbridge_told == *$'\nover='* ]] || hpcbridge_tell "over=$1"
 }
 
 # The cookie for display $1, or for any, as in Xauth(3); xauth(1) would show it in its arguments.
@@ -136,6 +203,7 @@ hpcbridge_exit() {
   local status=$?
   trap '' TERM INT HUP
   trap - EXIT
+  [[ $hpcbridge_asked ]] || hpcbridge_over "$status" 2>/dev/null
   hpcbridge_end
   hpcbridge_epilogue "$status"
   hpcbridge_tell "exit=$status" 2>/dev/null
@@ -146,9 +214,10 @@ hpcbridge_exit() {
   exit "$status"
 }
 trap hpcbridge_exit EXIT
-trap 'exit 143' TERM
-trap 'exit 130' INT
-trap 'exit 129' HUP
+# Whoever asked for the end knows more of it than the job: a walltime, a cancellation, a requeue.
+trap 'hpcbridge_asked=1; exit 143' TERM
+trap 'hpcbridge_asked=1; exit 130' INT
+trap 'hpcbridge_asked=1; exit 129' HUP
 
 hpcbridge_pick_port HPCBRIDGE_PORT
 hpcbridge_tell "port=$HPCBRIDGE_PORT"
