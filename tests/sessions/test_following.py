@@ -120,3 +120,30 @@ async def test_a_replica_that_follows_and_a_service_that_begins_anew_tell_the_sa
         await asyncio.wait({task})
         assert other.error is not None
         assert (type(other.error), str(other.error), other.error.status) == here
+
+
+@pytest.mark.parametrize("driven", [True, False])
+async def test_what_was_read_before_our_own_last_change_is_not_taken_over(
+    world: World, driven: bool
+) -> None:
+    session = await world.queued()
+    before = await world.store.get(ID)
+    assert before is not None
+    await session.claim()
+    session.refresh(before, driven=driven)
+    assert (session.row.claimed, session.keepalive.claimed) == (True, True)
+    assert session.row.version > before.version
+
+
+async def test_what_clients_did_at_other_replicas_is_taken_over_and_no_more(world: World) -> None:
+    """Who leads knows the rest better: the database may be a step behind."""
+    session = await world.queued()
+    told = {"claimed": True, "message": "older", "version": session.row.version + 1}
+    session.refresh(session.row.model_copy(update=told), driven=True)
+    assert (session.row.claimed, session.keepalive.claimed) == (True, True)
+    assert session.row.message != "older"
+    assert not session.stopping
+    stopped = {"stopped": True, "version": session.row.version + 1}
+    session.refresh(session.row.model_copy(update=stopped), driven=True)
+    assert session.stopping
+    await ended(world, EndReason.STOPPED)

@@ -127,3 +127,28 @@ async def test_who_is_given_a_session_keeps_it_though_another_who_waited_hangs_u
     row = await sessions.store.get(session.row.id)
     assert row is not None
     assert (row.claimed, row.forsaken, session.keepalive.claimed) == (True, False, True)
+
+
+async def test_a_launch_waits_for_what_is_written_about_a_client_that_just_left(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that hangs up and asks again at once gets what it waited for, not a second one."""
+    note, leaving, going_on = sessions.store.note, asyncio.Event(), asyncio.Event()
+
+    async def slow(*arguments: Any, **changes: Any) -> bool:
+        if changes == {"forsaken": True}:
+            leaving.set()
+            await going_on.wait()
+        return await note(*arguments, **changes)
+
+    monkeypatch.setattr(sessions.store, "note", slow)
+    session = await sessions.launches.begin("one", {}, client="alice")
+    waiting = asyncio.create_task(sessions.launches.ready(session))
+    await until(lambda: session.keepalive.has_clients)
+    waiting.cancel()
+    await leaving.wait()
+    again = asyncio.create_task(sessions.launches.begin("one", {}, client="alice"))
+    await asyncio.wait({again}, timeout=0.2)
+    going_on.set()
+    assert (await again) is session
+    assert [row.id for row in await sessions.store.living()] == [session.row.id]
