@@ -88,3 +88,62 @@ async def test_a_warm_session_may_take_longer_to_start_than_one_that_somebody_wa
     handed_over = registry.begin(await launched(registry, 3, pool="cone", taken_at=time.time()))
     waits = [each.application.wait for each in (warm, own, handed_over) if each.application]
     assert waits == [WARM_WAIT, WAIT, WAIT]
+
+
+async def test_who_follows_lets_the_jobs_be_and_who_leads_again_takes_them_up(
+    registry: SessionRegistry,
+) -> None:
+    session = registry.begin(await launched(registry))
+    await until(lambda: session.watch is not None)
+    watcher = session.cluster.watcher
+    await registry.follow()
+    assert (registry.leading, session.watch, watcher._watches) == (False, None, set())
+    assert registry.session(session.row.id) is session
+    task = registry.task(session.row.id)
+    assert task is not None
+    assert not task.done()
+    session.stop()
+    await registry.lead()
+    await until(lambda: registry.task(session.row.id) is None)
+    assert session.row.reason == EndReason.STOPPED
+
+
+async def test_a_follower_learns_from_the_database_what_became_of_its_sessions(
+    registry: SessionRegistry,
+) -> None:
+    session = registry.begin(await launched(registry))
+    await until(lambda: session.row.state == State.QUEUED)
+    await registry.follow()
+    store, name = registry._context.store, session.row.job_name
+    (read,) = await store.named([name])
+    await store.update(read, message="written by the leader")
+    await registry.heard([name])
+    assert session.row.message == "written by the leader"
+    end = {"state": State.ENDED, "reason": EndReason.FINISHED, "job_ended": True}
+    await store.update(read, **end, message="It was over.", secret=None, ended_at=time.time())
+    await registry.reread()
+    await until(lambda: registry.session(session.row.id) is None)
+    assert session.error is not None
+    assert "It was over." in str(session.error)
+
+
+async def test_sessions_that_others_began_are_taken_up_and_those_of_no_cluster_are_not(
+    registry: SessionRegistry,
+) -> None:
+    here = await launched(registry, 1)
+    await launched(registry, 2, cluster="gone")
+    await launched(registry, 3, state=State.ENDED, job_ended=True)
+    await registry.follow()
+    await registry.reread()
+    assert {session.row.id for session in registry.sessions} == {here.id}
+    await launched(registry, 4, state=State.ENDED, job_ended=False)
+    await registry.reread()
+    assert len(registry.sessions) == 1, "who follows cleans nothing up"
+
+
+async def test_what_is_asked_for_again_is_the_same_session(registry: SessionRegistry) -> None:
+    session = registry.begin(await launched(registry))
+    task = registry.task(session.row.id)
+    newer = session.row.model_copy(update={"stopped": True, "version": session.row.version + 1})
+    assert registry.begin(newer) is session
+    assert (registry.task(session.row.id), session.stopping) == (task, True)
