@@ -1,5 +1,6 @@
 """What a service has of its sessions besides their rows: whose connections, and whose limits."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -98,12 +99,14 @@ async def test_who_follows_lets_the_jobs_be_and_who_leads_again_takes_them_up(
     watcher = session.cluster.watcher
     await registry.follow()
     assert (registry.leading, session.watch, watcher._watches) == (False, None, set())
+    assert watcher._observer is None, "who follows ends no jobs that no session knows"
     assert registry.session(session.row.id) is session
     task = registry.task(session.row.id)
     assert task is not None
     assert not task.done()
     session.stop()
     await registry.lead()
+    assert watcher._observer is not None
     await until(lambda: registry.task(session.row.id) is None)
     assert session.row.reason == EndReason.STOPPED
 
@@ -147,3 +150,15 @@ async def test_what_is_asked_for_again_is_the_same_session(registry: SessionRegi
     newer = session.row.model_copy(update={"stopped": True, "version": session.row.version + 1})
     assert registry.begin(newer) is session
     assert (registry.task(session.row.id), session.stopping) == (task, True)
+
+
+async def test_who_begins_to_lead_drives_each_session_once(registry: SessionRegistry) -> None:
+    """Also one of which it has just read for the first time."""
+    known = registry.begin(await launched(registry, 1))
+    await until(lambda: known.row.state == State.QUEUED)
+    await registry.follow()
+    new = await launched(registry, 2)
+    await registry.lead()
+    assert {session.row.id for session in registry.sessions} == {known.row.id, new.id}
+    driving = [task for task in asyncio.all_tasks() if task.get_name().startswith("session ")]
+    assert len(driving) == 2
