@@ -198,6 +198,8 @@ async def test_a_session_is_stopped_although_the_store_cannot_be_written(
         patch.setattr(sessions.store, "note", away)
         with pytest.raises(StoreError):
             await sessions.stop(session.row.id)
+        with pytest.raises(SessionNotFound):
+            await sessions.stop(session.row.id)
     await until(lambda: session.row.state == State.ENDED)
     assert session.row.reason == EndReason.STOPPED
 
@@ -205,6 +207,9 @@ async def test_a_session_is_stopped_although_the_store_cannot_be_written(
 async def test_a_session_is_stopped_once(sessions: Sessions) -> None:
     session = await sessions.launches.begin("one", {}, client="alice")
     await sessions.stop(session.row.id)
+    written = await sessions.store.get(session.row.id)
+    assert written is not None
+    assert written.stopped, "a service that is killed now does not forget it"
     for gone in (session.row.id, "0" * 40, "no id"):
         with pytest.raises(SessionNotFound):
             await sessions.stop(gone)
