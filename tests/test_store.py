@@ -551,3 +551,9 @@ async def test_who_is_cancelled_does_not_wait_for_ever(monkeypatch: pytest.Monke
     async with asyncio.timeout(60):
         await asyncio.wait({task})
     stuck.set()
+
+
+async def test_a_store_is_closed_at_once_when_nothing_is_under_way(store: Store) -> None:
+    await store.add(row())
+    async with asyncio.timeout(transactions.LIMIT / 2):
+        await store.close()

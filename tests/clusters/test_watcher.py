@@ -439,3 +439,18 @@ async def test_an_adapter_that_answers_no_listing_does_not_end_the_watch(
     watch = watcher.watch(scheduler.add("a"), "a", 10, nothing)
     await until(lambda: watch.job)
     assert not answers
+
+
+@pytest.mark.parametrize("error", [ClusterUnreachable("down"), ValueError("a bug")])
+async def test_an_end_is_an_end_though_its_details_cannot_be_asked_for(
+    scheduler: FakeScheduler, watcher: Watcher, error: Exception
+) -> None:
+    job_id = scheduler.add("n", JobState.RUNNING)
+    scheduler.details[job_id] = error
+    watch = watcher.watch(job_id, "n", 0, nothing)
+    await until(lambda: watch.job)
+    scheduler.end(job_id, EndReason.PREEMPTED, 1)
+    await until(lambda: watch.ended)
+    assert watch.job is not None
+    assert (watch.job.reason, watch.job.exit_status) == (EndReason.PREEMPTED, 1)
+    assert watch.unknown_since is None

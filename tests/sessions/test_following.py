@@ -9,6 +9,7 @@ from hpcbridge.errors import (
     BridgeError,
     ClusterUnreachable,
     JobRejected,
+    LeadershipLost,
     TemplateError,
     TunnelError,
 )
@@ -120,3 +121,86 @@ async def test_a_replica_that_follows_and_a_service_that_begins_anew_tell_the_sa
         await asyncio.wait({task})
         assert other.error is not None
         assert (type(other.error), str(other.error), other.error.status) == here
+
+
+@pytest.mark.parametrize("driven", [True, False])
+async def test_what_was_read_before_our_own_last_change_is_not_taken_over(
+    world: World, driven: bool
+) -> None:
+    session = await world.queued()
+    before = await world.store.get(ID)
+    assert before is not None
+    await session.claim()
+    session.refresh(before, driven=driven)
+    assert (session.row.claimed, session.keepalive.claimed) == (True, True)
+    assert session.row.version > before.version
+
+
+async def test_what_clients_did_at_other_replicas_is_taken_over_and_no_more(world: World) -> None:
+    """Who leads knows the rest better: the database may be a step behind."""
+    session = await world.queued()
+    told = {"claimed": True, "message": "older", "version": session.row.version + 1}
+    session.refresh(session.row.model_copy(update=told), driven=True)
+    assert (session.row.claimed, session.keepalive.claimed) == (True, True)
+    assert session.row.message != "older"
+    assert not session.stopping
+    stopped = {"stopped": True, "version": session.row.version + 1}
+    session.refresh(session.row.model_copy(update=stopped), driven=True)
+    assert session.stopping
+    await ended(world, EndReason.STOPPED)
+
+
+async def test_who_leads_no_more_ends_nothing_and_drives_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until this replica sees that itself, and follows."""
+    session = await world.queued()
+    asked = asyncio.Event()
+
+    async def lost(*_: object, **__: object) -> bool:
+        asked.set()
+        raise LeadershipLost
+
+    monkeypatch.setattr(world.store, "update", lost)
+    world.scheduler.run(session.row.job_id or "")
+    await asked.wait()
+    looks = world.scheduler.looks
+    await until(lambda: world.scheduler.looks > looks + 5)
+    assert not world.tasks[-1].done()
+    assert (session.settled.is_set(), session.error) == (False, None)
+    assert world.scheduler.cancelled == []
+
+
+async def test_a_session_that_another_replicas_client_wants_meanwhile_is_not_given_up(
+    world: World,
+) -> None:
+    """The leader has not heard of it yet when it would end it: the row has."""
+    session = await world.queued()
+    there = await world.store.get(ID)
+    assert there is not None
+    now = time.time()
+    await world.store.note(there, wanted_at=now)
+    session.keepalive._keep = 0
+    session.keepalive.elsewhere(0)
+    await until(lambda: session.row.wanted_at == now)
+    looks = world.scheduler.looks
+    await until(lambda: world.scheduler.looks > looks + 5)
+    assert session.row.state == State.QUEUED
+    assert world.scheduler.cancelled == []
+    assert not session.keepalive.over
+    world.scheduler.run(session.row.job_id or "")
+    await until(lambda: session.row.state == State.STARTING)
+
+
+async def test_a_follower_begins_to_connect_to_the_node_when_the_job_starts(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await world.starting()
+    world.tasks[-1].cancel()
+    await asyncio.wait(world.tasks)
+    warmed: list[str] = []
+    monkeypatch.setattr(world.cluster.tunnels, "warm", warmed.append)
+    following = asyncio.create_task(follow(session))
+    await until(lambda: warmed == ["localhost"])
+    following.cancel()
+    await asyncio.wait({following})

@@ -9,11 +9,20 @@ import pytest
 
 from hpcbridge.clusters.cluster import Cluster
 from hpcbridge.config.settings import Settings
-from hpcbridge.errors import KeyReused
+from hpcbridge.errors import (
+    KeyReused,
+    NoCapacity,
+    SessionFailed,
+    SessionNotFound,
+    StoreError,
+    TunnelError,
+    UnknownApplication,
+)
 from hpcbridge.frontends.table import RouteTable
 from hpcbridge.sessions.context import SessionContext
 from hpcbridge.sessions.manager import Sessions
 from hpcbridge.sessions.session import Session
+from hpcbridge.states import EndReason
 from hpcbridge.store import State, Store
 from tests.fakes import FakeFiles, FakePublisher, FakeScheduler, FakeTransport, fake_cluster
 from tests.waiting import until
@@ -127,3 +136,107 @@ async def test_who_is_given_a_session_keeps_it_though_another_who_waited_hangs_u
     row = await sessions.store.get(session.row.id)
     assert row is not None
     assert (row.claimed, row.forsaken, session.keepalive.claimed) == (True, False, True)
+
+
+async def test_a_launch_waits_for_what_is_written_about_a_client_that_just_left(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that hangs up and asks again at once gets what it waited for, not a second one."""
+    note, leaving, going_on = sessions.store.note, asyncio.Event(), asyncio.Event()
+
+    async def slow(*arguments: Any, **changes: Any) -> bool:
+        if changes == {"forsaken": True}:
+            leaving.set()
+            await going_on.wait()
+        return await note(*arguments, **changes)
+
+    monkeypatch.setattr(sessions.store, "note", slow)
+    session = await sessions.launches.begin("one", {}, client="alice")
+    waiting = asyncio.create_task(sessions.launches.ready(session))
+    await until(lambda: session.keepalive.has_clients)
+    waiting.cancel()
+    await leaving.wait()
+    again = asyncio.create_task(sessions.launches.begin("one", {}, client="alice"))
+    await asyncio.wait({again}, timeout=0.2)
+    going_on.set()
+    assert (await again) is session
+    assert [row.id for row in await sessions.store.living()] == [session.row.id]
+
+
+async def test_what_is_no_application_is_told_with_those_that_are(sessions: Sessions) -> None:
+    with pytest.raises(UnknownApplication, match=r"'tow'.*Applications: one, other"):
+        await sessions.launches.begin("tow", {})
+
+
+async def test_whoever_waits_when_the_service_stops_is_told_and_nobody_else_begins(
+    sessions: Sessions,
+) -> None:
+    session = await sessions.launches.begin("one", {}, client="alice")
+    waiting = asyncio.create_task(sessions.launches.ready(session))
+    await until(lambda: session.keepalive.has_clients)
+    assert not sessions.leaving
+    sessions.leave()
+    assert sessions.leaving
+    with pytest.raises(NoCapacity, match="The service is stopping"):
+        await waiting
+    with pytest.raises(NoCapacity, match="The service is stopping"):
+        await sessions.launches.begin("one", {}, client="bob")
+    assert session.row.state != State.ENDED
+
+
+async def test_a_session_is_stopped_although_the_store_cannot_be_written(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other replica can take it over, so that it is enough that this service knows."""
+    session = await sessions.launches.begin("one", {}, client="alice")
+    await until(lambda: session.row.state == State.QUEUED)
+
+    async def away(*_: Any, **__: Any) -> bool:
+        raise StoreError("The database is locked.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sessions.store, "note", away)
+        with pytest.raises(StoreError):
+            await sessions.stop(session.row.id)
+        with pytest.raises(SessionNotFound):
+            await sessions.stop(session.row.id)
+    await until(lambda: session.row.state == State.ENDED)
+    assert session.row.reason == EndReason.STOPPED
+
+
+async def test_a_session_is_stopped_once(sessions: Sessions) -> None:
+    session = await sessions.launches.begin("one", {}, client="alice")
+    await sessions.stop(session.row.id)
+    written = await sessions.store.get(session.row.id)
+    assert written is not None
+    assert written.stopped, "a service that is killed now does not forget it"
+    for gone in (session.row.id, "0" * 40, "no id"):
+        with pytest.raises(SessionNotFound):
+            await sessions.stop(gone)
+
+
+async def test_where_a_ready_session_leads_is_waited_for_and_not_for_ever(
+    sessions: Sessions, cluster: Cluster, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await sessions.launches.begin("one", {}, client="alice")
+    assert await sessions.coming("0" * 40) is None
+    assert await sessions.coming(session.row.id) is None, "it is not ready"
+    await become_ready(session, cluster, port)
+    assert str(await sessions.coming(session.row.id)) == session.endpoint.address
+    monkeypatch.setattr("hpcbridge.sessions.manager.COMING", 0.01)
+    await session.endpoint.close()
+    with pytest.raises(TunnelError, match="not open here yet"):
+        await sessions.coming(session.row.id)
+
+
+async def test_a_session_that_has_ended_meanwhile_is_given_to_nobody(
+    sessions: Sessions, cluster: Cluster, port: int
+) -> None:
+    session = await sessions.launches.begin("one", {}, client="alice")
+    await become_ready(session, cluster, port)
+    read = await sessions.store.get(session.row.id)
+    assert read is not None
+    await sessions.store.update(read, state=State.ENDED)
+    with pytest.raises(SessionFailed, match="has just ended"):
+        await session.claim()
+    assert not session.keepalive.claimed

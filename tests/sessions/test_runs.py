@@ -211,3 +211,14 @@ def test_the_recorded_suspension_waits_and_goes_on() -> None:
     told = job_info("1", job, PBS_ENDS)
     assert (told.state, told.suspended, told.host) == (JobState.QUEUED, True, None)
     assert told.detail == "waiting for its resumption: it is suspended"
+
+
+async def test_a_session_goes_back_only_when_no_front_end_leads_to_its_old_port(
+    world: World,
+) -> None:
+    session = await world.ready()
+    world.publisher.failing = 3
+    back(world)
+    await until(lambda: session.row.state == State.QUEUED)
+    assert world.publisher.failing == 0
+    assert world.publisher.routes == {}

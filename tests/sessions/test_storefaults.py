@@ -96,3 +96,35 @@ async def test_the_true_reason_is_kept_although_the_store_failed_meanwhile(world
     await until(lambda: world.row.state == State.ENDED)
     world.store.failing = False
     await ended(world, EndReason.OUT_OF_MEMORY, "more memory")
+
+
+async def test_nothing_is_submitted_before_it_can_be_written_down_where(world: World) -> None:
+    world.store.failing = True
+    session = await world.launch()
+    await asyncio.sleep(0.1)
+    assert (world.scheduler.submitted, session.row.state) == ([], State.SUBMITTING)
+    world.store.failing = False
+    await until(lambda: session.row.state == State.QUEUED)
+    assert len(world.scheduler.submitted) == 1
+
+
+async def test_a_session_can_be_stopped_before_its_submission_can_be_written_down(
+    world: World,
+) -> None:
+    world.store.failing = True
+    session = await world.launch()
+    await asyncio.sleep(0.1)
+    session.stop()
+    await until(lambda: session.row.state == State.ENDED)
+    world.store.failing = False
+    await ended(world, EndReason.STOPPED)
+    assert world.scheduler.submitted == []
+
+
+async def test_a_launch_that_cannot_be_written_down_in_time_ends(world: World) -> None:
+    world.store.failing, world.wait = True, 0.1
+    session = await world.launch()
+    await until(lambda: session.row.state == State.ENDED)
+    world.store.failing = False
+    await ended(world, EndReason.REJECTED, "The database is locked", error=StoreError)
+    assert world.scheduler.submitted == []

@@ -10,9 +10,11 @@ from hpcbridge.errors import (
     ClusterError,
     ClusterUnreachable,
     JobRejected,
+    LeadershipLost,
     NoCapacity,
     NotReadyInTime,
     OutcomeUnknown,
+    StoreError,
     TemplateError,
     UnexpectedReply,
 )
@@ -154,3 +156,22 @@ async def test_a_job_that_appears_after_its_session_was_stopped_is_cancelled(wor
     session.stop()
     await ended(world, EndReason.STOPPED)
     assert set(world.scheduler.cancelled) == {"1"}  # maybe more than once
+
+
+@pytest.mark.parametrize("error", [StoreError("The database is away."), LeadershipLost()])
+async def test_nothing_is_submitted_and_no_secret_left_where_another_replica_may_drive_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """It is asked once more when the files are there: that may have taken long."""
+    checked = asyncio.Event()
+
+    async def check() -> None:
+        assert world.transport.files
+        checked.set()
+        raise error
+
+    monkeypatch.setattr(world.store, "check", check)
+    await world.launch()
+    await checked.wait()
+    await until(lambda: world.transport.files == {})
+    assert world.scheduler.submitted == []
