@@ -73,7 +73,8 @@ export class Running {
     const secret = kept?.secret ?? answer.secret;
     const request = kept?.request ?? { application: answer.application };
     item.append(name, state, message);
-    if (secret || answer.page) {
+    // A page of the site would launch another one.
+    if (answer.viewer !== 'content' && (secret || answer.page)) {
       item.append(button('Open', 'primary', title, () => {
         this.open({ id: answer.id, secret, title, request }, answer);
       }));
