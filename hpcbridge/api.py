@@ -84,7 +84,9 @@ def create_app(settings: Settings, sessions: Sessions, access: Access | None = N
             allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["*"],
         )
-    app.add_middleware(Forwarded, trusted=server.trusted_proxies)
+    frontend = settings.frontend
+    apache = frontend.server_name if frontend.kind == "apache" else None
+    app.add_middleware(Forwarded, trusted=server.trusted_proxies, apache=apache)
     return app
 
 

@@ -8,6 +8,7 @@ Ctrl-C ends all that was started.
 """
 
 import argparse
+import json
 import os
 import shutil
 import socket
@@ -34,17 +35,28 @@ def main() -> None:
         config = ROOT / "examples/slurm-ssh/hpcbridge.toml"
     else:
         config = ROOT / "examples/one-machine/hpcbridge.toml"
-        if visualizer := software.visualizer(ROOT / ".demo/paraview"):
+        if paraview := with_paraview():
             config = ROOT / "examples/paraview/hpcbridge.toml"
-            os.environ |= {
-                f"HPCBRIDGE_APPLICATIONS__VISUALIZER__PROPERTIES__{key.upper()}": value
-                for key, value in visualizer.items()
-            }
+            os.environ |= paraview
     command = str(Path(sys.executable).parent / "hpcbridge")
     os.execv(
         command,
         [command, "serve", str(config), "--port", str(arguments.port), "--end-sessions"],
     )
+
+
+def with_paraview() -> dict[str, str]:
+    """Where ParaView's Visualizer is, for its example; empty where it cannot be set up."""
+    folder = ROOT / ".demo/paraview"
+    properties = software.visualizer(folder)
+    if properties is None:
+        return {}
+    names = {
+        f"HPCBRIDGE_APPLICATIONS__VISUALIZER__PROPERTIES__{key.upper()}": value
+        for key, value in properties.items()
+    }
+    pages = {"/visualizer": str(folder / software.PAGE)}
+    return names | {"HPCBRIDGE_SERVER__CONTENT": json.dumps(pages)}
 
 
 def refuse_busy(port: int) -> None:

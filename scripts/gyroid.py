@@ -42,6 +42,7 @@ def write(path: Path) -> None:
     writer = vtkXMLPolyDataWriter()
     writer.SetFileName(str(path))
     writer.SetInputData(mesh)
+    writer.SetDataModeToBinary()  # ParaView 5.11 as Debian has it reads no appended data
     writer.Write()
 
 

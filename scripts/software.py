@@ -9,7 +9,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VISUALIZER = "pvw-visualizer@3.2.0"
-WSLINK = "wslink"
+WSLINK = "wslink==1.12.4"
+"""What the Visualizer's page speaks: with wslink 2 in the job it waits for ever."""
+PAGE = "node_modules/pvw-visualizer/dist"
+"""Where the Visualizer's page is, below the folder of :func:`visualizer`."""
+ASKED = """import sys
+from importlib.util import find_spec
+print(find_spec("paraview.web") is not None, "%d.%d" % sys.version_info[:2])"""
 
 
 def visualizer(folder: Path) -> dict[str, str] | None:
@@ -25,35 +31,38 @@ def visualizer(folder: Path) -> dict[str, str] | None:
             print(f"ParaView is here, but not {program} (Debian package {package}): left out.")
             return None
     script = folder / "node_modules/pvw-visualizer/server/pvw-visualizer.py"
-    site = folder / "site"
+    site = folder / "wslink-1"
     folder.mkdir(parents=True, exist_ok=True)
     if not script.is_file():
         print("Setting up ParaView's Visualizer ...", flush=True)
         _run(["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--silent",
               "--prefix", str(folder), VISUALIZER])  # fmt: skip
     if not site.is_dir():
-        _install_wslink(pvpython, site)
-    data = folder / "data"
-    if not data.is_dir():
-        _run([sys.executable, "-m", "scripts.gyroid", str(data / "gyroid.vtp")])
+        has_web, version = _run([pvpython, "-c", ASKED]).split()[-2:]
+        if has_web != "True":
+            print("This ParaView has no paraview.web, as since 6: its Visualizer is left out.")
+            return None
+        _install_wslink(version, site)
+    surface = folder / "files/gyroid.vtp"
+    if not surface.is_file():
+        _run([sys.executable, "-m", "scripts.gyroid", str(surface)])
     return {
         "pvpython": pvpython,
         "script": str(script),
-        "content": str(script.parent.parent / "dist"),
-        "data": str(data),
+        "data": str(surface.parent),
         "pythonpath": str(site),
     }
 
 
-def _install_wslink(pvpython: str, site: Path) -> None:
-    """wslink for ParaView's own Python, whose version may be another than ours."""
-    asked = "import sys; print('%d.%d' % sys.version_info[:2])"
-    version = _run([pvpython, "-c", asked]).split()[-1]
+def _install_wslink(version: str, site: Path) -> None:
+    """wslink for ParaView's own Python, whose ``version`` may be another than ours."""
     new = site.with_suffix(".new")
     shutil.rmtree(new, ignore_errors=True)
-    _run([sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check",
-          "--python-version", version, "--only-binary=:all:", "--target", str(new),
-          "-c", str(ROOT / "constraints.txt"), WSLINK])  # fmt: skip
+    install = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    install += ["--python-version", version, "--only-binary=:all:", "--target", str(new)]
+    # Our constraints name the wslink of the portal's viewer, 2.x; what both need is the same.
+    _run([*install, "aiohttp", "-c", str(ROOT / "constraints.txt")])
+    _run([*install, "--no-deps", WSLINK])
     new.rename(site)
 
 

@@ -3,7 +3,7 @@
 import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import msgpack
@@ -27,7 +27,7 @@ class WslinkClient:
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, url: str, secret: str, **options: Any) -> AsyncIterator["WslinkClient"]:
+    async def connect(cls, url: str, secret: str, **options: Any) -> AsyncIterator[Self]:
         """Connect and say hello; a wrong secret raises PermissionError."""
         async with (
             aiohttp.ClientSession() as session,
@@ -60,13 +60,16 @@ class WslinkClient:
 
     async def _call(self, call_id: str, method: str, arguments: list[Any]) -> dict[str, Any]:
         message = {"wslink": "1.0", "id": call_id, "method": method, "args": arguments}
-        for chunk in generate_chunks(msgpack.packb({**message, "kwargs": {}}), CHUNK):
-            await self._socket.send_bytes(chunk)
+        await self._send({**message, "kwargs": {}})
         while True:
             reply = await self._receive()
             if reply.get("id") == call_id:
                 return reply
             self._pushed.append(reply)
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        for chunk in generate_chunks(msgpack.packb(message), CHUNK):
+            await self._socket.send_bytes(chunk)
 
     async def _receive(self) -> dict[str, Any]:
         while True:
@@ -76,6 +79,36 @@ class WslinkClient:
             whole = self._parts.process_chunk(message.data)
             if whole is not None:
                 return dict(whole)
+
+
+class Wslink1Client(WslinkClient):
+    """The same for wslink 1.x, which ParaView's pages speak: JSON, and bytes before it."""
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        await self._socket.send_json(message)
+
+    async def _receive(self) -> dict[str, Any]:
+        blobs: list[bytes] = []
+        names: list[str] = []
+        while True:
+            message = await self._socket.receive(TIMEOUT)
+            if message.type is aiohttp.WSMsgType.BINARY:
+                blobs.append(message.data)
+                continue
+            if message.type is not aiohttp.WSMsgType.TEXT:
+                raise ConnectionError(f"closed: {message.type.name} {message.data}")
+            said = dict(message.json())
+            if said.get("method") == "wslink.binary.attachment":
+                names += said["args"]
+                continue
+            attached = dict(zip(names, blobs, strict=True))
+            result = said.get("result")
+            if isinstance(result, dict):
+                said["result"] = {
+                    key: attached.get(each, each) if isinstance(each, str) else each
+                    for key, each in result.items()
+                }
+            return said
 
 
 def colours(picture: np.ndarray) -> int:

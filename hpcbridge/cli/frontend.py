@@ -42,6 +42,7 @@ def apache(
         socket_dir=settings.socket_dir if frontend.local_end == "unix" else None,
         document_root=server.folders.get("/"),
         portal=server.portal,
+        content=[path for path in server.folders if path != "/"],
         allowed_origins=[each for each in server.cors_origins if each != "*"],
         websocket_path=frontend.websocket_paths[0],
         timeout=int(longest) + 60,

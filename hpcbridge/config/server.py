@@ -65,11 +65,13 @@ class ServerSettings(Section):
         "${port} of the route, ${application}, ${param.NAME} as posted; a text of which something "
         "is not known is left out.",
     )
-    session_url: str = Field(
-        "${ws_scheme}://${request_host}/proxy?sessionId=${id}&path=ws",
+    session_url: str | None = Field(
+        None,
         description="Address given to clients. Filled in: ${id}, ${host} and ${port} of the route, "
-        "${request_host} and ${request_hostname} of the request, ${ws_scheme}. USE_HOST and "
-        "USE_HOSTNAME are left for the client to fill in.",
+        "${request_host} and ${request_hostname} of the request, ${ws_scheme}, and ${server_name} "
+        "of the front end. USE_HOST and USE_HOSTNAME are left for the client to fill in. By "
+        "default ${ws_scheme}://${request_host}/proxy?sessionId=${id} for Apache, and with "
+        "&path=ws behind it for the built-in front end.",
     )
     max_body: int = Field(65536, ge=256, description="Largest request body, in bytes.")
     cors_origins: list[Origin] = Field(

@@ -180,6 +180,17 @@ class Settings(BaseSettings):
         return URL.create("sqlite+aiosqlite", database=str(database))
 
     @property
+    def session_url(self) -> str:
+        """The address that clients are given, yet to be filled in. See ``server.session_url``."""
+        if self.server.session_url is not None:
+            return self.server.session_url
+        address = "${ws_scheme}://${request_host}/proxy?sessionId=${id}"
+        # What Apache prints takes both. The old documentation's rule for ParaView's Visualizer
+        # takes all that stands behind "sessionId=" for the id.
+        embedded = self.frontend.kind == "embedded"
+        return f"{address}&path={self.frontend.websocket_paths[0]}" if embedded else address
+
+    @property
     def session_domain(self) -> str | None:
         """Below which sessions have their names; None where nothing is known."""
         frontend = self.frontend

@@ -58,6 +58,7 @@ def virtual_host(
     socket_dir: Path | None = None,
     document_root: Path | None = None,
     portal: bool = False,
+    content: Collection[str] = (),
     allowed_origins: Collection[str] = (),
     websocket_path: str = "ws",
     timeout: int = 900,
@@ -71,9 +72,10 @@ def virtual_host(
     ``unix:/PATH|http://hpcbridge``) and ``endpoint`` the API's path there and here. Sessions are
     found in ``map_file``, in ``socket_dir`` or in both; ``allowed_origins`` are pages on other
     hosts that may use them. ``timeout`` is in seconds and must be above every application's wait.
-    With ``portal``, the service's page is served too; without it and without ``document_root``
-    nothing else is. ``user_header`` and ``secret_header`` are those of ``[auth]``, where this
-    server names the users; ``secret_conf`` is the file of its configuration that sets the second.
+    With ``portal``, the service's page is served too; ``content`` are the paths of further pages
+    that it has. Nothing else is served without ``document_root``. ``user_header`` and
+    ``secret_header`` are those of ``[auth]``, where this server names the users; ``secret_conf`` is
+    the file of its configuration that sets the second.
 
     Raises :class:`~hpcbridge.errors.ConfigError` for a value that could mean something else in
     Apache's configuration.
@@ -103,6 +105,7 @@ def virtual_host(
             for origin in allowed_origins
         ],
         "portal": portal and document_root is None,
+        "content": [_checked("content", path, _FILE, "a path") for path in content],
         "timeout": timeout,
         "secret_header": secret_header
         and _checked("secret_header", secret_header, _HEADER, "a header"),

@@ -30,6 +30,8 @@ class ApplicationCard:
     parameters: Mapping[str, ParameterSettings] = field(default_factory=dict)
     #: Names and titles of the clusters that the client may choose from.
     clusters: Mapping[str, str] = field(default_factory=dict)
+    #: Path of the site's page that launches it, where it is not this one that does.
+    page: str | None = None
 
 
 def cards(
@@ -43,6 +45,7 @@ def cards(
             app.description,
             app.parameters,
             {key: clusters[key].title or key for key in app.cluster if app.cluster_by_request},
+            app.page,
         )
         for name, app in applications.items()
     ]

@@ -76,6 +76,7 @@ class Launcher:
 
     def __init__(self, settings: Settings, sessions: Sessions, access: Access) -> None:
         self._settings = settings
+        self._settings = settings
         self._server = settings.server
         self._sessions = sessions
         self._access = access
@@ -109,7 +110,7 @@ class Launcher:
 
     def _described(self, row: SessionRow, request: Request, who: Identity) -> dict[str, Any]:
         view = self._pages.view(row, request, who)
-        return described(row, request, self._server, self._sessions, view)
+        return described(row, request, self._settings, self._sessions, view)
 
     async def listing(self, request: Request, who: Reading) -> JSONResponse:
         """Who asks, and the living sessions that they may see."""
@@ -146,7 +147,7 @@ class Launcher:
         except StillStarting as error:
             return still_starting(error, session)
         view = self._pages.view(session.row, request, who)
-        return JSONResponse(launched(posted, session, secret, request, self._server, view))
+        return JSONResponse(launched(posted, session, secret, request, self._settings, view))
 
     async def _ready(self, session: Session, request: Request) -> str:
         try:

@@ -13,6 +13,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from hpcbridge.frontends import origin
 from hpcbridge.network.counts import Addresses
+from hpcbridge.web.fronthost import with_host
 
 log = logging.getLogger(__name__)
 
@@ -96,16 +97,20 @@ class Forwarded:
 
     ``peer`` in the scope's ``state`` is the other end of the connection, whatever headers say.
     ``trusted`` are the front end's addresses and networks; a unix socket's peer always is one.
+    ``apache`` is the name of an Apache in front, which tells what ``Host`` was, too.
     """
 
-    def __init__(self, app: ASGIApp, trusted: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, trusted: Collection[str], apache: str | None = None) -> None:
         self._believing = ProxyHeadersMiddleware(app, [*trusted, UNIX])  # type: ignore[arg-type]
+        self._apache = apache
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             peer = scope.get("client") or (UNIX, 0)
             state = {**scope.get("state", {}), "peer": peer[0]}
             scope = {**scope, "client": peer, "state": state}
+            if self._apache and peer[0] in self._believing.trusted_hosts:
+                scope["headers"] = with_host(scope["headers"], self._apache)
         await self._believing(scope, receive, send)  # type: ignore[arg-type]
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hpcbridge.config.fields import Primitive
 from hpcbridge.config.server import ServerSettings
+from hpcbridge.config.settings import Settings
 from hpcbridge.errors import StillStarting
 from hpcbridge.sessions.manager import Sessions
 from hpcbridge.sessions.session import Session
@@ -163,7 +164,7 @@ def launched(
     session: Session,
     secret: str,
     request: Request,
-    server: ServerSettings,
+    settings: Settings,
     view: View,
 ) -> dict[str, Any]:
     """What wslink's clients want to hear of a session that is ready; see :class:`LaunchReply`."""
@@ -178,10 +179,10 @@ def launched(
     return {
         **echoed(posted),
         "application": row.application,
-        **_texts(posted, session, server),
-        **{key: known[key] for key in server.fields},
+        **_texts(posted, session, settings.server),
+        **{key: known[key] for key in settings.server.fields},
         "id": row.id,
-        "sessionURL": _session_url(row, session, request, server),
+        "sessionURL": _session_url(row, session, request, settings),
         "secret": secret,
         "viewer": view.viewer,
         **({"page": view.page} if view.page else {}),
@@ -216,7 +217,7 @@ def _texts(
 
 
 def described(
-    row: SessionRow, request: Request, server: ServerSettings, sessions: Sessions, view: View
+    row: SessionRow, request: Request, settings: Settings, sessions: Sessions, view: View
 ) -> dict[str, Any]:
     """Where a session stands, as a :class:`SessionReply` without what is not known."""
     session = sessions.session(row.id)
@@ -243,7 +244,7 @@ def described(
         reply.tunnel = session.tunnel_state if session else None
         for first in session.expiries[:1] if session else []:
             reply.ends = EndReply(at=first.at, reason=first.reason, message=first.message)
-        reply.sessionURL = _session_url(row, session, request, server)
+        reply.sessionURL = _session_url(row, session, request, settings)
     if row.state == State.ENDED and row.reason not in (EndReason.STOPPED, EndReason.FINISHED):
         reply.error = row.message
     return reply.model_dump(mode="json", exclude_none=True)
@@ -262,18 +263,19 @@ def _expected(session: Session) -> dict[str, Any]:
 
 
 def _session_url(
-    row: SessionRow, session: Session | None, request: Request, server: ServerSettings
+    row: SessionRow, session: Session | None, request: Request, settings: Settings
 ) -> str:
     """The configured address with its ``${...}`` filled in. See ``server.session_url``."""
-    host = request_host(request, server)
+    host = request_host(request, settings.server)
     local_end = (session.endpoint.address if session else None) or ""
     local_host, _, local_port = local_end.rpartition(":")
-    return Template(server.session_url).safe_substitute(
+    return Template(settings.session_url).safe_substitute(
         id=row.id,
         host=local_host,
         port=local_port,
         request_host=host,
         request_hostname=re.sub(r":[0-9]+$", "", host),
+        server_name=settings.frontend.server_name,
         ws_scheme="wss" if request.scope["scheme"] == "https" else "ws",
     )
 

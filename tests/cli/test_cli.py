@@ -295,6 +295,18 @@ def test_a_virtual_host_is_printed(run: Run, site: Any) -> None:
     assert "/srv/map/sessions" in out
 
 
+def test_pages_of_the_site_are_in_the_printed_virtual_host(
+    run: Run, site: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "www").mkdir()
+    path = site.write(
+        server={"port": 8123, "content": {"/visualizer-1.0": str(tmp_path / "www")}},
+        frontend={"map_file": "/srv/map/sessions"},
+    )
+    out = success(run("frontend", "apache", path))
+    assert 'ProxyPass "/visualizer-1.0" "http://127.0.0.1:8123/visualizer-1.0"' in out
+
+
 @pytest.mark.parametrize(
     ("sections", "arguments", "said"),
     [

@@ -10,7 +10,7 @@ from testbed import daemons, network
 from testbed.handle import Testbed
 from tests.serviceprocess import Start
 from tests.waiting import until
-from tests.wslinkclient import WslinkClient
+from tests.wslinkclient import Wslink1Client
 
 # Ranks that wait would otherwise keep the few cores busy that all nodes share.
 POLITE = "env OMPI_MCA_mpi_yield_when_idle=1"
@@ -42,7 +42,7 @@ def parallel(
     return configuration
 
 
-async def process_ids(view: WslinkClient) -> np.ndarray:
+async def process_ids(view: Wslink1Client) -> np.ndarray:
     """The middle of a picture of a sphere in which each rank's part has that rank's colour."""
     sphere = await view.call("pv.proxy.manager.create", "Sphere", "0")
     parts = await view.call("pv.proxy.manager.create", "ProcessIdScalars", sphere["id"])
@@ -89,7 +89,7 @@ async def test_two_ranks_on_two_nodes_draw_one_picture(
         session = reply.json()
         running = nodes_of(site, "pvserver")
         assert len(running) == len(set(running)) == 2
-        async with WslinkClient.connect(session["sessionURL"], session["secret"]) as view:
+        async with Wslink1Client.connect(session["sessionURL"], session["secret"]) as view:
             blue, red = parts(await process_ids(view))
         assert min(blue, red) > 0.95
         await client.delete(f"/paraview/{session['id']}")

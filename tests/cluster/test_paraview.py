@@ -13,7 +13,7 @@ import pytest
 from hpcbridge.cli.main import app as command_line
 from tests.frontends.apache_server import ApacheServer, free_port
 from tests.serviceprocess import Start
-from tests.wslinkclient import WslinkClient, colours
+from tests.wslinkclient import Wslink1Client, colours
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def paraview(configuration: dict[str, Any], visualizer: dict[str, str]) -> dict[
 
 async def cone(url: str, secret: str) -> int:
     """How many colours the picture of a cone has that ParaView was asked for."""
-    async with WslinkClient.connect(url, secret) as view:
+    async with Wslink1Client.connect(url, secret) as view:
         await view.call("pv.proxy.manager.create", "Cone", "0")
         return colours(await view.picture())
 

@@ -32,6 +32,14 @@ function requestOf(form) {
   return request;
 }
 
+/** A page of the site launches its session itself, with what stands in its address. */
+function openPage(form) {
+  const { application, ...chosen } = requestOf(form);
+  const page = new URL(form.dataset.page, location.href);
+  for (const [name, value] of Object.entries(chosen)) page.searchParams.set(name, value);
+  open(page, '_blank', 'noopener');
+}
+
 function complaint(form) {
   for (const field of form.querySelectorAll('[data-type]')) {
     field.setAttribute('aria-invalid', String(!field.validity.valid));
@@ -54,6 +62,10 @@ for (const form of document.querySelectorAll('form[data-application]')) {
     problem.textContent = complaint(form);
     problem.hidden = !problem.textContent;
     if (!problem.hidden) return;
+    if (form.dataset.page) {
+      openPage(form);
+      return;
+    }
     lastButton = form.querySelector('button.primary');
     session.launch(form.dataset.title, requestOf(form));
   });

@@ -72,10 +72,12 @@ export class Running {
     message.textContent = answer.state === 'ready' ? `on ${answer.host}` : answer.message;
     const request = kept?.request ?? { application: answer.application };
     item.append(name, state, message);
-    item.append(button('Open', 'primary', title, async () => {
-      const now = await this.launcher.status(answer.id).catch(() => answer);
-      this.open({ id: answer.id, secret: kept?.secret ?? now.secret, title, request }, now);
-    }));
+    if (answer.viewer !== 'content') { // a page of the site would launch another one
+      item.append(button('Open', 'primary', title, async () => {
+        const now = await this.launcher.status(answer.id).catch(() => answer);
+        this.open({ id: answer.id, secret: kept?.secret ?? now.secret, title, request }, now);
+      }));
+    }
     item.append(button('Stop', 'danger', title, async () => {
       await this.launcher.stop(answer.id).catch(() => null);
       memory.remove(answer.id);

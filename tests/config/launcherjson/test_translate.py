@@ -125,7 +125,7 @@ def test_clients_that_went_to_the_application_s_port_come_through_the_service(
 ) -> None:
     change = put("configuration", "sessionURL", url)
     found = configfile.load(written(tmp_path, change))
-    assert found.server.session_url == (
+    assert found.session_url == (
         "${ws_scheme}://${request_host}/proxy?sessionId=${id}&path=" + path
     )
     assert found.frontend.websocket_paths == [path]
