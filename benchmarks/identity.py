@@ -10,7 +10,7 @@ import tomli_w
 from benchmarks.bridge import Bridge
 from benchmarks.figures import Run, Spread, interleave, spread
 from benchmarks.lab import Lab, lab
-from benchmarks.slurm_launch import SLURM_BEAT
+from benchmarks.slurm_launch import SLURM_INTERVAL
 from benchmarks.table import Row, Section, total_and_parts
 from testbed.handle import Testbed
 from tests.cluster import people
@@ -49,7 +49,7 @@ def measure(runs: int, folder: Path) -> Section:
             root = site.site.home(USER) / ".hpcbridge"
             bridge = Bridge(place, config, root, headers=people.headers(USER))
             sources[name] = _one(site, stack.enter_context(bridge))
-        found = interleave(runs, sources, period=SLURM_BEAT)
+        found = interleave(runs, sources, period=SLURM_INTERVAL)
     rows = []
     for name, measured in found.items():
         rows += total_and_parts(name, measured)

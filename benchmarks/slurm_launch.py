@@ -19,7 +19,7 @@ HOW = (
     "each pair begins at the same fraction of a second, and the pairs at all fractions."
 )
 AIM = 1.15
-SLURM_BEAT = 1.0
+SLURM_INTERVAL = 1.0
 """Seconds; slurmctld starts batch jobs on a interval of half a second, whenever they came."""
 
 
@@ -37,7 +37,7 @@ def measure(runs: int, folder: Path) -> Section:
                     "ours": lambda: _then_idle(site, bridge.measure("instant")),
                     "theirs": lambda: _then_idle(site, bare.measure()),
                 },
-                period=SLURM_BEAT,
+                period=SLURM_INTERVAL,
             )
     ratio = paired_ratio(found["ours"], found["theirs"])
     rows = total_and_parts("hpcbridge", found["ours"], ratio, AIM)

@@ -23,7 +23,7 @@ from hpcbridge.store import Store
 log = logging.getLogger(__name__)
 
 TOKEN = re.compile(r"hpcb_([0-9a-f]{12})_[0-9a-f]{64}")
-USE_BEAT = 60.0
+USE_INTERVAL = 60.0
 """Seconds between two notes of a token's last use."""
 _NOT_VALID = "This token is not valid."
 _NO_DIGEST = hashlib.sha256(b"").hexdigest()
@@ -129,7 +129,7 @@ class Tokens:
 
     async def _used(self, row: TokenRow) -> None:
         now = time.time()
-        if row.used_at is not None and 0 <= now - row.used_at < USE_BEAT:
+        if row.used_at is not None and 0 <= now - row.used_at < USE_INTERVAL:
             return
         try:
             async with self._store.writing() as session:

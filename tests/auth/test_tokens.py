@@ -323,7 +323,7 @@ async def test_the_last_use_is_noted_once_a_minute(
         assert await status(api, bearer(token)) == 200
         (again,) = await tokens.all()
         assert again.used_at == first.used_at
-        monkeypatch.setattr(tokens_module, "USE_BEAT", 0.0)
+        monkeypatch.setattr(tokens_module, "USE_INTERVAL", 0.0)
         assert await status(api, bearer(token)) == 200
         (later,) = await tokens.all()
         assert later.used_at is not None

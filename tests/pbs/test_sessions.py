@@ -116,7 +116,7 @@ async def test_a_job_that_is_deleted_by_somebody_ends_its_session_as_cancelled(
         session_id = await launched(api, "cone")
         await reaches(api, session_id, "ready")
         (job_id,) = pbs.jobs
-        await api.sessions.session(session_id)._cluster.scheduler.cancel([job_id])
+        await api.sessions.session(session_id).cluster.scheduler.cancel([job_id])
         ended = await reaches(api, session_id, "ended")
         assert ended["reason"] in ("cancelled", "failed")  # Torque does not tell who did it
 

@@ -165,8 +165,8 @@ async def test_nobody_asks_for_a_warm_session_and_it_stays_and_its_time_begins_w
         session = api.sessions.session(waiting.id)
         assert [limit.ours for limit in session.expiries] == [False]
         await until(lambda: session.keepalive.until is None, "the pool's interest")
-        session = await launched(api)
-        told = (await api.client.get(f"/paraview/{session['id']}")).json()
+        reply = await launched(api)
+        told = (await api.client.get(f"/paraview/{reply['id']}")).json()
         ends = {limit.reason: limit.at for limit in session.expiries}
         assert ends["timed_out"] <= told["handed_over_at"] + 3600.001
         assert ends["idle"] >= told["handed_over_at"] + 0.999
