@@ -244,7 +244,8 @@ def test_a_port_that_something_uses_is_not_picked(run_job: RunJob, made: Made) -
             assert int(again.status["port"]) != port
             again.terminate()
         first = run_job("t.sh", made(text))
-        wait_until(lambda job=first: job.status.keys() == {"port"}, "the first port again")
+        told = {"port", "listening"}
+        wait_until(lambda job=first: job.status.keys() == told, "the first port again")
 
 
 @pytest.mark.parametrize("status", [99, 100])

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -52,7 +53,8 @@ async def test_a_launch_that_takes_long_is_told_where_it_stands_and_joined_by_it
         told = first.json()
         assert int(first.headers["Retry-After"]) > 0
         expected = {"queue": None, "position": None, "waits_for": None, "estimated_start": None}
-        assert set(told) == {"error", "id", "state", "reason", *expected}
+        assert set(told) == {"error", "id", "state", "reason", "gives_up_at", *expected}
+        assert told["gives_up_at"] > time.time()
         assert {key: told[key] for key in expected} == expected  # it runs already
         assert told["state"] == "starting"
         api.open()
