@@ -233,6 +233,7 @@ def test_a_missing_session_directory_ends_the_job_at_once(
 def test_a_port_that_something_uses_is_not_picked(run_job: RunJob, made: Made) -> None:
     # RANDOM is predictable on purpose here: the same seed gives the same first choice.
     text = bash("hpcbridge_run sleep 1009").replace("\n", "\nRANDOM=42\n", 1)
+    told = {"port", "listening"}
     first = run_job("t.sh", made(text))
     wait_until(lambda: "port" in first.status, "the port")
     for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::")):
@@ -244,7 +245,6 @@ def test_a_port_that_something_uses_is_not_picked(run_job: RunJob, made: Made) -
             assert int(again.status["port"]) != port
             again.terminate()
         first = run_job("t.sh", made(text))
-        told = {"port", "listening"}
         wait_until(lambda job=first: job.status.keys() == told, "the first port again")
 
 
