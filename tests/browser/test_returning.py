@@ -1,5 +1,6 @@
 """Nobody loses a session: other tabs, a way back, a service that restarts, complaints."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.browser import driver
 from tests.frontends.apache_server import free_port
+from tests.programs import PYTHON
 from tests.serviceprocess import ServiceProcess
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/one-machine/hpcbridge.toml"
@@ -108,3 +110,53 @@ def test_what_an_application_complains_of_is_told_beside_its_view(
     page.screenshot(path=str(tmp_path / "trouble.png"))
     driver.stop(page)
     expect(page.locator("#trouble")).to_be_hidden()
+
+
+SILENT = f"""#!{PYTHON} -SE
+import sys
+sys.path[:0] = {[path for path in sys.path if path.endswith("site-packages")]!r}
+from aiohttp import web
+
+async def ignore(request):
+    socket = web.WebSocketResponse()
+    await socket.prepare(request)
+    async for _ in socket:
+        pass
+    return socket
+
+app = web.Application()
+app.router.add_get("/ws", ignore)
+words = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+print("Starting factory", flush=True)
+web.run_app(app, host="127.0.0.1", port=int(words["--port"]), print=None)
+"""
+
+
+def test_an_application_of_another_protocol_is_told_and_its_session_is_kept(
+    tmp_path: Path, browser: BrowserContext
+) -> None:
+    """As wslink 1 is to a client of wslink 2: the connection opens, and nothing is answered."""
+    program = tmp_path / "silent"
+    program.write_text(SILENT)
+    program.chmod(0o755)
+    config = {
+        "server": {"port": 0, "state_dir": str(tmp_path / "state")},
+        "clusters": {"here": {"scheduler": "local"}},
+        "applications": {
+            "silent": {
+                "cluster": "here",
+                "template": "command.sh",
+                "properties": {"program": str(program)},
+            }
+        },
+    }
+    with ServiceProcess(tmp_path, config, "--end-sessions") as service:
+        page = browser.new_page()
+        driver.press_launch(page, service.url, "silent")
+        expect(page.locator("#message")).to_contain_text("wslink 1", timeout=30_000)
+        driver.wait_for_stage(page, "broken", timeout=60)
+        expect(page.locator("#failure-text")).to_contain_text("The session goes on.")
+        expect(page.locator("#again")).to_have_text("Connect again")
+        page.click("#stop")
+        driver.wait_for_stage(page, "idle")
+        assert launched(page) == []

@@ -7,6 +7,7 @@ import { RemoteView } from './viewer.js';
 import { byId } from './words.js';
 
 const RETRIES = [250, 500, 1000, 2000, 4000]; // ms; the last one again for as long as it lives
+const SILENT_TRIES = 2; // an application that says nothing to that many greetings speaks another protocol
 const ENDED = {
   stopped: 'The session was stopped',
   finished: 'The application has ended',
@@ -111,7 +112,9 @@ export class Session {
     this.living = true;
     this.feed = new Feed(this.launcher.events(this.id));
     for (let answer = first; run === this.run; answer = await this.news(run, answer)) {
-      this.stage.report(answer, this.launcher.offset);
+      // Once it is ready, what the page itself does is what is said.
+      const told = this.url && answer.state === 'ready' ? { ...answer, message: '' } : answer;
+      this.stage.report(told, this.launcher.offset);
       if (answer.state === 'ended') this.ended(answer);
       else if (answer.state === 'ready' && !this.url) this.show(run, answer);
     }
@@ -150,10 +153,10 @@ export class Session {
     }
   }
 
-  async attach(run, url) {
+  async attach(run, url, before) {
     mark('ready');
     this.url = url;
-    this.stage.say('Ready. Connecting to the application.');
+    this.stage.say(before ? `${before.message} Trying again.` : 'Ready. Connecting to the application.');
     byId('view').hidden = false;
     try {
       await this.view.connect(url, this.secret);
@@ -176,8 +179,8 @@ export class Session {
       const answer = await this.patiently(run, () => this.launcher.status(this.id));
       if (run !== this.run) return;
       if (answer.state === 'ended') this.ended(answer);
-      else if (error.lasting) this.broken(error.message);
-      else queueMicrotask(() => this.attach(run, answer.sessionURL ?? this.url));
+      else if (error.lasting || (error.silent && this.tries > SILENT_TRIES)) this.broken(error.message);
+      else queueMicrotask(() => this.attach(run, answer.sessionURL ?? this.url, error));
     } catch (problem) {
       if (run !== this.run) return;
       if (problem.status === 404) this.living = false;

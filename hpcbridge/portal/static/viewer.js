@@ -9,7 +9,7 @@ const FRAME_BUDGET = 45; // ms a frame may take the node while it moves; smaller
 const LEAST_RATIO = 0.5; // of the width; less is no longer legible
 const MOST_PIXELS = 2.4e6; // a bigger stage is scaled up here: software rendering pays by the pixel
 const RATE_WINDOW = 1000; // ms
-const GREETING = 15_000; // ms that an application may take to answer when we connect
+const GREETING = 10_000; // ms that an application may take to answer when we connect
 
 /**
  * Events: `image` (after each picture drawn; detail {first, rate, width, height}), with the rate in
@@ -57,7 +57,7 @@ export class RemoteView extends EventTarget {
     const link = SmartConnect.newInstance({ config: { sessionURL: url, secret } });
     this.link = link;
     const session = await new Promise((resolve, reject) => {
-      setTimeout(() => reject(new Error(SILENT)), GREETING);
+      setTimeout(() => reject(Object.assign(new Error(SILENT), { silent: true })), GREETING);
       link.onConnectionReady((connection) => resolve(connection.getSession()));
       link.onConnectionError((_, error) => reject(refusal(error)));
       link.onConnectionClose(() => {
