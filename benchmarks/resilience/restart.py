@@ -18,8 +18,8 @@ from benchmarks.resilience import crowd
 from benchmarks.resilience.outcome import Outcome, Part, below, none_of, told
 from benchmarks.resilience.plan import Plan
 from benchmarks.resilience.victim import Victim
-from hpcbridge.schedulers import processes
 from hpcbridge.schedulers.base import JobState
+from hpcbridge.schedulers.local import processes
 from hpcbridge.store import SessionRow, State, Store
 
 NAME = "restart"

@@ -316,7 +316,12 @@ class _ClientConnection(asyncio.Protocol):
             self._timer = later(ASK_AGAIN, lambda: self._run(self._ask_again(request)))
 
     async def _ask_again(self, request: Forward) -> None:
-        if await self._admitted(request, again=True):
+        try:
+            may = await self._admitted(request, again=True)
+        except Exception:
+            _log.exception("whether a client still may have the session cannot be asked")
+            may = True  # and is asked again
+        if may:
             self._ask_later(request)
         else:
             _log.info("a client may not have the session any more")

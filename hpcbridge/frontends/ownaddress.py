@@ -185,9 +185,15 @@ class OwnAddress:
         self._timer = loop.call_later(ASK_AGAIN, ask)
 
     async def _ask_again(self, visit: Visit) -> None:
-        if await self._front.enters(visit, again=True) is not None:
-            if self._counted is not None:  # is still there
-                self._ask_later(visit)
+        try:
+            may = await self._front.enters(visit, again=True) is not None
+        except Exception:
+            _log.exception("whether a client still may have the session cannot be asked")
+            may = True  # and is asked again
+        if self._counted is None:  # has gone, or asks for something else
+            return
+        if may:
+            self._ask_later(visit)
             return
         _log.info("a client may not have the session any more")
         self.shutdown()

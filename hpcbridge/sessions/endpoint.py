@@ -30,6 +30,8 @@ class Endpoint:
         self._context = context
         self._cluster = cluster
         self._tunnel: Tunnel | None = None
+        # Node and port that the tunnel leads to.
+        self._leads_to: tuple[str, int] | None = None
         #: The local end, as ``host:port`` or ``unix:/path``.
         self.address = address
         self._reported: tuple[bool, float] | None = None
@@ -57,8 +59,10 @@ class Endpoint:
 
         The application is not probed: it was ready, and if its job is gone the scheduler says so.
         """
-        if self._tunnel is not None:
+        if self._tunnel is not None and self._leads_to == (host, port):
             return  # open since another replica drove the session, or drives it
+        if self._tunnel is not None and not await self.close():  # its job went on elsewhere
+            raise RouteError("The route to where the session was cannot be withdrawn yet.")
         local = _address(self.address) if self.address else self._fresh()
         try:
             await self._open(host, port, local, None)
@@ -87,7 +91,7 @@ class Endpoint:
             await self._withdraw()  # published all the same, it would lead to whoever gets the port
             await tunnel.close()  # a second attempt may want the same local end
             raise
-        self._tunnel = tunnel
+        self._tunnel, self._leads_to = tunnel, (host, port)
         self.address = str(tunnel.address)
         return tunnel.address
 

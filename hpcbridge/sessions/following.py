@@ -29,6 +29,7 @@ async def follow(session: Session) -> None:
                 loop.call_later(pause, session.moved.set)
                 pause = min(pause * 2, timing.reopen_limit)
             else:
+                pause = timing.reopen
                 session.settled.set()
         elif row.state == State.STARTING and row.host:
             session.cluster.tunnels.warm(row.host)

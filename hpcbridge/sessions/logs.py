@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 CHUNK = 2**19
 """Bytes that are read at once."""
 CUT = b"\n[... %d bytes are left out here ...]\n"
+_OURS = re.compile(r"hpcb-[0-9a-f]{8}-[0-9a-f]{24}\.(log|new)")
+"""Names of kept output: those of our jobs."""
 COPY_LIMIT = 60.0
 """Seconds that copying one session's output may take: the directory waits for it."""
 
@@ -131,7 +134,8 @@ class Logs:
 
     async def prune(self) -> None:
         """Remove what is older or more than the settings allow."""
-        await asyncio.to_thread(self._prune)
+        if self._settings.keep:
+            await asyncio.to_thread(self._prune)
 
     def _prune(self) -> None:
         found = []
@@ -139,7 +143,7 @@ class Logs:
             for path in self._directory.iterdir():
                 with contextlib.suppress(OSError):
                     status = path.lstat()
-                    if path.suffix in (".log", ".new"):  # nothing of somebody else's
+                    if _OURS.fullmatch(path.name):  # nothing of somebody else's
                         found.append((status.st_mtime, status.st_size, path))
         total, oldest = 0, time.time() - self._settings.keep
         for written, size, path in sorted(found, reverse=True):

@@ -126,7 +126,9 @@ class Startup:
         try:
             while not self._ready:
                 if await self._taken(following, watch):
-                    await on_another_port(self._progress, self._submission, watch, following.port)
+                    await on_another_port(
+                        self._progress, self._submission, self._application, watch, following.port
+                    )
                 await self._progress.check()
                 if self._run.went_back(watch):
                     return await self.go_back(watch, following.port)

@@ -48,8 +48,9 @@ class Dialler:
                 sock = await start_connection(
                     left, local_addr_infos=near, happy_eyeballs_delay=NEXT, interleave=1
                 )
-            address = sock.getpeername()
+            address: Any = ("", 0)
             try:
+                address = sock.getpeername()
                 made = await log_in(sock)
             except SILENT:
                 sock.close()

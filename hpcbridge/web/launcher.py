@@ -76,7 +76,6 @@ class Launcher:
 
     def __init__(self, settings: Settings, sessions: Sessions, access: Access) -> None:
         self._settings = settings
-        self._settings = settings
         self._server = settings.server
         self._sessions = sessions
         self._access = access

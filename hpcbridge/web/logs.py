@@ -13,7 +13,7 @@ from hpcbridge.states import State
 from hpcbridge.web.access import Access
 from hpcbridge.web.responses import ERRORS, NOT_FOUND
 
-LARGEST = 2**20
+LARGEST = 2**19
 """Bytes of one answer."""
 _TEXT: dict[int | str, dict[str, Any]] = {
     200: {

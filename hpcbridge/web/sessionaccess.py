@@ -4,7 +4,6 @@ Browsers send nothing there that proves who their user is: they come with a tick
 API in the address, once, and then with a cookie of that address alone.
 """
 
-import re
 from dataclasses import replace
 from urllib.parse import parse_qsl, urlencode
 
@@ -113,8 +112,8 @@ class SessionAccess:
 def _ticket(visit: Visit) -> str | None:
     if visit.method != "GET":
         return None
-    found = re.findall(rf"[?&]{TICKET}=([A-Za-z0-9._-]+)", visit.target)
-    return found[0] if found else None
+    query = visit.target.partition("?")[2]
+    return dict(parse_qsl(query)).get(TICKET) if TICKET in query else None
 
 
 def _cookie_name(visit: Visit, scheme: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
@@ -204,3 +205,24 @@ async def test_a_follower_begins_to_connect_to_the_node_when_the_job_starts(
     await until(lambda: warmed == ["localhost"])
     following.cancel()
     await asyncio.wait({following})
+
+
+async def test_a_route_leads_to_where_the_session_is_now_whatever_was_missed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A follower that heard nothing of the requeue sees it ready on one node, then on another."""
+    session = await world.ready()
+    world.tasks[-1].cancel()
+    await asyncio.wait(world.tasks)
+    opened, whole = [], world.cluster.tunnels.open
+
+    async def opening(host: str, port: int, *rest: Any, **more: Any) -> Any:
+        opened.append((host, port))
+        return await whole(host, world.port, *rest, **more)
+
+    monkeypatch.setattr(world.cluster.tunnels, "open", opening)
+    await session.endpoint.reopen("localhost", world.port)
+    assert opened == []
+    await session.endpoint.reopen("localhost", world.port + 1)
+    assert opened == [("localhost", world.port + 1)]
+    assert session.endpoint.state == "open"

@@ -115,9 +115,12 @@ async def test_nothing_is_kept_where_the_site_wants_nothing_kept(
         assert not api.settings.log_dir.exists()
 
 
+NAME = f"hpcb-01234567-{'a' * 24}"
+
+
 def a_row(directory: Path) -> SessionRow:
     return SessionRow(
-        id="a" * 40, application="a", cluster="c", job_name="hpcb-1", directory=str(directory)
+        id="a" * 40, application="a", cluster="c", job_name=NAME, directory=str(directory)
     )
 
 
@@ -136,7 +139,7 @@ async def test_of_a_long_output_the_beginning_and_the_end_are_kept(tmp_path: Pat
     logs = Logs(tmp_path / "logs", LogSettings(session_limit=1))
     logs.prepare()
     await logs.keep(HereCluster(), a_row(session), None)  # type: ignore[arg-type]
-    kept = (tmp_path / "logs/hpcb-1.log").read_bytes()
+    kept = (tmp_path / f"logs/{NAME}.log").read_bytes()
     assert kept.startswith(b"the beginning\n")
     assert kept.endswith(b"\nthe end")
     assert b"bytes are left out here" in kept
@@ -157,8 +160,17 @@ async def test_a_link_in_the_place_of_the_output_is_not_followed(tmp_path: Path)
 async def test_what_is_old_or_too_much_is_removed(tmp_path: Path) -> None:
     logs = Logs(tmp_path, LogSettings(total_limit=1, keep=1000))
     for number, (age, size) in enumerate([(5000, 10), (300, 700_000), (200, 600_000), (100, 10)]):
-        path = tmp_path / f"{number}.log"
+        path = tmp_path / f"hpcb-01234567-{number:024x}.log"
         path.write_bytes(b"x" * size)
         os.utime(path, (path.stat().st_mtime - age,) * 2)
     await logs.prune()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["2.log", "3.log"]
+    other = tmp_path / "nginx-access.log"
+    other.write_text("somebody else's")
+    os.utime(other, (0, 0))
+    await logs.prune()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *(f"hpcb-01234567-{number:024x}.log" for number in (2, 3)),
+        other.name,
+    ]
+    await Logs(tmp_path, LogSettings(keep=0)).prune()
+    assert len(list(tmp_path.iterdir())) == 3

@@ -60,7 +60,7 @@ def _group(path: str) -> str | None:
     try:
         gid = Path(path).stat().st_gid
         return None if gid == os.getegid() else grp.getgrgid(gid).gr_name
-    except (OSError, KeyError):
+    except (OSError, KeyError, ValueError):  # a text that can be no path, too
         return None
 
 

@@ -21,6 +21,20 @@ _MPI = {"mpiexec", "mpirun", "srun", "prun"}
 _SHELLS = {"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "csh", "tcsh", "fish", "busybox"}
 _JOINERS = {"ssh", "rsh", "su", "eval", "watch"}
 """Programs that hand their words to a shell, joined."""
+_EVALUATE = {"perl", "ruby", "node", "php", "xterm"}
+"""Programs that run what stands behind ``-c`` or ``-e``."""
+_READ_AT_ONCE = {"awk", "gawk", "mawk", "sed"}
+"""Programs whose first word is code."""
+_WRAPPERS = {
+    *("env", "nice", "nohup", "timeout", "stdbuf", "setsid", "ionice", "taskset", "numactl"),
+    *("xvfb-run", "vglrun", "optirun", "catchsegv", "strace", "time", "chrt", "unbuffer", "sudo"),
+}
+"""Programs that run the one that their words name."""
+_TAKES_VALUE = {
+    *("-n", "-np", "-c", "-s", "-f", "-u", "-k", "-p", "-o", "-H", "-host", "-hosts", "-hostfile"),
+    *("--host", "--hostfile", "--server-args", "--signal", "-d", "-display", "-ppn", "-N"),
+}
+"""Options of those that have a value."""
 _CODE = re.compile(r"-[A-Za-z]*[ce]")
 _WSLINK = re.compile(r"Starting factory|App running at")
 
@@ -101,7 +115,7 @@ def with_secret_file(words: Sequence[Word]) -> list[Word] | None:
 def chosen_programs(words: Sequence[Word], free: set[str]) -> list[str]:
     """Names of ``free`` by which a client would choose the program or the script that runs."""
     found = script_at(words)
-    programs = list(words[:1])
+    programs = [*words[:1], *_run_by_wrappers(words)]
     if found is not None:
         python, script = found
         end = script + 2 if literal(words[script]) == "-m" else script + 1
@@ -114,16 +128,39 @@ def chosen_programs(words: Sequence[Word], free: set[str]) -> list[str]:
     return [name for word in programs for name in posted(word) if name in free]
 
 
+def _name(word: Word) -> str:
+    return PurePath(literal(word) or "").name
+
+
+def _run_by_wrappers(words: Sequence[Word]) -> list[Word]:
+    """The words by which wrappers (``env``, ``mpiexec``) and shells are told what to run."""
+    found, at = list[Word](), 0
+    while at < len(words) and _name(words[at]) in _WRAPPERS | _MPI | _SHELLS:
+        at += 1
+        while at < len(words) and (text := literal(words[at])) is not None:
+            if text in _TAKES_VALUE:
+                at += 1
+            elif not text.startswith("-") and not re.fullmatch(r"[0-9.]+[smhd]?|\w+=.*", text):
+                break
+            at += 1
+        found += words[at : at + 1]
+    return found
+
+
 def read_by_shells(words: Sequence[Word], free: set[str]) -> list[str]:
     """Names of ``free`` that stand in text which a shell or an interpreter reads as code."""
     found: list[str] = []
-    reads_code = joins = False
-    for at, word in enumerate(words):
-        name = PurePath(literal(word) or "").name
-        before = literal(words[at - 1]) if at else None
-        if joins or (reads_code and before is not None and _CODE.fullmatch(before)):
+    interpreter = code = joins = False
+    for word in words:
+        name, text = _name(word), literal(word)
+        option = text is not None and text.startswith("-")
+        if joins or code:
             found += [each for each in posted(word) if each in free]
-        known = _PYTHON.fullmatch(name) or name in _SHELLS | {"perl", "ruby", "node", "php"}
-        reads_code = reads_code or bool(known)
+            code = code and option  # its options come first: bash -c -x CODE
+        elif interpreter and text is not None and _CODE.fullmatch(text):
+            code = True
+        known = _PYTHON.fullmatch(name) or name in _SHELLS | _EVALUATE
+        interpreter = interpreter or bool(known)
+        code = code or name in _READ_AT_ONCE
         joins = joins or name in _JOINERS
     return found

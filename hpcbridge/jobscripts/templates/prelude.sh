@@ -54,7 +54,7 @@ hpcbridge_look() {
     # shellcheck disable=SC2086 # fields: sl local remote state queues timer retransmits uid ...
     set -- $line
     [[ $2 == *"$port" && $4 == 0A ]] || continue
-    [[ $2 == @(??????7F|*FFFF0000??????7F|*01000000):* ]] || hpcbridge_wide=1
+    [[ $2 == @(??????7F|*FFFF0000??????7F|00000000000000000000000001000000):* ]] || hpcbridge_wide=1
     owner=own
     if [[ $8 != "$EUID" ]] || hpcbridge_is_neighbours "${10}"; then owner=other; fi
     [[ $hpcbridge_listener == other ]] || hpcbridge_listener=$owner

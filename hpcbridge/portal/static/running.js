@@ -79,7 +79,14 @@ export class Running {
       }));
     }
     item.append(button('Stop', 'danger', title, async () => {
-      await this.launcher.stop(answer.id).catch(() => null);
+      try {
+        await this.launcher.stop(answer.id);
+      } catch (error) {
+        if (error.status !== 404) { // else it has ended already
+          message.textContent = error.message;
+          return;
+        }
+      }
       memory.remove(answer.id);
       this.shown = '';
       byId('catalogue-title').focus();

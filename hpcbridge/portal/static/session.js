@@ -67,11 +67,14 @@ export class Session {
     this.view.prepare().catch(() => null); // connect() tells
     try {
       const answer = await this.launcher.launch(request);
-      if (run !== this.run) {
-        await this.launcher.stop(answer.id); // the user left while it was submitted
+      const { id, secret } = answer;
+      if (run !== this.run) { // the user left while it was submitted
+        memory.add({ id, secret, title, request });
+        memory.leave();
+        await this.launcher.stop(id);
+        memory.remove(id);
         return;
       }
-      const { id, secret } = answer;
       Object.assign(this, { id, secret });
       memory.add({ id, secret, title, request });
       await this.follow(run, answer);

@@ -214,6 +214,13 @@ def test_an_application_without_a_command_is_told(tmp_path: Path) -> None:
         ["pvpython", "-dr", "/srv/${script}.py", "--port", "$port"],
         ["python", "-m", "${module}", "--port", "$port"],
         ["xvfb-run", "${py}", "v.py", "python3", "x.py", "$port"],
+        ["xvfb-run", "-a", "${prog}", "$port"],
+        ["env", "A=1", "${prog}", "$port"],
+        ["vglrun", "${prog}", "$port"],
+        ["mpiexec", "-n", "4", "${prog}", "$port"],
+        ["timeout", "10", "nice", "-n", "5", "${prog}", "$port"],
+        ["bash", "${script}", "$port"],
+        ["nice", "-n", "5", "/bin/sh", "${script}", "$port"],
     ],
 )
 def test_clients_never_choose_the_program(tmp_path: Path, words: list[str]) -> None:
@@ -229,10 +236,25 @@ def test_clients_never_choose_the_program(tmp_path: Path, words: list[str]) -> N
         ["perl", "-e", "print '${file}'", "$port"],
         ["ssh", "node1", "run", "$port", "${file}"],
         ["su", "pv", "-c", "run $port ${file}"],
+        ["bash", "-c", "-x", "run $port ${file}"],
+        ["awk", "BEGIN{${file}}", "$port"],
+        ["xterm", "-e", "run $port ${file}"],
     ],
 )
 def test_clients_never_write_what_a_shell_reads(tmp_path: Path, words: list[str]) -> None:
     assert "stands in text that another program reads as code" in refused(tmp_path, cmd(*words))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["xvfb-run", "-a", "viewer", "${file}", "--port", "$port"],
+        ["mpiexec", "-n", "4", "viewer", "--data", "${file}", "$port"],
+        ["env", "A=1", "nice", "viewer", "${file}", "$port"],
+    ],
+)
+def test_what_a_wrapped_program_gets_may_be_the_clients(tmp_path: Path, words: list[str]) -> None:
+    assert configfile.load(written(tmp_path, cmd(*words))).applications["viewer"].command
 
 
 def test_clients_may_choose_among_what_the_admin_listed(tmp_path: Path) -> None:
