@@ -30,7 +30,9 @@ def two_services(site: Site) -> Site:
 def from_the_page(word: str, site: Site, listen: tuple[str, str]) -> str:
     """The configuration with ``word``; what is an example in it is replaced by what is here."""
     page = (ROOT / "docs/operations.md").read_text()
-    (text,) = (each for each in re.findall(r"^```\n(.*?)^```$", page, re.M | re.S) if word in each)
+    (text,) = (
+        each for each in re.findall(r"^```\w*\n(.*?)^```$", page, re.M | re.S) if word in each
+    )
     here = [urlsplit(str(each.client.base_url)).netloc for each in site.replicas]
     for example, real in (listen, *zip(("192.0.2.1:8080", "192.0.2.2:8080"), here, strict=True)):
         assert text.count(example) == 1
