@@ -31,12 +31,18 @@ _CLEAN = (
     "case $v in SLURM_CONF*|SLURM_JWT|SLURM_MPI_TYPE) ;; *) unset $v;; esac; done;; esac; "
 )
 # Killed there after so many seconds (0: never), where there is a timeout(1): its connection may be
-# lost by then, and sshd does not pass every signal on.
+# lost by then, and sshd does not pass every signal on. It stays in the session's process group,
+# which is the one that sshd's signals reach, so it kills the command alone, and the last line what
+# that has started, even when nobody reads any more. (The login shell gives its place, and with it
+# the group, to this one by exec; a shell that leads no group has none of its number to kill.)
 _TIMED = (
     't=$1; shift; [ "$t" = 0 ] || ! command -v timeout >/dev/null || '
-    'set -- timeout -s KILL "$t" "$@"; '
+    'set -- timeout --foreground -s KILL "$t" "$@"; '
 )
-_CLOSE = 's=$?; printf "%s>%s;" "$m" "$s"; printf "%s>" "$m" >&2; exit "$s"'
+_CLOSE = (
+    's=$?; trap "" PIPE; printf "%s>%s;" "$m" "$s"; printf "%s>" "$m" >&2; '
+    'case $t$s in 0*) ;; *124|*137) kill -s KILL -- "-$$" 2>/dev/null;; esac; exit "$s"'
+)
 _RUN = _TIMED + _CLEAN + _OPEN + '"$@"; ' + _CLOSE
 _TALK = _OPEN + 'exec "$@"'
 
@@ -66,7 +72,7 @@ class Frame:
 
         After ``limit`` seconds (0: never) the command is killed where it runs.
         """
-        return shlex.join(["/bin/sh", "-c", _RUN, "hpcbridge", f"{limit:g}", *argv])
+        return "exec " + shlex.join(["/bin/sh", "-c", _RUN, "hpcbridge", f"{limit:g}", *argv])
 
     @staticmethod
     def before(argv: Sequence[str]) -> str:
