@@ -92,15 +92,15 @@ hpcbridge_heard() {
 # From "listening=0" on the service waits for what hpcbridge_heard tells. Who reads from a pipe that
 # this shell itself holds open waits, and is interrupted by signals: sleep would be waited for.
 hpcbridge_run() {
-  local pause application looks=0 status=0
+  local pause application looks=0 wait=.01 status=0
   hpcbridge_listener=''
   [[ ! -r /proc/net/tcp ]] || hpcbridge_tell listening=0
   exec {pause}<> <(:)
   "$@" {pause}>&- &
   application=$!
   while [[ -r /proc/net/tcp ]] && ! hpcbridge_heard && kill -0 "$application" 2>/dev/null; do
-    looks=$((looks + 1))
-    read -r -t "$((looks > 600))".1 -u "$pause" || :
+    case $((looks += 1)) in 20) wait=.1 ;; 600) wait=1.1 ;; esac
+    read -r -t "$wait" -u "$pause" || :
   done
   exec {pause}>&-
   wait "$application" || status=$?
