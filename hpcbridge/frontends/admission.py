@@ -1,5 +1,6 @@
 """What the built-in front end asks of the rest: may this client have that session, and how."""
 
+import logging
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from string import Template
@@ -8,6 +9,8 @@ from typing import Protocol
 from hpcbridge.config.applications import ApplicationSettings
 from hpcbridge.frontends.base import Headers
 from hpcbridge.store import SessionRow
+
+_log = logging.getLogger(__name__)
 
 #: Cookies of ours; no application gets them or sets them.
 COOKIES = ("hpcbridge", "__Host-hpcbridge")
@@ -100,3 +103,18 @@ class Enters(Protocol):
     ) -> Awaitable[Admission | Redirect | None]:
         """None for somebody who may not. May raise a BridgeError."""
         ...
+
+
+async def still_admitted(asked: Awaitable[object]) -> bool:
+    """Whether a client may stay, by the answer when it is asked again.
+
+    A question that failed ends nothing: the next one does, if it is answered.
+    """
+    try:
+        if await asked:
+            return True
+    except Exception:
+        _log.exception("whether a client still may have the session cannot be asked")
+        return True
+    _log.info("a client may not have the session any more")
+    return False

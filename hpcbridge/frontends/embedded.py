@@ -19,7 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from hpcbridge.errors import BridgeError
 from hpcbridge.frontends import timed
 from hpcbridge.frontends.address import SessionAddresses
-from hpcbridge.frontends.admission import Admission, Enters, Visit
+from hpcbridge.frontends.admission import Admission, Enters, Visit, still_admitted
 from hpcbridge.frontends.base import Headers
 from hpcbridge.frontends.ends import Answer, OneRequest, PlainAnswer
 from hpcbridge.frontends.forwarding import (
@@ -316,15 +316,9 @@ class _ClientConnection(asyncio.Protocol):
             self._timer = later(ASK_AGAIN, lambda: self._run(self._ask_again(request)))
 
     async def _ask_again(self, request: Forward) -> None:
-        try:
-            may = await self._admitted(request, again=True)
-        except Exception:
-            _log.exception("whether a client still may have the session cannot be asked")
-            may = True  # and is asked again
-        if may:
+        if await still_admitted(self._admitted(request, again=True)):
             self._ask_later(request)
         else:
-            _log.info("a client may not have the session any more")
             self.shutdown()
 
     def _reply(self, status: HTTPStatus, reason: str) -> bytes:

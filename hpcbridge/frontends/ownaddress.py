@@ -14,7 +14,7 @@ import h11
 
 from hpcbridge.errors import BridgeError
 from hpcbridge.frontends.address import SessionAddresses
-from hpcbridge.frontends.admission import Admission, Enters, Redirect, Visit
+from hpcbridge.frontends.admission import Admission, Enters, Redirect, Visit, still_admitted
 from hpcbridge.frontends.exchange import Exchange, Unfinished, splice
 from hpcbridge.frontends.forwarding import Refused, error_reply
 from hpcbridge.frontends.visits import Asked, read_visit
@@ -185,18 +185,13 @@ class OwnAddress:
         self._timer = loop.call_later(ASK_AGAIN, ask)
 
     async def _ask_again(self, visit: Visit) -> None:
-        try:
-            may = await self._front.enters(visit, again=True) is not None
-        except Exception:
-            _log.exception("whether a client still may have the session cannot be asked")
-            may = True  # and is asked again
+        may = await still_admitted(self._front.enters(visit, again=True))
         if self._counted is None:  # has gone, or asks for something else
             return
         if may:
             self._ask_later(visit)
-            return
-        _log.info("a client may not have the session any more")
-        self.shutdown()
+        else:
+            self.shutdown()
 
     async def _launched(self, told: Mapping[str, str]) -> None:
         body = json.dumps(dict(told)).encode()

@@ -10,23 +10,17 @@ from playwright.sync_api import ConsoleMessage, Page
 
 from hpcbridge.schedulers.local.processes import COOKIE
 from tests.browser import driver
+from tests.browser.onemachine import one_machine
 from tests.processes import marked
 from tests.serviceprocess import ServiceProcess
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[ServiceProcess]:
     """The example's own file, on a free port, with its state in the test's folder."""
-    with ServiceProcess(
-        tmp_path,
-        EXAMPLES / "one-machine/hpcbridge.toml",
-        "--end-sessions",
-        HPCBRIDGE_SERVER__STATE_DIR=str(tmp_path / "state"),
-        HPCBRIDGE_SERVER__PORT="0",
-    ) as running:
+    with one_machine(tmp_path, "--end-sessions") as running:
         yield running
 
 

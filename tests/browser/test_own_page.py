@@ -10,21 +10,15 @@ from PIL import Image
 from playwright.sync_api import FrameLocator, Page, expect
 
 from tests.browser import driver
+from tests.browser.onemachine import one_machine
 from tests.serviceprocess import ServiceProcess
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples/one-machine/hpcbridge.toml"
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[ServiceProcess]:
-    with ServiceProcess(
-        tmp_path,
-        EXAMPLE,
-        "--end-sessions",
-        HPCBRIDGE_SERVER__STATE_DIR=str(tmp_path / "state"),
-        HPCBRIDGE_SERVER__PORT="0",
-    ) as running:
+    with one_machine(tmp_path, "--end-sessions") as running:
         yield running
 
 

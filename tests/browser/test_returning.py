@@ -8,22 +8,17 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.browser import driver
+from tests.browser.onemachine import one_machine
 from tests.frontends.apache_server import free_port
 from tests.programs import PYTHON
 from tests.serviceprocess import ServiceProcess
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples/one-machine/hpcbridge.toml"
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[ServiceProcess]:
-    with ServiceProcess(
-        tmp_path,
-        EXAMPLE,
-        HPCBRIDGE_SERVER__STATE_DIR=str(tmp_path / "state"),
-        HPCBRIDGE_SERVER__PORT=str(free_port()),  # the same after a restart
-    ) as running:
+    with one_machine(tmp_path, port=free_port()) as running:  # the same after a restart
         yield running
 
 

@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from tests.browser import driver
+from tests.browser.onemachine import one_machine
 from tests.serviceprocess import ServiceProcess
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples/one-machine/hpcbridge.toml"
 pytestmark = pytest.mark.browser
 
 
@@ -27,12 +27,9 @@ def serve(tmp_path: Path) -> Iterator[Callable[[int], ServiceProcess]]:
     with ExitStack() as stack:
 
         def begin(walltime: int) -> ServiceProcess:
-            service = ServiceProcess(
+            service = one_machine(
                 tmp_path,
-                EXAMPLE,
                 "--end-sessions",
-                HPCBRIDGE_SERVER__STATE_DIR=str(tmp_path / "state"),
-                HPCBRIDGE_SERVER__PORT="0",
                 HPCBRIDGE_CLUSTERS__WORKSTATION__SLOTS="1",
                 HPCBRIDGE_APPLICATIONS__FLOW__WALLTIME=str(walltime),
                 HPCBRIDGE_APPLICATIONS__FLOW__WAIT="600",

@@ -38,6 +38,13 @@ async def watcher(scheduler: FakeScheduler) -> AsyncIterator[Watcher]:
     await watcher.close()
 
 
+async def seen(watcher: Watcher, job_id: str, *, grace: float = 0) -> Watch:
+    """The watch of job ``n`` once a listing had it."""
+    watch = watcher.watch(job_id, "n", grace, nothing)
+    await until(lambda: watch.job)
+    return watch
+
+
 async def rounds(scheduler: FakeScheduler, count: int) -> None:
     """Let so many whole rounds pass."""
     wanted = scheduler.looks + count + 1
@@ -98,9 +105,8 @@ async def test_not_being_able_to_ask_ends_nothing(
 async def test_an_outage_does_not_count_as_a_sighting(
     scheduler: FakeScheduler, watcher: Watcher
 ) -> None:
-    job_id = scheduler.add("n")
-    watch = watcher.watch(job_id, "n", 0, nothing)
-    await until(lambda: watch.job)
+    watch = await seen(watcher, scheduler.add("n"))
+    job_id = watch.job_id
     gone = scheduler.jobs.pop(job_id)
     scheduler.down = ClusterUnreachable("down")
     await rounds(scheduler, 5)
@@ -157,9 +163,8 @@ async def test_a_missing_job_is_over_after_its_grace_and_two_sightings(
 
 
 async def test_one_sighting_is_not_enough(scheduler: FakeScheduler, watcher: Watcher) -> None:
-    job_id = scheduler.add("n")
-    watch = watcher.watch(job_id, "n", 0, nothing)
-    await until(lambda: watch.job)
+    watch = await seen(watcher, scheduler.add("n"))
+    job_id = watch.job_id
     held = scheduler.jobs[job_id]
 
     def flicker() -> None:  # every other listing lacks it
@@ -176,9 +181,8 @@ async def test_one_sighting_is_not_enough(scheduler: FakeScheduler, watcher: Wat
 async def test_a_job_that_is_only_missing_in_the_listing_is_not_over(
     scheduler: FakeScheduler, watcher: Watcher
 ) -> None:
-    job_id = scheduler.add("n", JobState.RUNNING)
-    watch = watcher.watch(job_id, "n", 0, nothing)
-    await until(lambda: watch.job)
+    watch = await seen(watcher, scheduler.add("n", JobState.RUNNING))
+    job_id = watch.job_id
     scheduler.details[job_id] = scheduler.jobs.pop(job_id)
     await rounds(scheduler, 5)
     assert scheduler.described
@@ -188,9 +192,8 @@ async def test_a_job_that_is_only_missing_in_the_listing_is_not_over(
 async def test_a_second_question_that_failed_ends_nothing(
     scheduler: FakeScheduler, watcher: Watcher
 ) -> None:
-    job_id = scheduler.add("n", JobState.RUNNING)
-    watch = watcher.watch(job_id, "n", 0, nothing)
-    await until(lambda: watch.job)
+    watch = await seen(watcher, scheduler.add("n", JobState.RUNNING))
+    job_id = watch.job_id
     scheduler.details[job_id] = UnexpectedReply("qstat told neither jobs nor why not (0).")
     job = scheduler.jobs.pop(job_id)
     await until(lambda: watch.unknown_since)
@@ -205,9 +208,8 @@ async def test_a_second_question_that_failed_ends_nothing(
 async def test_a_job_that_an_answer_leaves_out_without_a_word_is_not_missing(
     scheduler: FakeScheduler, watcher: Watcher
 ) -> None:
-    job_id = scheduler.add("n", JobState.RUNNING)
-    watch = watcher.watch(job_id, "n", 0, nothing)
-    await until(lambda: watch.job)
+    watch = await seen(watcher, scheduler.add("n", JobState.RUNNING))
+    job_id = watch.job_id
     scheduler.untold.add(job_id)
     del scheduler.jobs[job_id]
     await until(lambda: watch.unknown_since)
@@ -219,9 +221,8 @@ async def test_a_job_that_an_answer_leaves_out_without_a_word_is_not_missing(
 async def test_what_a_second_question_proves_alive_is_ours(
     scheduler: FakeScheduler, watcher: Watcher
 ) -> None:
-    job_id = scheduler.add("n", JobState.RUNNING)
-    watch = watcher.watch(job_id, "n", 0, nothing)
-    await until(lambda: watch.job)
+    watch = await seen(watcher, scheduler.add("n", JobState.RUNNING))
+    job_id = watch.job_id
     scheduler.details[job_id] = scheduler.jobs.pop(job_id)
     watch.hurry()
     await until(lambda: watch.ours and watch.asked >= watch.since and scheduler.described)
@@ -233,9 +234,8 @@ async def test_a_job_that_is_being_ended_is_asked_for_by_its_id_without_delay(
     scheduler: FakeScheduler, watcher: Watcher
 ) -> None:
     """A listing that lacks it (14+0, SQUEUE_PARTITION) must not keep it running for its grace."""
-    job_id = scheduler.add("n", JobState.RUNNING)
-    watch = watcher.watch(job_id, "n", 3600, nothing)
-    await until(lambda: watch.job)
+    watch = await seen(watcher, scheduler.add("n", JobState.RUNNING), grace=3600)
+    job_id = watch.job_id
     scheduler.details[job_id] = scheduler.jobs.pop(job_id)
     await rounds(scheduler, 3)
     assert not scheduler.described
@@ -249,9 +249,8 @@ async def test_a_job_that_is_being_ended_is_asked_for_by_its_id_without_delay(
 async def test_the_true_reason_is_asked_for_once_when_a_job_ends(
     scheduler: FakeScheduler, watcher: Watcher
 ) -> None:
-    job_id = scheduler.add("n", JobState.RUNNING, host="n1")
-    watch = watcher.watch(job_id, "n", 0, nothing)
-    await until(lambda: watch.job)
+    watch = await seen(watcher, scheduler.add("n", JobState.RUNNING, host="n1"))
+    job_id = watch.job_id
     scheduler.details[job_id] = JobInfo(
         job_id, "n", JobState.ENDED, None, "detail", EndReason.OUT_OF_MEMORY, -9
     )

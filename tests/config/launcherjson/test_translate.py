@@ -254,13 +254,19 @@ def test_other_machines_alone_are_an_error(tmp_path: Path, other_machine: str) -
     assert "[clusters.NAME]" in said
 
 
+def look_ups_fail(monkeypatch: pytest.MonkeyPatch, code: int, said: str) -> None:
+    """Have every look-up of a host's name fail so."""
+
+    def asked(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(code, said)
+
+    monkeypatch.setattr(socket, "getaddrinfo", asked)
+
+
 def test_a_resolver_that_does_not_answer_is_not_a_host_that_does_not_exist(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def asked(*_: Any, **__: Any) -> Any:
-        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-
-    monkeypatch.setattr(socket, "getaddrinfo", asked)
+    look_ups_fail(monkeypatch, socket.EAI_AGAIN, "Temporary failure in name resolution")
     said = refused(tmp_path, put("resources", 0, "host", "viz2.example.org"))
     assert "could not be looked up now (Temporary failure in name resolution)" in said
 
@@ -268,10 +274,7 @@ def test_a_resolver_that_does_not_answer_is_not_a_host_that_does_not_exist(
 def test_a_host_that_does_not_exist_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def asked(*_: Any, **__: Any) -> Any:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    monkeypatch.setattr(socket, "getaddrinfo", asked)
+    look_ups_fail(monkeypatch, socket.EAI_NONAME, "Name or service not known")
     said = refused(tmp_path, put("resources", 0, "host", "viz.invalid"))
     assert "resources[0].host: there is no host 'viz.invalid'." in said
 
