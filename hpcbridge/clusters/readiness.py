@@ -230,6 +230,10 @@ class Follower:
         """Follow no longer."""
         self._followed.discard(following)
 
+    async def look(self, following: Following) -> None:
+        """Read now what its job has told. Raises :class:`hpcbridge.errors.ClusterError`."""
+        await self._read_status([following])
+
     async def tail(self, directory: str) -> str:
         """The last lines of a log as text; "" where there is none or it cannot be read."""
         return (await self.remains(directory)).tail

@@ -19,7 +19,6 @@ from hpcbridge.errors import (
     StoreError,
     UnexpectedReply,
 )
-from hpcbridge.network.addresses import Address
 from hpcbridge.schedulers.base import JobInfo, JobState, Outlook
 from hpcbridge.sessions import messages
 from hpcbridge.sessions.applicationend import ApplicationEnd
@@ -202,7 +201,7 @@ class Startup:
         probe = Probe(patience, application.ready_path)
         try:
             await self._progress.written(
-                lambda: self._unless_over(self._session.endpoint.open(host, port, probe), following)
+                lambda: self._unless_over(self._served(host, port, probe, following), following)
             )
         except _Gone:
             return True  # to be looked at anew
@@ -229,11 +228,23 @@ class Startup:
         await self._progress.step(State.READY, message, port=port)
         return True
 
-    async def _unless_over(
-        self, opening: Coroutine[Any, Any, Address], following: Following
-    ) -> Address:
-        """The tunnel's local end; given up as soon as the session is to end, its job is over, or
-        the application is."""
+    async def _served(self, host: str, port: int, probe: Probe, following: Following) -> None:
+        """Reach the application, and see that it was the job's own that answered.
+
+        Where readiness is not a line, the port may answer before its job has told that it will
+        tell who listens: what it has told since is asked for.
+        """
+        endpoint = self._session.endpoint
+        await endpoint.open(host, port, probe)
+        if following.listening is None:
+            await self._cluster.follower.look(following)
+            if not following.serving:
+                await endpoint.close()
+                raise _Gone
+
+    async def _unless_over(self, opening: Coroutine[Any, Any, None], following: Following) -> None:
+        """Open the tunnel; given up as soon as the session is to end, its job is over, or the
+        application is."""
         task = asyncio.ensure_future(opening)
         task.add_done_callback(lambda _: self._session.moved.set())
         try:
@@ -242,7 +253,7 @@ class Startup:
                 if following.over is not None or following.taken:
                     raise _Gone
                 await self._progress.wait(None)
-            return task.result()
+            task.result()
         finally:
             task.cancel()
             await asyncio.wait({task})

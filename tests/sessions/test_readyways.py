@@ -169,6 +169,32 @@ async def test_a_program_that_prints_nothing_is_ready_by_its_port(
         await ended(world, EndReason.STOPPED)
 
 
+async def test_a_port_that_answers_before_its_job_tells_of_it_is_asked_after(world: World) -> None:
+    """As on a busy node: the launch is connected to whoever listens before the job has looked."""
+    world.more = {"ready_port": True}
+    session = await world.starting()
+    application = world.transport.session(session.row)
+    connected = asyncio.Event()
+
+    def accepted() -> asyncio.Protocol:
+        application.tells(f"port={port}\nlistening=0\n")
+        connected.set()
+        return asyncio.Protocol()
+
+    loop = asyncio.get_running_loop()
+    async with await loop.create_server(accepted, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        application.tells(f"port={port}\n")
+        await connected.wait()
+        await some_looks(world)
+        assert session.row.state == State.STARTING
+        application.tells(f"port={port}\nlistening=0\nwide=1\nlistening=1\n")
+        await until(lambda: session.row.state == State.READY)
+        assert "more addresses of its node than 127.0.0.1" in session.row.message
+        session.stop()
+        await ended(world, EndReason.STOPPED)
+
+
 @pytest.mark.parametrize("more", [{"ready_port": True}, {"ready_path": "/api"}])
 async def test_a_port_that_nobody_binds_is_told_in_time(
     world: World, free_port: int, more: dict[str, object]
