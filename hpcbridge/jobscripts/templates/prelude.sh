@@ -61,11 +61,13 @@ hpcbridge_look() {
   done
 }
 
-# Whether the socket with the inode $1 is of another session of this account.
+# Whether the socket with the inode $1 is of another session of this account. The application itself
+# is looked at first, since all processes of a node are many.
 hpcbridge_is_neighbours() {
   local holder where
-  holder=$(find /proc/[0-9]*/fd -maxdepth 1 -lname "socket:\[$1\]" -print -quit 2>/dev/null)
-  [[ $holder ]] || return 1
+  holder=$(find "/proc/$application/fd" /proc/[0-9]*/fd -maxdepth 1 -lname "socket:\[$1\]" \
+    -print -quit 2>/dev/null)
+  [[ $holder && $holder != "/proc/$application/"* ]] || return 1
   where=$(HPCBRIDGE_DIRECTORY='' grep -zas '^HPCBRIDGE_DIRECTORY=' "${holder%/fd/*}/environ" |
     tr -d '\0')
   [[ $where && $where != "HPCBRIDGE_DIRECTORY=$HPCBRIDGE_DIRECTORY" ]]
@@ -92,15 +94,16 @@ hpcbridge_heard() {
 # From "listening=0" on the service waits for what hpcbridge_heard tells. Who reads from a pipe that
 # this shell itself holds open waits, and is interrupted by signals: sleep would be waited for.
 hpcbridge_run() {
-  local pause application looks=0 wait=.01 status=0
+  local pause application looks=0 wait=.005 status=0
   hpcbridge_listener=''
   [[ ! -r /proc/net/tcp ]] || hpcbridge_tell listening=0
   exec {pause}<> <(:)
   "$@" {pause}>&- &
   application=$!
-  while [[ -r /proc/net/tcp ]] && ! hpcbridge_heard && kill -0 "$application" 2>/dev/null; do
-    case $((looks += 1)) in 20) wait=.1 ;; 600) wait=1.1 ;; esac
+  while [[ -r /proc/net/tcp ]] && kill -0 "$application" 2>/dev/null; do
     read -r -t "$wait" -u "$pause" || :
+    ! hpcbridge_heard || break
+    case $((looks += 1)) in 20) wait=.1 ;; 600) wait=1.1 ;; esac
   done
   exec {pause}>&-
   wait "$application" || status=$?
