@@ -13,6 +13,10 @@ class State(StrEnum):
     ENDED = "ended"
 
 
+LIVING = tuple(state for state in State if state != State.ENDED)
+"""A session's states until it has ended."""
+
+
 class EndReason(StrEnum):
     """Why a session ended; the vocabulary of ``docs/architecture.md``."""
 

@@ -16,7 +16,7 @@ from hpcbridge.database.engine import open_engine
 from hpcbridge.database.replicas import STALE, Replicas
 from hpcbridge.database.tables import SessionRow
 from hpcbridge.errors import NoCapacity
-from hpcbridge.states import State
+from hpcbridge.states import LIVING, State
 
 __all__ = [
     "CHANNEL",
@@ -32,6 +32,8 @@ __all__ = [
 
 NAMES_AT_ONCE = 500
 """Job names that one query asks for; databases limit the values of a statement."""
+PRUNED_AT_ONCE = 500
+"""Ended sessions that are forgotten in one transaction."""
 RECENT = 20
 """Sessions from which it is told how long one waits."""
 
@@ -187,7 +189,7 @@ class Store(Changes):
 
     async def living(self, user: str | None = None) -> Sequence[SessionRow]:
         """Sessions that have not ended, the newest first; all, or one user's."""
-        query = select(SessionRow).where(col(SessionRow.state) != State.ENDED)
+        query = select(SessionRow).where(col(SessionRow.state).in_(LIVING))
         if user is not None:
             query = query.where(col(SessionRow.user) == user)
         async with self.reading() as session:
@@ -235,16 +237,23 @@ class Store(Changes):
     async def prune(self, age: float) -> None:
         """Forget sessions that ended more than ``age`` seconds ago, and replicas long gone."""
         old = col(SessionRow.ended_at) < time.time() - age
+        some = select(SessionRow.id).where(old, col(SessionRow.job_ended)).limit(PRUNED_AT_ONCE)
+        query = delete(SessionRow).where(col(SessionRow.id).in_(some))
+        query = query.execution_options(synchronize_session=False)
+        more = True
+        while more:  # launches wait for no more than a piece
+            async with self.writing() as session:
+                done: Any = await session.execute(query)
+                more = done.rowcount == PRUNED_AT_ONCE
         async with self.writing() as session:
-            await session.execute(delete(SessionRow).where(old, col(SessionRow.job_ended)))
             await self.endpoints.prune(session)
             await self.replicas.prune(session)
 
 
 def _unfinished() -> ColumnElement[bool]:
-    return or_(col(SessionRow.state) != State.ENDED, col(SessionRow.job_ended).is_(False))
+    return or_(col(SessionRow.state).in_(LIVING), col(SessionRow.job_ended).is_(False))
 
 
 def _going_on() -> ColumnElement[bool]:
     """Sessions that live and are not to end."""
-    return and_(col(SessionRow.state) != State.ENDED, col(SessionRow.stopped).is_(False))
+    return and_(col(SessionRow.state).in_(LIVING), col(SessionRow.stopped).is_(False))

@@ -20,6 +20,8 @@ INTERVAL = 15.0
 SOON = 5.0
 SHARE = 20
 """How many times as long as it took a question rests: a long queue costs the controller dear."""
+AT_A_STRETCH = 100
+"""Jobs that are told before whatever else waits gets its turn."""
 PATIENCE = 2.0
 """Seconds for which a job must have waited: those that start at once are not asked for."""
 
@@ -70,12 +72,14 @@ class QueueStatusPoller:
         self._soonest = self._due if answer is None else ended + max(SOON, rest)
         if answer is None:
             return
-        for job in queued:
+        for number, job in enumerate(queued, 1):
             outlook, before = answer.get(job.job_id, Outlook()), job.outlook or Outlook()
             if job.queued:
                 job.outlook = outlook
                 if outlook != before:
                     job.changed()
+            if number % AT_A_STRETCH == 0:
+                await asyncio.sleep(0)
 
     async def close(self) -> None:
         """Ask no more."""

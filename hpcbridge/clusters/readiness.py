@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from hpcbridge.clusters.remains import Remains
+from hpcbridge.clusters.turns import Turns
 from hpcbridge.errors import ClusterError
 from hpcbridge.transports.base import Slice, Transport
 
@@ -29,6 +30,11 @@ END_INTERVAL = 1.0
 """Seconds between two looks at the status file of a session that is ready."""
 END_RATE = 200
 """Status files of ready sessions that are read in a second at most; then the looks are rarer."""
+WAITING_INTERVAL = 0.05
+"""Seconds between two looks at the logs of jobs that are not known to run."""
+WAITING_RATE = 200
+"""Logs of such jobs that are read in a second at most, in turn: a log that has begun is only a
+hint, and the scheduler tells of the job anyway."""
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[^\n\t\x20-\x7e\xa0-\U0010ffff]")
 
@@ -196,9 +202,12 @@ class Follower:
         self._transport = transport
         self._woken = woken
         self._followed: set[Following] = set()
+        self._starting: set[Following] = set()
+        self._waiting = Turns[Following](WAITING_INTERVAL, WAITING_RATE)
+        self._ready = Turns[Following](END_INTERVAL, END_RATE)
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._next_status = self._next_ends = 0.0
+        self._next_status = 0.0
         #: Why output could not be read the last time; "" where it could.
         self.trouble = ""
 
@@ -221,14 +230,22 @@ class Follower:
 
     def _begin(self, following: Following) -> Following:
         self._followed.add(following)
+        (self._ready if following.quiet else self._waiting).add(following)
         self._wake.set()
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="follow logs")
         return following
 
+    def runs(self, following: Following) -> None:
+        """Its job is known to run: from now on it is followed closely."""
+        if following not in self._starting:
+            self._starting.add(following)
+            self._wake.set()
+
     def drop(self, following: Following) -> None:
         """Follow no longer."""
         self._followed.discard(following)
+        self._starting.discard(following)
 
     async def look(self, following: Following) -> None:
         """Read now what its job has told. Raises :class:`hpcbridge.errors.ClusterError`."""
@@ -270,43 +287,49 @@ class Follower:
                 log.warning("job output cannot be read: %s", error, exc_info=not expected)
                 self.trouble = str(error) if expected else "see the service's log"
                 await asyncio.sleep(1)
-            if not all(each.quiet for each in self._followed):
+            if self._starting:
                 await asyncio.sleep(0 if behind else self._transport.follow_interval)
                 continue
+            soonest = min(
+                (turns.next for turns in (self._waiting, self._ready) if turns), default=0
+            )
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(self._next_ends):
+                async with asyncio.timeout_at(soonest):
                     await self._wake.wait()
 
     def _due(self) -> list[Following]:
         """Whose status file is to be read now."""
-        now, quiet = time.monotonic(), [each for each in self._followed if each.quiet]
-        starting = [each for each in self._followed if not each.quiet]
-        due = [each for each in starting if each.hasty]
-        if now >= self._next_status:
-            self._next_status = now + STATUS_INTERVAL
-            due = starting
-        if now >= self._next_ends:
-            self._next_ends = now + max(END_INTERVAL, len(quiet) / END_RATE)
-            due = due + quiet
-        return due
+        due = [each for each in self._starting if each.hasty]
+        if time.monotonic() >= self._next_status:
+            self._next_status = time.monotonic() + STATUS_INTERVAL
+            due = list(self._starting)
+        return due + self._ready.due(lambda each: each in self._followed)
+
+    def _waits(self, following: Following) -> bool:
+        return following in self._followed and following not in self._starting
 
     async def _read_logs(self) -> bool:
-        """One round over all logs; whether any has more to read."""
-        waiting = [
-            each for each in self._followed if not each.ready.is_set() and not each.waits_for_run
+        """One round over the logs; whether any has more to read."""
+        waiting = self._waiting.due(self._waits)
+        anew = [each for each in waiting if each.waits_for_run]
+        wanted = [
+            each
+            for each in (*self._starting, *waiting)
+            if not each.ready.is_set() and not each.waits_for_run
         ]
-        if not waiting:
+        if not wanted and not anew:
             return False
-        found = await self._transport.read(
-            [Slice(f"{each.directory}/output.log", each.offset, CHUNK) for each in waiting]
-        )
-        heard, behind = [], False
-        for each, data in zip(waiting, found, strict=True):
+        slices = [Slice(f"{each.directory}/output.log", each.offset, CHUNK) for each in wanted]
+        found = await self._transport.read(slices) if slices else []
+        heard, behind = anew, False
+        for each, data in zip(wanted, found, strict=True):
             if data:
                 each.read_output(data)
                 behind = behind or len(data) == CHUNK
-            if data is not None and (each.port is None or each.ready.is_set()):
-                heard.append(each)  # the log is there, if empty: the job has begun
+            # The log is there, if empty: the job has begun.
+            more = each.port is None or each.ready.is_set() or each not in self._starting
+            if data is not None and more:
+                heard.append(each)
         if heard:
             await self._read_status(heard)
         return behind

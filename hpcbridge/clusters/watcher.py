@@ -11,7 +11,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from hpcbridge.clusters.health import Health
@@ -35,6 +35,11 @@ YOUNG = 60.0
 SIGHTINGS = 2
 ENDS_AT_ONCE = 8
 """How many ended jobs are asked about at the same time."""
+AT_A_STRETCH = 500
+"""Jobs of a listing that are looked at before whatever else waits gets its turn."""
+REST = 4.0
+"""How many times as long as a round took the watcher rests, however many hints come in."""
+_OVER = (JobState.COMPLETING, JobState.ENDED)
 
 
 class Watch:
@@ -80,8 +85,7 @@ class Watch:
     @property
     def over(self) -> bool:
         """Whether there is proof that the job's application is over, if not the job itself."""
-        done = (JobState.COMPLETING, JobState.ENDED)
-        return self.job is not None and self.job.state in done
+        return self.job is not None and self.job.state in _OVER
 
     @property
     def queued(self) -> bool:
@@ -158,6 +162,8 @@ class Watcher:
         self._observer: ListingObserver | None = None
         self._task: asyncio.Task[None] | None = None
         self._asking = asyncio.Semaphore(ENDS_AT_ONCE)
+        #: Seconds that the last listing took to be looked at.
+        self._spent = 0.0
         self._queue_status = QueueStatusPoller(scheduler)
         #: Whether the scheduler answers; whoever asks it something else may tell that here too.
         self.health = Health()
@@ -213,7 +219,7 @@ class Watcher:
                     # Such as an adapter's answer that is no listing: the loop goes on.
                     log.exception("jobs cannot be looked after in this round")
                     self._failures += 1
-            await asyncio.sleep(LEAST)
+            await asyncio.sleep(max(LEAST, self._spent * REST))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pause()):
                     await self._woken.wait()
@@ -249,8 +255,26 @@ class Watcher:
         self.health.answered()
         if self._observer:
             self._observer.listed(listing, {watch.name for watch in self._watches})
-        await asyncio.gather(*(self._look_up(watch, listing, asked) for watch in watches))
+        await self._tell(watches, listing, asked)
         self._queue_status.poll(self._watches)
+
+    async def _tell(self, watches: Sequence[Watch], listing: Listing, asked: float) -> None:
+        """What the listing tells, at once; what takes a second question, for all together."""
+        questions = []
+        self._spent = 0.0
+        for start in range(0, len(watches), AT_A_STRETCH):
+            began = time.monotonic()
+            for watch in watches[start : start + AT_A_STRETCH]:
+                job = listing.jobs.get(watch.job_id)
+                if job is not None and _told(watch, job):
+                    news, watch.asked = watch.asked < watch.since, asked
+                    watch.listed, watch.missing = True, 0
+                    _note(watch, watch.job if job.state in _OVER else job, news)
+                else:
+                    questions.append(watch)
+            self._spent += time.monotonic() - began
+            await asyncio.sleep(0)
+        await asyncio.gather(*(self._look_up(watch, listing, asked) for watch in questions))
 
     async def _look_up(self, watch: Watch, listing: Listing, asked: float) -> None:
         job = listing.jobs.get(watch.job_id)
@@ -281,17 +305,11 @@ class Watcher:
                 return
         else:
             watch.missing = 0
-            if job.state in (JobState.COMPLETING, JobState.ENDED):
-                known = watch.job is not None and watch.job.state == job.state
-                job = watch.job if known or watch.ended else await self._with_details(job)
-        before = watch.job, watch.hopeless
-        watch.job = job
-        watch.judge()
-        if not watch.queued:
-            watch.outlook = None
-        if news or before != (job, watch.hopeless) or watch.unknown_since is not None:
-            watch.unknown_since = None
-            watch.changed()
+            if not _told(watch, job):
+                job = await self._with_details(job)
+            elif job.state in _OVER:
+                job = watch.job
+        _note(watch, job, news)
 
     async def _missing(self, watch: Watch) -> JobInfo | None:
         """How a job ended that the listing lacks, or what was known while that may mean nothing.
@@ -342,6 +360,26 @@ class Watcher:
                 await self._task
         await self._queue_status.close()
         await self.stop_observing()
+
+
+def _told(watch: Watch, job: JobInfo) -> bool:
+    """Whether the listing alone tells all of the job: it has not just ended."""
+    if job.name != watch.name:
+        return False
+    known = watch.ended or (watch.job is not None and watch.job.state == job.state)
+    return known or job.state not in _OVER
+
+
+def _note(watch: Watch, job: JobInfo | None, news: bool) -> None:
+    """What is known of a job by now, told where it is new."""
+    before = watch.job, watch.hopeless
+    watch.job = job
+    watch.judge()
+    if not watch.queued:
+        watch.outlook = None
+    if news or before != (job, watch.hopeless) or watch.unknown_since is not None:
+        watch.unknown_since = None
+        watch.changed()
 
 
 def _log_failure(job_id: str, error: Exception) -> None:

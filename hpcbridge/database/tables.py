@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, Column, Enum
+from sqlalchemy import JSON, Column, Enum, Index
 from sqlmodel import Field, SQLModel
 
 from hpcbridge.states import EndReason, State
@@ -24,6 +24,13 @@ class SessionRow(SQLModel, table=True):
     """One session. Times are seconds since the epoch, UTC."""
 
     __tablename__ = "sessions"
+    # The history is long: no question that is asked again and again may read all of it.
+    __table_args__ = (
+        Index("ix_sessions_living", "state", "stopped", "application", "user"),
+        Index("ix_sessions_job_ended", "job_ended"),
+        Index("ix_sessions_ended_at", "ended_at"),
+        Index("ix_sessions_waits", "application", "cluster", "queued_at"),
+    )
 
     id: str = Field(primary_key=True, max_length=64)
     secret: str | None = Field(default=None, max_length=64)

@@ -171,6 +171,8 @@ class Startup:
         watch = self._session.watch
         if watch is None or (job := watch.job) is None:
             return False
+        if job.state == JobState.RUNNING:
+            self._cluster.follower.runs(following)
         if self._row.state == State.QUEUED:
             if watch.hopeless:
                 hopeless = JobRejected(messages.hopeless(watch.hopeless))

@@ -14,6 +14,7 @@ from sqlalchemy import func as sql
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import and_, col, or_, select
 
+from hpcbridge.states import LIVING
 from hpcbridge.store import Quota, SessionRow, State, Store, put
 from hpcbridge.warm.plan import Past
 
@@ -46,7 +47,7 @@ class WarmStore:
             col(SessionRow.starting_at) < col(SessionRow.taken_at),
         )
         recent = and_(was_warm, col(SessionRow.ended_at) > since)
-        wanted = or_(col(SessionRow.state) != State.ENDED, recent)
+        wanted = or_(col(SessionRow.state).in_(LIVING), recent)
         query = select(SessionRow).where(col(SessionRow.pool).is_not(None), wanted)
         await self._store.check()
         async with self._store.reading() as session:
@@ -174,5 +175,5 @@ def _warm() -> Any:
         col(SessionRow.pool).is_not(None),
         col(SessionRow.taken_at).is_(None),
         col(SessionRow.stopped).is_(False),
-        col(SessionRow.state) != State.ENDED,
+        col(SessionRow.state).in_(LIVING),
     )

@@ -313,6 +313,7 @@ async def test_a_port_and_an_exit_status_are_hints_to_ask_the_scheduler(sessions
     path = sessions.directory("s")
     following = sessions.follow(path)
     (path / "status").write_text("port=8080\n")
+    (path / "output.log").touch()
     await until(lambda: following.port == 8080)
     assert sessions.woken == 1
     (path / "status").write_text("port=8080\nexit=3\n")
@@ -371,6 +372,10 @@ async def test_asking_for_the_end_of_a_log_disturbs_nobody_who_follows_it(
     assert caplog.messages == []
 
 
+def nothing_asked(wanted: Sequence[Slice]) -> None:
+    pass
+
+
 class Counted(LocalTransport):
     """Counts what is read."""
 
@@ -379,8 +384,10 @@ class Counted(LocalTransport):
         self.slices: list[Slice] = []
         self.bytes = 0
         self.failing: Exception | None = None
+        self.asked: Callable[[Sequence[Slice]], None] = nothing_asked
 
     async def read(self, wanted: Sequence[Slice]) -> list[bytes | None]:
+        self.asked(wanted)
         if self.failing is not None:
             raise self.failing
         self.slices += wanted
@@ -429,6 +436,39 @@ async def test_a_log_of_a_gigabyte_is_read_in_pieces(
     assert following.offset == 2**30 + len(LINE)
     assert len(following.tail) == readiness.TAIL
     assert max(each.limit for each in transport.slices) == 2**26
+
+
+async def test_jobs_that_are_not_known_to_run_cost_the_same_however_many_they_are(
+    counted: tuple[Sessions, Counted],
+) -> None:
+    sessions, transport = counted
+    rounds: list[int] = []
+    transport.asked = lambda wanted: rounds.append(len(wanted))
+    for number in range(500):
+        sessions.follow(sessions.root / f"waiting{number}")
+    path = sessions.directory("runs")
+    following = sessions.follow(path)
+    (path / "output.log").touch()
+    sessions.follower.runs(following)
+    await until(lambda: len(rounds) > 100)
+    few = readiness.WAITING_RATE * readiness.WAITING_INTERVAL
+    assert max(rounds) <= few + 1
+    looks = [each.path for each in transport.slices].count(f"{path}/output.log")
+    assert looks > len(rounds) / 4  # the running one, in each round over logs
+    (path / "output.log").write_text(LINE)
+    await until(following.ready.is_set)
+
+
+async def test_many_ready_sessions_are_looked_at_in_turn(
+    counted: tuple[Sessions, Counted],
+) -> None:
+    sessions, transport = counted
+    for number in range(readiness.END_RATE + 50):
+        sessions.follower.follow_end(f"{sessions.root}/{number}", nothing)
+    rounds: list[int] = []
+    transport.asked = lambda wanted: rounds.append(len(wanted))
+    await until(lambda: len(transport.slices) > readiness.END_RATE)
+    assert max(rounds) == readiness.END_RATE * readiness.END_INTERVAL
 
 
 async def test_nothing_is_read_when_nobody_waits(counted: tuple[Sessions, Counted]) -> None:

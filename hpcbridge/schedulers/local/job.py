@@ -1,7 +1,7 @@
 """One job of the runner, and how it is told."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hpcbridge.schedulers.base import EndReason, JobInfo, JobState, Listing
@@ -32,23 +32,19 @@ class Job:
         return self.started + (self.walltime or math.inf)
 
 
-def listing(jobs: Collection[Job]) -> Listing:
+def listing(jobs: Iterable[Job]) -> Listing:
     """These jobs, all that a runner has, as the service takes them."""
-    waiting = [job.job_id for job in jobs if job.state == JobState.QUEUED]
-    return Listing({str(job.job_id): _info(job, waiting) for job in jobs})
+    return Listing({str(job.job_id): told(job) for job in jobs})
 
 
-def _info(job: Job, waiting: list[int]) -> JobInfo:
-    detail = job.detail
-    if job.state == JobState.QUEUED:
-        ahead = sum(each < job.job_id for each in waiting)
-        detail = "waiting for a free slot" + (f", {ahead} ahead" if ahead else "")
+def told(job: Job) -> JobInfo:
+    """One job as the service takes it."""
     return JobInfo(
         str(job.job_id),
         job.name,
         JobState(job.state),
         None if job.state == JobState.QUEUED else "localhost",
-        detail,
+        "waiting for a free slot" if job.state == JobState.QUEUED else job.detail,
         EndReason(job.reason) if job.state == JobState.ENDED and job.reason else None,
         job.exit_status,
     )

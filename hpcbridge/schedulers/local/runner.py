@@ -10,6 +10,7 @@ from hpcbridge.errors import ClusterError, NoCapacity
 from hpcbridge.schedulers.base import EndReason, JobRequest, JobState
 from hpcbridge.schedulers.local import keeper, processes
 from hpcbridge.schedulers.local.job import Job
+from hpcbridge.schedulers.local.jobs import Jobs
 from hpcbridge.schedulers.local.records import Records
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ class Runner:
     def __init__(
         self, records: Records, *, slots: int, queue: int, environment: Mapping[str, str]
     ) -> None:
-        self.jobs: dict[int, Job] = {}
+        self.jobs = Jobs()
         self.slots = slots
         self.queue = queue
         self._environment = environment
@@ -35,20 +36,10 @@ class Runner:
         self._lock = asyncio.Lock()
         self._loaded = False
 
-    def in_state(self, state: JobState) -> list[Job]:
-        """The jobs in this state, in the order of the queue."""
-        jobs = sorted(self.jobs.values(), key=lambda each: each.job_id)
-        return [job for job in jobs if job.state == state]
-
-    @property
-    def unfinished(self) -> int:
-        """How many jobs run or wait."""
-        return sum(job.state != JobState.ENDED for job in self.jobs.values())
-
     @property
     def full(self) -> bool:
         """Neither a slot nor a place in the queue is left."""
-        return self.unfinished >= self.slots + self.queue
+        return self.jobs.unfinished >= self.slots + self.queue
 
     async def load(self) -> None:
         """Take up what is written down, once. Raises :class:`~hpcbridge.errors.ClusterError`."""
@@ -57,11 +48,9 @@ class Runner:
         async with self._lock:
             if self._loaded:
                 return
-            jobs = await self._records.load()
-            self.jobs = {job.job_id: job for job in jobs}
-            for job in jobs:
-                if job.state == JobState.RUNNING:
-                    await self._adopt(job)
+            self.jobs = Jobs(await self._records.load())
+            for job in list(self.jobs.running):
+                await self._adopt(job)
             self._loaded = True
             await self._start_waiting()
 
@@ -77,14 +66,14 @@ class Runner:
                     "Try again when a session has ended."
                 )
             job = Job(
-                max(self.jobs, default=0) + 1,
+                self.jobs.next_id,
                 request.name,
                 request.directory,
                 request.script,
                 request.walltime,
             )
             await self._records.save(job)
-            self.jobs[job.job_id] = job
+            self.jobs.add(job)
             await self._start_waiting()
         return job
 
@@ -108,15 +97,12 @@ class Runner:
                 await task
 
     async def _start_waiting(self) -> None:
-        running = len(self.in_state(JobState.RUNNING))
-        for job in self.in_state(JobState.QUEUED):
-            if running >= self.slots:
-                return
-            await self._launch(job)
-            running += job.state == JobState.RUNNING
+        while self.jobs.queued and len(self.jobs.running) < self.slots:
+            await self._launch(next(iter(self.jobs.queued)))
 
     async def _launch(self, job: Job) -> None:
-        job.state, job.started = JobState.RUNNING, time.time()
+        job.started = time.time()
+        self.jobs.move(job, JobState.RUNNING)
         try:
             job.boot = processes.boot_id()
             await self._records.save(job)  # before its process exists: it is found after a crash
@@ -129,6 +115,7 @@ class Runner:
         job.ticks = processes.start_ticks(job.pid)
         await self._records.try_save(job)
         self._watch(job)
+        self.changed()
 
     async def _adopt(self, job: Job) -> None:
         """Take up a job that an earlier service started."""
@@ -179,16 +166,12 @@ class Runner:
         chosen = job.reason or reason
         if chosen is None:
             chosen = EndReason.FINISHED if status == 0 else EndReason.FAILED
-        job.state, job.reason, job.ended = JobState.ENDED, chosen, time.time()
-        job.exit_status = status
+        job.reason, job.exit_status, job.ended = chosen, status, time.time()
+        self.jobs.move(job, JobState.ENDED)
         await self._records.try_save(job)
         await self._forget_old()
         self.changed()
 
     async def _forget_old(self) -> None:
-        limit = time.time() - REMEMBER
-        # The newest stays: the next id is counted from it.
-        for job in sorted(self.jobs.values(), key=lambda each: each.job_id)[:-1]:
-            if job.state == JobState.ENDED and job.ended < limit:
-                del self.jobs[job.job_id]
-                await self._records.remove(job)
+        for job in list(self.jobs.forget(time.time() - REMEMBER)):
+            await self._records.remove(job)

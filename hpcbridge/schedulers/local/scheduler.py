@@ -11,12 +11,11 @@ from hpcbridge.schedulers.base import (
     Forecast,
     JobInfo,
     JobRequest,
-    JobState,
     Kind,
     Listing,
     Outlook,
 )
-from hpcbridge.schedulers.local.job import listing
+from hpcbridge.schedulers.local.job import told
 from hpcbridge.schedulers.local.records import Records
 from hpcbridge.schedulers.local.runner import Runner
 from hpcbridge.schedulers.local.slots import latest_starts
@@ -46,7 +45,7 @@ class LocalScheduler:
     async def list_jobs(self) -> Listing:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.list_jobs`."""
         await self._runner.load()
-        return listing(self._runner.jobs.values())
+        return self._runner.jobs.listing
 
     async def outlook(self, job_ids: Collection[str]) -> Mapping[str, Outlook]:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.outlook`.
@@ -54,7 +53,7 @@ class LocalScheduler:
         ``start`` is the latest: a job that ends before its walltime lets others start earlier.
         """
         await self._runner.load()
-        waiting = self._runner.in_state(JobState.QUEUED)
+        waiting = self._runner.jobs.queued
         starts = self._starts([job.walltime for job in waiting], time.time())
         return {
             str(job.job_id): Outlook(ahead=ahead, start=start, waits_for="a free slot")
@@ -67,26 +66,27 @@ class LocalScheduler:
         await self._runner.load()
         if self._runner.full:
             return Forecast(closed="all its slots and places in the queue are taken")
-        waiting = [job.walltime for job in self._runner.in_state(JobState.QUEUED)]
+        waiting = [job.walltime for job in self._runner.jobs.queued]
         now = time.time()
         start = self._starts([*waiting, request.walltime], now)[-1]
-        room = max(0, self._runner.slots - self._runner.unfinished)
+        room = max(0, self._runner.slots - self._runner.jobs.unfinished)
         return Forecast(None if start is None else start - now, room)
 
     def _starts(self, walltimes: Iterable[int | None], now: float) -> list[float | None]:
-        running = self._runner.in_state(JobState.RUNNING)
-        ends = [job.latest_end for job in running]
+        ends = [job.latest_end for job in self._runner.jobs.running]
         return latest_starts(self._runner.slots, ends, walltimes, now)
 
     async def find(self, name: str) -> str | None:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.find`."""
         await self._runner.load()
-        ids = [job.job_id for job in self._runner.jobs.values() if job.name == name]
-        return str(max(ids)) if ids else None
+        job = self._runner.jobs.named(name)
+        return None if job is None else str(job.job_id)
 
     async def describe_end(self, job_id: str) -> JobInfo | None:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.describe_end`."""
-        return (await self.list_jobs()).jobs.get(job_id)
+        await self._runner.load()
+        job = self._runner.jobs.get(int(job_id)) if job_id.isdecimal() else None
+        return None if job is None else told(job)
 
     async def cancel(self, job_ids: Iterable[str]) -> None:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.cancel`."""

@@ -22,7 +22,7 @@ async def test_ended_jobs_are_forgotten_after_a_while_but_ids_are_not_used_again
     monkeypatch.setattr(running, "REMEMBER", 0.0)
     two = await runner.submit(bench.request("true"))
     await until_state(runner, two)
-    await until(lambda: int(one) not in runner._runner.jobs)
+    await until(lambda: runner._runner.jobs.get(int(one)) is None)
     kept = {f"{two}.exit", f"{two}.json"}
     await until(lambda: {path.name for path in (bench.root / "runner").iterdir()} == kept)
     await runner.close()

@@ -78,7 +78,7 @@ async def test_a_job_whose_pid_was_not_written_down_is_found_by_its_cookie(bench
     bench.change_record(job_id, pid=None, ticks=None)
     second = bench.runner()
     assert (await second.list_jobs()).jobs[job_id].state == JobState.RUNNING
-    assert second._runner.jobs[int(job_id)].pid == keeper
+    assert second._runner.jobs.get(int(job_id)).pid == keeper
     await cancel_all(second)
 
 
