@@ -346,6 +346,7 @@ class _Probe(Stream):
     """A connection that only wants to be accepted."""
 
     def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
         transport.close()
 
 

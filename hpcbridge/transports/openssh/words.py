@@ -27,7 +27,7 @@ SILENT = re.compile(
 )
 FORWARD = re.compile(r"channel \d+: open failed: (.*)")
 PROHIBITED = "administratively prohibited"
-JUMP = re.compile(r"(?:mux_client_request_stdio_fwd|stdio forwarding failed|Session open refused)")
+JUMP = re.compile(r"stdio forwarding failed|.*Session open refused by peer", re.IGNORECASE)
 
 _ERRNOS = {os.strerror(each): each for each in errno.errorcode}
 
