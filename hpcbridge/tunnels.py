@@ -68,6 +68,22 @@ class Probe:
 ACCEPTS = Probe()
 
 
+@dataclass(frozen=True)
+class Figures:
+    """What passed through a tunnel, and what its SSH connection is like.
+
+    ``bytes_in`` went to the application, ``bytes_out`` came from it. ``round_trip`` is the seconds
+    that the SSH host needs to answer; None where there is none, or not known yet. ``reconnects``
+    tells how often the connection was made again since the tunnel was opened.
+    """
+
+    bytes_in: int
+    bytes_out: int
+    connections: int
+    round_trip: float | None
+    reconnects: int
+
+
 class Tunnel:
     """An open tunnel; ``address`` is its local end."""
 
@@ -96,14 +112,16 @@ class Tunnel:
         return "open" if self._line is None or self._line.connected else "reconnecting"
 
     @property
-    def round_trip(self) -> float | None:
-        """Seconds that the SSH host needs to answer; None where there is none, or not known yet."""
-        return self._meter.seconds if self._meter else None
-
-    @property
-    def reconnects(self) -> int:
-        """How often the SSH connection that it goes through was made again since it was opened."""
-        return max(0, self._line.connects - self._connects) if self._line else 0
+    def figures(self) -> Figures:
+        """What tells a slow network from slow rendering."""
+        traffic = self._relay.traffic
+        return Figures(
+            bytes_in=traffic.bytes_in,
+            bytes_out=traffic.bytes_out,
+            connections=traffic.connections,
+            round_trip=self._meter.seconds if self._meter else None,
+            reconnects=max(0, self._line.connects - self._connects) if self._line else 0,
+        )
 
     async def close(self) -> None:
         """Close the local end and all connections through it."""

@@ -43,9 +43,7 @@ class Place:
 
     def tunnels(self, **settings: Any) -> Tunnels:
         login = SSHHost(self.ssh)
-        given = TunnelSettings(
-            **{"node_port": self.node.port, "backend": self.backend, **settings}
-        )
+        given = TunnelSettings(**{"node_port": self.node.port, "backend": self.backend, **settings})
         tunnels = Tunnels(given, self.ssh, login)
         self.made.append((tunnels, login))
         return tunnels

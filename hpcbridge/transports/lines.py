@@ -38,9 +38,7 @@ class OwnLines:
     def node(self, settings: SSHSettings, host: str, port: int, patience: float) -> Line:
         """See :class:`Lines`."""
         to, through = self._to_nodes, self.login
-        return SSHHost(
-            settings, host=host, port=port, through=through, login=to, patience=patience
-        )
+        return SSHHost(settings, host=host, port=port, through=through, login=to, patience=patience)
 
     async def close(self) -> None:
         """See :class:`Lines`."""

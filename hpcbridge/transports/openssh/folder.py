@@ -36,7 +36,7 @@ class Folder:
         Raises :class:`~hpcbridge.errors.ConfigError` where its path would be too long, and OSError.
         """
         if self._path is None:
-            self._make(Path(tempfile.gettempdir()))
+            self._make(base())
         assert self._path is not None
         name = self._path / str(next(self._numbers))
         if len(os.fsencode(name)) + SUFFIX > UNIX_PATH_LIMIT:
@@ -46,13 +46,13 @@ class Folder:
             )
         return name
 
-    def _make(self, base: Path) -> None:
-        for old in base.glob(f"{PREFIX}*"):
+    def _make(self, where: Path) -> None:
+        for old in where.glob(f"{PREFIX}*"):
             with contextlib.suppress(OSError):
                 if old.lstat().st_uid == os.geteuid():
                     _clear(old)
         while self._lock is None:
-            path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+            path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=where))
             self._lock = _locked(path / LOCK, os.O_CREAT)
         self._path = path
 
@@ -64,6 +64,11 @@ class Folder:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def base() -> Path:
+    """Where such directories are made."""
+    return Path(tempfile.gettempdir())
 
 
 def discard(control: Path) -> None:
