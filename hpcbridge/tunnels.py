@@ -155,6 +155,12 @@ class Tunnels:
         self._closing: set[asyncio.Task[None]] = set()
         self._keepers: dict[str, asyncio.Task[None]] = {}
 
+    @property
+    def own_login(self) -> Line | None:
+        """The login host, where tunnels have a connection of their own to it."""
+        by_openssh = self._settings is not None and self._settings.backend == "openssh"
+        return self._login if by_openssh else None
+
     def warm(self, host: str) -> None:
         """Begin to connect to a node, so that the tunnel is quick when its job is ready."""
         if self._settings and self._settings.via == "node" and self._allowed(host):
