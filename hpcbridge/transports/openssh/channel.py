@@ -16,6 +16,9 @@ LINGER = 15.0
 """Seconds that a connection that was closed has to take its last bytes."""
 
 
+_room = memoryview(bytearray(CHUNK))
+
+
 class Channel(asyncio.Transport):
     """Made by :meth:`hpcbridge.transports.openssh.host.MasterConnection.create_connection`.
 
@@ -52,7 +55,9 @@ class Channel(asyncio.Transport):
     def _readable(self) -> None:
         assert self._back is not None
         try:
-            data = os.read(self._back, CHUNK)
+            # Into memory that is there already: to ask the system for this much each time costs
+            # more than the copy.
+            data = bytes(_room[: os.readv(self._back, (_room,))])
         except BlockingIOError:
             return
         except OSError:
