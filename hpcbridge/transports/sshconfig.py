@@ -34,7 +34,10 @@ DEFAULT_KEYS = tuple(
 """The keys in ~/.ssh that are tried where none is named."""
 
 # What a ProxyCommand gets of this service's environment, where secrets may be too.
-PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "SSH_AUTH_SOCK", "KRB5CCNAME")
+PASSED = (
+    *("PATH", "HOME", "USER", "LOGNAME", "LANG", "SSH_AUTH_SOCK"),
+    *("KRB5CCNAME", "KRB5_CONFIG"),
+)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from hpcbridge.transports.openssh import folder as folder_module
 from hpcbridge.transports.openssh.folder import PREFIX, Folder
 from hpcbridge.transports.openssh.host import OpenSSHHost
 from hpcbridge.tunnels import Tunnel, Tunnels
+from tests.kerberos import Realm
 from tests.opensshd import OpenSSHD
 from tests.waiting import until, wait_until
 
@@ -542,6 +543,36 @@ async def test_a_service_that_is_killed_leaves_no_ssh_and_the_next_one_tidies_up
     folder.remove()
     assert not Path(left).exists()
     assert line.connected
+
+
+# -- Kerberos
+
+
+async def test_a_ticket_logs_in_and_is_not_handed_on(
+    host: Callable[..., OpenSSHHost],
+    nodes: Callable[..., OpenSSHD],
+    tmp_path: Path,
+    port: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "realm").mkdir()
+    with Realm(tmp_path / "realm") as realm:
+        for name, value in realm.environment.items():
+            monkeypatch.setenv(name, value)
+        lines = ("GSSAPIAuthentication yes", "GSSAPIStrictAcceptorCheck no", "PermitTunnel no")
+        given = f'ForceCommand echo "<$KRB5CCNAME>" > {tmp_path}/given; exec cat'
+        with nodes(*lines, given, address="127.0.0.1") as sshd:
+            sshd.trust("localhost")
+            (sshd.directory / "authorized_keys").write_text("")
+            settings = sshd.settings(host="localhost", identity_files=[])
+            with pytest.raises(ClusterUnreachable, match="refused the login"):
+                await host(settings).connection()
+            realm.log_in("root")
+            line = host(settings)
+            assert await echoed(line, port) == b"hello"
+            assert await line.round_trip()
+            assert (tmp_path / "given").read_text() == "<>\n"
+            realm.log_out()
 
 
 # -- a connection that an admin has opened
