@@ -57,7 +57,7 @@ class Control:
             await _connect(sock, path)
             await control._greet()
         except BaseException:
-            sock.close()
+            control.close()
             raise
         return control
 
@@ -88,7 +88,13 @@ class Control:
 
     def close(self) -> None:
         """Let go of it; what was opened over it ends."""
-        self.socket.close()
+        # What was cancelled in the middle is still looked out for, under a number that the next
+        # socket may have.
+        if (number := self.socket.fileno()) >= 0:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(number)
+            loop.remove_writer(number)
+            self.socket.close()
 
     async def _send(self, message: bytes, fds: Sequence[int] = ()) -> None:
         loop = asyncio.get_running_loop()
