@@ -86,7 +86,10 @@ class MasterConnection:
         return refusal(self.lines.since(seen))
 
     async def _see_end(self) -> None:
-        await self._watch.closed()
+        try:
+            await self._watch.closed()
+        finally:
+            self._watch.close()
         self._forget()
         if self._process is not None:
             await self._process.end()

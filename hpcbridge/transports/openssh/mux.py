@@ -46,6 +46,7 @@ class Control:
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
+        self._loop = asyncio.get_running_loop()
 
     @classmethod
     async def open(cls, path: str) -> Self:
@@ -90,11 +91,10 @@ class Control:
         """Let go of it; what was opened over it ends."""
         # What was cancelled in the middle is still looked out for, under a number that the next
         # socket may have.
-        if (number := self.socket.fileno()) >= 0:
-            loop = asyncio.get_running_loop()
-            loop.remove_reader(number)
-            loop.remove_writer(number)
-            self.socket.close()
+        if (number := self.socket.fileno()) >= 0 and not self._loop.is_closed():
+            self._loop.remove_reader(number)
+            self._loop.remove_writer(number)
+        self.socket.close()
 
     async def _send(self, message: bytes, fds: Sequence[int] = ()) -> None:
         loop = asyncio.get_running_loop()
