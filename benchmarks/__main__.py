@@ -24,6 +24,7 @@ MODULES = (
     "adapters",
     "identity",
     "warm_launch",
+    "tunnel",
 )
 
 

@@ -26,6 +26,8 @@ from hpcbridge.network.relay import Relay, Serve
 from hpcbridge.network.splice import ConnectError, Traffic
 from hpcbridge.network.stream import Stream
 from hpcbridge.transports.connection import Login, SSHHost, uncut
+from hpcbridge.transports.line import Connection, Line, Meter
+from hpcbridge.transports.lines import lines_of
 from hpcbridge.transports.sshdial import NEXT
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,9 @@ PROBE_TIME = 10.0
 RECONNECT = 0.5
 """Seconds before the second attempt to connect again to a node in use; then doubled."""
 RECONNECT_LIMIT = 30.0
+
+MEASURE = 5.0
+"""Seconds between two measurements of how long an SSH host takes to answer."""
 
 LOGIN_PATIENCE = 30.0
 """Seconds for which a node may refuse a login: it learns of a job a little after the queue does
@@ -63,15 +68,33 @@ class Probe:
 ACCEPTS = Probe()
 
 
+@dataclass(frozen=True)
+class Figures:
+    """What passed through a tunnel, and what its SSH connection is like.
+
+    ``bytes_in`` went to the application, ``bytes_out`` came from it. ``round_trip`` is the seconds
+    that the SSH host needs to answer; None where there is none, or not known yet. ``reconnects``
+    tells how often the connection was made again since the tunnel was opened.
+    """
+
+    bytes_in: int
+    bytes_out: int
+    connections: int
+    round_trip: float | None
+    reconnects: int
+
+
 class Tunnel:
     """An open tunnel; ``address`` is its local end."""
 
     def __init__(
-        self, relay: Relay, release: Callable[[], None], connected: Callable[[], bool]
+        self, relay: Relay, release: Callable[[], None], line: Line | None, meter: Meter | None
     ) -> None:
         self._relay = relay
         self._release = release
-        self._connected = connected
+        self._line = line
+        self._meter = meter
+        self._connects = line.connects if line else 0
 
     @property
     def address(self) -> Address:
@@ -86,7 +109,19 @@ class Tunnel:
     @property
     def state(self) -> str:
         """``open``, or ``reconnecting`` while the SSH connection it goes through is down."""
-        return "open" if self._connected() else "reconnecting"
+        return "open" if self._line is None or self._line.connected else "reconnecting"
+
+    @property
+    def figures(self) -> Figures:
+        """What tells a slow network from slow rendering."""
+        traffic = self._relay.traffic
+        return Figures(
+            bytes_in=traffic.bytes_in,
+            bytes_out=traffic.bytes_out,
+            connections=traffic.connections,
+            round_trip=self._meter.seconds if self._meter else None,
+            reconnects=max(0, self._line.connects - self._connects) if self._line else 0,
+        )
 
     async def close(self) -> None:
         """Close the local end and all connections through it."""
@@ -111,13 +146,20 @@ class Tunnels:
     ) -> None:
         self._settings = settings
         self._ssh = ssh
-        self._login = login
-        self._to_nodes = to_nodes
-        self._nodes: dict[str, SSHHost] = {}
+        self._lines = lines_of(settings, login, to_nodes)
+        self._login = self._lines.login
+        self._nodes: dict[str, Line] = {}
+        self._meters: dict[str, Meter] = {}
         self._users: dict[str, int] = {}
         self._lingering: dict[str, asyncio.TimerHandle] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._keepers: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def own_login(self) -> Line | None:
+        """The login host, where tunnels have a connection of their own to it."""
+        by_openssh = self._settings is not None and self._settings.backend == "openssh"
+        return self._login if by_openssh else None
 
     def warm(self, host: str) -> None:
         """Begin to connect to a node, so that the tunnel is quick when its job is ready."""
@@ -162,8 +204,7 @@ class Tunnels:
                 line = self._carrier(host)
                 if line is not None:
                     await line.connection()  # the application's time begins when it is reached
-                connect = _TCPProbe if line is None else _SSHProbe
-                await _wait_for(_attempt(dial, connect, host, probe.path), probe, host, port)
+                await _wait_for(_attempt(dial, host, probe.path), probe, host, port)
             relay = await Relay.listen(local, _told(dial), Traffic(), group=group, serve=serve)
         except ListenError as error:
             release()
@@ -172,23 +213,20 @@ class Tunnels:
             release()
             raise
         self._keep(host)
-        return Tunnel(relay, release, self._line(host))
-
-    def _line(self, host: str) -> Callable[[], bool]:
-        """Tells whether the SSH connection that tunnels to ``host`` go through is up."""
         line = self._carrier(host)
-        return lambda: line is None or line.connected
+        return Tunnel(relay, release, line, self._meters.get(line.name) if line else None)
 
     def _keep(self, host: str) -> None:
         """Connect again by ourselves when a connection in use is lost: clients should not wait."""
         line = self._carrier(host)
         if line is None or line.name in self._keepers:
             return
-        task = asyncio.create_task(self._keep_up(line), name=f"keep {line.name}")
+        meter = self._meters[line.name] = Meter(line)
+        task = asyncio.create_task(self._keep_up(line, meter), name=f"keep {line.name}")
         self._keepers[line.name] = task
         task.add_done_callback(lambda _: self._keepers.pop(line.name, None))
 
-    async def _keep_up(self, line: SSHHost) -> None:
+    async def _keep_up(self, line: Line, meter: Meter) -> None:
         pause = RECONNECT
         while self._users.get(line.name) or line is self._login:
             try:
@@ -199,7 +237,7 @@ class Tunnels:
                 pause = min(pause * 2, RECONNECT_LIMIT)
             else:
                 pause = RECONNECT
-                await connection.wait_closed()
+                await _measured(connection, meter)
                 log.warning("the SSH connection to %s was lost", line.name)
 
     def _allowed(self, host: str) -> bool:
@@ -207,7 +245,7 @@ class Tunnels:
             return host == "localhost"
         return re.fullmatch(self._settings.node_pattern, host) is not None and not _special(host)
 
-    def _carrier(self, host: str) -> SSHHost | None:
+    def _carrier(self, host: str) -> Line | None:
         """The SSH host that tunnels to ``host`` go through; None without SSH on the way."""
         if self._settings is None or self._settings.via == "direct":
             return None
@@ -223,18 +261,11 @@ class Tunnels:
         # On the node itself to its loopback; from the login host to the node's address.
         return _through(line, host if line is self._login else "127.0.0.1", port)
 
-    def _node(self, host: str) -> SSHHost:
+    def _node(self, host: str) -> Line:
         if host not in self._nodes:
             assert self._settings is not None
-            settings = self._ssh or SSHSettings(host=host)
-            self._nodes[host] = SSHHost(
-                settings,
-                host=host,
-                port=self._settings.node_port,
-                through=self._login,
-                login=self._to_nodes,
-                patience=LOGIN_PATIENCE,
-            )
+            settings, port = self._ssh or SSHSettings(host=host), self._settings.node_port
+            self._nodes[host] = self._lines.node(settings, host, port, LOGIN_PATIENCE)
         return self._nodes[host]
 
     def _use(self, host: str) -> Callable[[], None]:
@@ -275,6 +306,7 @@ class Tunnels:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(node.close() for node in self._nodes.values()))
+        await self._lines.close()
 
 
 def _special(host: str) -> bool:
@@ -298,7 +330,23 @@ def _special(host: str) -> bool:
     )
 
 
-def _through(host: SSHHost, target: str, port: int) -> Dial:
+async def _measured(connection: Connection, meter: Meter) -> None:
+    """Return when the connection is lost; measure it now and then meanwhile."""
+
+    async def measure() -> None:
+        while True:
+            await meter.measure()
+            await asyncio.sleep(MEASURE)
+
+    measuring = asyncio.create_task(measure(), name="measure")
+    try:
+        await connection.wait_closed()
+    finally:
+        measuring.cancel()
+        await asyncio.gather(measuring, return_exceptions=True)
+
+
+def _through(host: Line, target: str, port: int) -> Dial:
     async def dial(factory: ProtocolFactory) -> object:
         connection = await host.connection()
         return await connection.create_connection(factory, target, port)
@@ -318,18 +366,12 @@ def _told(dial: Dial) -> Dial:
     return told
 
 
-class _TCPProbe(asyncio.Protocol):
+class _Probe(Stream):
     """A connection that only wants to be accepted."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
         transport.close()
-
-
-class _SSHProbe(asyncssh.SSHTCPSession[bytes]):
-    """The same over an SSH channel."""
-
-    def connection_made(self, chan: "asyncssh.SSHTCPChannel[bytes]") -> None:
-        chan.close()
 
 
 def _cause(error: Exception | None) -> str:
@@ -342,11 +384,11 @@ def _cause(error: Exception | None) -> str:
 Attempt = Callable[[], Awaitable[str]]
 
 
-def _attempt(dial: Dial, connect: ProtocolFactory, host: str, path: str | None) -> Attempt:
+def _attempt(dial: Dial, host: str, path: str | None) -> Attempt:
     """One look at the application; why it cannot be used yet, "" where it can."""
 
     async def accepts() -> str:
-        await uncut(dial(connect))
+        await uncut(dial(_Probe))
         return ""
 
     async def answers() -> str:

@@ -27,8 +27,8 @@ NODE = "node1.cluster"
 class Place:
     """A login host, a node behind it, and an application on the node that echoes."""
 
-    def __init__(self, root: Path, login: SSHPeer, node: SSHPeer) -> None:
-        self.login, self.node = login, node
+    def __init__(self, root: Path, login: SSHPeer, node: SSHPeer, backend: str) -> None:
+        self.login, self.node, self.backend = login, node, backend
         known = root / "known_hosts"
         login.trust_host_key()
         node.trust_host_key()
@@ -43,7 +43,7 @@ class Place:
 
     def tunnels(self, **settings: Any) -> Tunnels:
         login = SSHHost(self.ssh)
-        given = TunnelSettings(**{"node_port": self.node.port, **settings})
+        given = TunnelSettings(**{"node_port": self.node.port, "backend": self.backend, **settings})
         tunnels = Tunnels(given, self.ssh, login)
         self.made.append((tunnels, login))
         return tunnels
@@ -87,11 +87,11 @@ def peers(tmp_path: Path) -> Iterator[tuple[SSHPeer, SSHPeer]]:
         yield login, node
 
 
-@pytest.fixture
+@pytest.fixture(params=["asyncssh", "openssh"])
 async def place(
-    tmp_path: Path, peers: tuple[SSHPeer, SSHPeer], names: None
+    request: pytest.FixtureRequest, tmp_path: Path, peers: tuple[SSHPeer, SSHPeer], names: None
 ) -> AsyncIterator[Place]:
-    place = Place(tmp_path, *peers)
+    place = Place(tmp_path, *peers, request.param)
     loop = asyncio.get_running_loop()
     async with await loop.create_server(Echo, "127.0.0.1", 0) as server:
         place.port = server.sockets[0].getsockname()[1]

@@ -46,6 +46,17 @@ class TunnelSettings(Section):
         description="Regular expression that a node's whole name must match to be connected to.",
     )
     node_port: int = Field(22, ge=1, le=65535, description="Port of sshd on the nodes.")
+    backend: Literal["asyncssh", "openssh"] = Field(
+        "asyncssh",
+        description="What makes the SSH connections of tunnels: the service itself, or ssh(1), "
+        "which has Kerberos and hardware keys, and needs less processor time for each byte.",
+    )
+    control_path: FilePath | None = Field(
+        None,
+        description="Control socket of an ssh to the login host that an admin opened by hand "
+        "(ssh -fNM -S); tunnels go through it, and the service does not log in there for them. "
+        "Needs backend = 'openssh'.",
+    )
     linger: Seconds = Field(
         120, description="Seconds for which an unused connection to a node is kept."
     )
@@ -104,6 +115,22 @@ class RemoteCluster(ClusterSettings):
         if self.tunnel.via == "login" and self.ssh is None:
             raise ValueError(
                 "tunnel.via = 'login' needs an [ssh] section that names the login host"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _by_openssh(self) -> Self:
+        tunnel, mode = self.tunnel, self.identity.mode
+        if tunnel.control_path is not None and tunnel.backend != "openssh":
+            raise ValueError("tunnel.control_path needs tunnel.backend = 'openssh'")
+        if tunnel.control_path is not None and self.ssh is None:
+            raise ValueError(
+                "tunnel.control_path needs an [ssh] section that names the login host it leads to"
+            )
+        if tunnel.backend == "openssh" and mode.startswith("ssh-"):
+            raise ValueError(
+                f"tunnel.backend = 'openssh' is not for identity.mode = '{mode}': ssh(1) would "
+                "need the users' keys in files; use 'asyncssh', or the mode 'sudo' or 'service'"
             )
         return self
 

@@ -19,6 +19,7 @@ from hpcbridge.schedulers.base import JobState, Listing
 from hpcbridge.schedulers.local import recorded
 from hpcbridge.transports.base import Slice, StagedFile, Transport
 from hpcbridge.transports.connection import SSHHost
+from hpcbridge.transports.line import Line
 
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sacct")
 VERSION_LIMIT = 10.0
@@ -33,6 +34,8 @@ async def look(cluster: Cluster, state_dir: Path) -> AsyncIterator[Finding]:
         yield reached
         if not reached.good:
             return  # nothing else can be asked
+    if (line := cluster.tunnels.own_login) is not None:
+        yield await _tunnels(name, line)
     if cluster.names is None:  # else they are the users' own
         async for finding in _directories(cluster):
             yield finding
@@ -60,6 +63,15 @@ async def _login(name: str, login: SSHHost) -> Finding:
     key = connection.get_server_host_key()
     shown = f" Its host key is {key.algorithm.decode()} {key.get_fingerprint()}." if key else ""
     return good(what, f"{login.name} is reached.{shown}")
+
+
+async def _tunnels(name: str, line: Line) -> Finding:
+    what = f"{name}: tunnels"
+    try:
+        await line.connection()
+    except BridgeError as error:
+        return bad(what, str(error))
+    return good(what, f"{line.name} is reached by OpenSSH.")
 
 
 async def _shown(login: SSHHost) -> str:

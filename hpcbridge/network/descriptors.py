@@ -11,9 +11,9 @@ _log = logging.getLogger(__name__)
 
 #: Descriptors of everything that is no client's connection.
 OWN = 200
-#: Descriptors that one client's connection needs: its own, both of the way to the tunnel, and one
-#: to the application where there is no SSH on the way.
-EACH = 4
+#: Descriptors that one client's connection needs: its own, both of the way to the tunnel, and three
+#: to a master of ssh(1), or one to the application where there is no SSH on the way.
+EACH = 6
 #: Seconds between two lines of the log about connections that cannot be accepted.
 QUIET = 30.0
 

@@ -12,7 +12,7 @@ from hpcbridge.network.addresses import Address, TCPAddress, UnixAddress
 from hpcbridge.network.splice import Traffic
 from hpcbridge.sessions.context import SessionContext
 from hpcbridge.store import SessionRow
-from hpcbridge.tunnels import Probe, Tunnel
+from hpcbridge.tunnels import Figures, Probe, Tunnel
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,11 @@ class Endpoint:
     def traffic(self) -> Traffic | None:
         """What went through the tunnel since it was opened, while there is one."""
         return self._tunnel.traffic if self._tunnel else None
+
+    @property
+    def figures(self) -> Figures | None:
+        """The same with what its SSH connection is like."""
+        return self._tunnel.figures if self._tunnel else None
 
     async def open(self, host: str, port: int, probe: Probe) -> Address:
         """Open the tunnel, see the application accept a connection, publish the route.

@@ -17,10 +17,18 @@ from typing import Any, TypeVar
 import asyncssh
 
 from hpcbridge.config.clusters import SSHSettings
-from hpcbridge.errors import BridgeError, ClusterUnreachable
-from hpcbridge.transports.sshconfig import Entry, entry_of
+from hpcbridge.errors import ClusterUnreachable
+from hpcbridge.transports.sshconfig import Entry
 from hpcbridge.transports.sshdial import Dialler
-from hpcbridge.transports.sshlogin import LASTING, Login, explained, options_of, personal
+from hpcbridge.transports.sshjump import jumps_of
+from hpcbridge.transports.sshlogin import (
+    Login,
+    Patience,
+    explained,
+    look_up,
+    options_of,
+    personal,
+)
 
 __all__ = ["CUE", "Login", "SSHHost", "on_cue", "uncut"]
 
@@ -28,9 +36,6 @@ log = logging.getLogger(__name__)
 
 # sshd's MaxStartups drops connections at random from the tenth unauthenticated one on.
 CONNECTS_AT_ONCE = 8
-
-HOPS = 8
-"""Hosts that ProxyJump may lead through."""
 
 RETIRED = 4
 """Connections beside the one in use that are kept for what still runs over them."""
@@ -100,8 +105,9 @@ class SSHHost:
         self._port = port if host else settings.port
         self._through = through
         self._login = login
-        self._patience = patience
-        self._refused_since: float | None = None
+        self._patience = Patience(patience)
+        #: How often it was connected to.
+        self.connects = 0
         self._connection: asyncssh.SSHClientConnection | None = None
         self._retired: list[asyncssh.SSHClientConnection] = []
         self._connecting: asyncio.Task[asyncssh.SSHClientConnection] | None = None
@@ -154,47 +160,28 @@ class SSHHost:
                     raise
             except Exception as error:
                 raise ClusterUnreachable(
-                    self._explain(error), lasting=self._lasting(error)
+                    self._explain(error), lasting=self._patience.lasting(error)
                 ) from error
         log.info("connected to %s by SSH", self.name)
-        self._refused_since = None
+        self._patience.renew()
+        self.connects += 1
         self._connection = connection
         return connection
 
     async def _look_up(self) -> Entry:
         """What settings and ssh_config say of this host."""
-        try:
-            async with asyncio.timeout(self.settings.connect_timeout):  # Match exec, a dead home
-                return await asyncio.to_thread(entry_of, self.settings, self.name, self._port)
-        except TimeoutError as error:
-            raise ClusterUnreachable(
-                f"The ssh_config for {self.name} was not read within "
-                f"{self.settings.connect_timeout:g} s."
-            ) from error
-        except (BridgeError, OSError) as error:
-            raise ClusterUnreachable(self._explain(error), lasting=True) from error
+        return await look_up(self.settings, self.name, self._port)
 
     async def _tunnel(self, entry: Entry) -> "SSHHost | None":
         """The host that this one is reached through: the login host, or the last hop."""
         if self._through is not None or not entry.hops:
             return self._through
-        way = (*self._hop_for, self.name)
-        if len(way) > HOPS or any(each.host in way for each in entry.hops):
-            if self._hop_for:  # as with ssh(1), a "Host *" does not send a hop to itself
-                return None
-            raise ClusterUnreachable(
-                f"The SSH host {self.name} cannot be reached: ProxyJump leads in a circle.",
-                lasting=True,
-            )
-        if not self._hops:
-            through: SSHHost | None = None
-            for hop in entry.hops:
-                changes = {"host": hop.host, "port": hop.port, "user": hop.user}
-                settings = self.settings.model_copy(update=changes)
-                through = SSHHost(settings, through=through)
-                through._hop_for = way
-                self._hops.append(through)
-        return self._hops[-1]
+        jumps = jumps_of(entry, self.settings, self.name, self._hop_for)
+        for settings in jumps[len(self._hops) :]:
+            through = SSHHost(settings, through=self._hops[-1] if self._hops else None)
+            through._hop_for = (*self._hop_for, self.name)
+            self._hops.append(through)
+        return self._hops[-1] if jumps else None
 
     async def _log_in(
         self,
@@ -219,17 +206,6 @@ class SSHHost:
             local=entry.bind_address,
         )
 
-    def _lasting(self, error: Exception) -> bool:
-        if isinstance(error, asyncssh.PermissionDenied) and self._patience:
-            now = time.monotonic()
-            self._refused_since = self._refused_since or now
-            return now - self._refused_since >= self._patience
-        if isinstance(error, asyncssh.ChannelOpenError):
-            return error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED
-        if isinstance(error, BridgeError):
-            return not isinstance(error, ClusterUnreachable) or error.lasting
-        return isinstance(error, LASTING)
-
     def _check(self, uid: int | None) -> None:
         login = self._login
         if login is None or login.least_uid is None:
@@ -244,6 +220,15 @@ class SSHHost:
 
     def _explain(self, error: Exception) -> str:
         return explained(error, self.name, self._login, self.settings.connect_timeout)
+
+    async def round_trip(self) -> float | None:
+        """Seconds until the host has answered, over the connection that is up; None without one."""
+        if self._connection is None:
+            return None
+        asked = time.monotonic()
+        # The request by which OpenSSH, too, asks whether the other end is there.
+        await self._connection._make_global_request(b"keepalive@openssh.com")
+        return time.monotonic() - asked if self.connected else None
 
     @property
     def connected(self) -> bool:

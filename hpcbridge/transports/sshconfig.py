@@ -34,7 +34,10 @@ DEFAULT_KEYS = tuple(
 """The keys in ~/.ssh that are tried where none is named."""
 
 # What a ProxyCommand gets of this service's environment, where secrets may be too.
-PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "SSH_AUTH_SOCK", "KRB5CCNAME")
+PASSED = (
+    *("PATH", "HOME", "USER", "LOGNAME", "LANG", "SSH_AUTH_SOCK"),
+    *("KRB5CCNAME", "KRB5_CONFIG"),
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Entry:
     port: int | None
     user: str | None
     identity_files: list[str]
+    #: The same with public keys, whose private ones an agent has, and with the default ones.
+    identities: list[str]
     #: Whether it is an error when an identity file has a passphrase.
     named: bool
     certificate_files: list[str]
@@ -106,7 +111,8 @@ def entry_of(settings: SSHSettings, host: str, port: int | None) -> Entry:
     named = [str(path) for path in settings.identity_files]
     identities = named or [_home(each) for each in value("IdentityFile") or []]
     keys = [each for each in identities if not each.endswith(".pub")]
-    for each in (*identities, *(() if keys else _default_keys())):
+    tried = [*identities, *(() if keys else _default_keys())]
+    for each in tried:
         private(Path(each))
     agent_keys = _public(identities or _default_keys()) if value("IdentitiesOnly") else None
     return Entry(
@@ -114,6 +120,7 @@ def entry_of(settings: SSHSettings, host: str, port: int | None) -> Entry:
         port=port or value("Port"),
         user=settings.user or value("User"),
         identity_files=keys,
+        identities=tried,
         named=bool(named),
         certificate_files=[_home(each) for each in value("CertificateFile") or []],
         agent_keys=agent_keys,

@@ -1,6 +1,8 @@
 """As whom an SSH host is logged in to, with what, and how it is told that this failed."""
 
+import asyncio
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -8,14 +10,39 @@ from typing import Any
 import asyncssh
 
 from hpcbridge.config.clusters import SSHSettings
-from hpcbridge.errors import BridgeError
-from hpcbridge.transports.sshconfig import Entry
+from hpcbridge.errors import BridgeError, ClusterUnreachable
+from hpcbridge.transports.sshconfig import Entry, entry_of
 
 # Measured: a third of the processor time of chacha20-poly1305, which asyncssh would choose.
 CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
 
 LASTING = (asyncssh.HostKeyNotVerifiable, asyncssh.PermissionDenied, FileNotFoundError)
 """Errors that do not go away by themselves."""
+
+
+class Patience:
+    """Tells whether an error lasts. For ``seconds``, a refused login may be a host's that is not
+    prepared yet."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._refused_since: float | None = None
+
+    def lasting(self, error: Exception) -> bool:
+        """Whether it will not go away by itself."""
+        if isinstance(error, asyncssh.PermissionDenied) and self._seconds:
+            now = time.monotonic()
+            self._refused_since = self._refused_since or now
+            return now - self._refused_since >= self._seconds
+        if isinstance(error, asyncssh.ChannelOpenError):
+            return error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED
+        if isinstance(error, BridgeError):
+            return not isinstance(error, ClusterUnreachable) or error.lasting
+        return isinstance(error, LASTING)
+
+    def renew(self) -> None:
+        """The host has taken a login."""
+        self._refused_since = None
 
 
 @dataclass(frozen=True)
@@ -31,6 +58,23 @@ class Login:
     keys: Callable[[], list[Any]]
     cure: str
     least_uid: int | None = None
+
+
+async def look_up(settings: SSHSettings, name: str, port: int | None) -> Entry:
+    """What settings and ssh_config say of a host.
+
+    Raises :class:`~hpcbridge.errors.ClusterUnreachable` where a file cannot be used.
+    """
+    limit = settings.connect_timeout
+    try:
+        async with asyncio.timeout(limit):  # Match exec, a dead home
+            return await asyncio.to_thread(entry_of, settings, name, port)
+    except TimeoutError as error:
+        raise ClusterUnreachable(
+            f"The ssh_config for {name} was not read within {limit:g} s."
+        ) from error
+    except (BridgeError, OSError) as error:
+        raise ClusterUnreachable(explained(error, name, None, limit), lasting=True) from error
 
 
 def options_of(

@@ -18,6 +18,9 @@ HEARTBEAT = 15.0
 LOOK = 1.0
 """Seconds after which a look is taken unnotified: not all that is told notifies."""
 
+FIGURES = 5.0
+"""Seconds after which is told what passed through the tunnel, if nothing else is new."""
+
 STREAMS = 32
 """Clients that may listen to one session: each costs a connection, of which all users have need."""
 
@@ -53,23 +56,25 @@ async def stream(
     over: Callable[[], bool],
 ) -> AsyncIterator[str]:
     """Events, one for each description that differs from the last, until the session has ended.
+    Where only the ``traffic`` in it differs, that is told every ``FIGURES`` seconds.
 
     ``notifier`` is None where the session is not in this service's hands any more; ``over`` says
     that the service is stopping. A :class:`~hpcbridge.errors.RequestError` of ``describe`` is the
     end, too: who listens may not any more, and is told so when asking again.
     """
     loop = asyncio.get_running_loop()
-    last, sent = "", loop.time()
+    last: dict[str, Any] = {}
+    sent = loop.time()
     while not over():
         changed = notifier()
         try:
             described = await describe()
         except RequestError:
             return
-        text = json.dumps(described)
-        if text != last:
-            yield f"data: {text}\n\n"
-            last, sent = text, loop.time()
+        new = {**described, "traffic": None} != {**last, "traffic": None}
+        if new or (described != last and loop.time() - sent > FIGURES):
+            yield f"data: {json.dumps(described)}\n\n"
+            last, sent = described, loop.time()
         elif loop.time() - sent > HEARTBEAT:
             yield ": still there\n\n"
             sent = loop.time()

@@ -1,5 +1,6 @@
 """What the launcher API answers: its models, and how a session becomes one of them."""
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,6 +53,18 @@ class EndReply(BaseModel):
     message: str
 
 
+class TrafficReply(BaseModel):
+    """What passed through the tunnel here since it was opened, and how far away its node is."""
+
+    bytes_in: int = Field(description="Bytes to the application.")
+    bytes_out: int = Field(description="Bytes from the application.")
+    connections: int = Field(description="Connections that are open now.")
+    reconnects: int = Field(description="How often the node's SSH connection was made again.")
+    round_trip: float | None = Field(
+        None, description="Seconds that sshd of the node needs to answer, measured every 5 s."
+    )
+
+
 class SessionReply(BaseModel):
     """Where a session stands."""
 
@@ -92,6 +105,9 @@ class SessionReply(BaseModel):
     )
     tunnel: str | None = Field(
         None, description="'open', or 'reconnecting' while the node's SSH connection is down."
+    )
+    traffic: TrafficReply | None = Field(
+        None, description="What passes through the tunnel, while there is one."
     )
     gives_up_at: float | None = Field(
         None,
@@ -242,12 +258,24 @@ def described(
         reply = reply.model_copy(update=_expected(session))
     if row.state == State.READY:
         reply.tunnel = session.tunnel_state if session else None
+        reply.traffic = _traffic(session)
         for first in session.expiries[:1] if session else []:
             reply.ends = EndReply(at=first.at, reason=first.reason, message=first.message)
         reply.sessionURL = _session_url(row, session, request, settings)
     if row.state == State.ENDED and row.reason not in (EndReason.STOPPED, EndReason.FINISHED):
         reply.error = row.message
     return reply.model_dump(mode="json", exclude_none=True)
+
+
+def _traffic(session: Session | None) -> TrafficReply | None:
+    """What tells a slow network from slow rendering."""
+    figures = session.endpoint.figures if session else None
+    if figures is None:
+        return None
+    known = dataclasses.asdict(figures)
+    if figures.round_trip is not None:
+        known["round_trip"] = round(figures.round_trip, 5)
+    return TrafficReply(**known)
 
 
 def _expected(session: Session) -> dict[str, Any]:

@@ -18,23 +18,36 @@ from hpcbridge.config.clusters import SSHSettings
 from hpcbridge.errors import ClusterUnreachable
 from hpcbridge.transports import connection as connection_module
 from hpcbridge.transports.connection import SSHHost
+from hpcbridge.transports.openssh.folder import Folder
+from hpcbridge.transports.openssh.host import OpenSSHHost
 from hpcbridge.transports.sshconfig import Entry, entry_of
 from tests.opensshd import OpenSSHD
 from tests.sshpeer import SSHPeer
 
 
-@pytest.fixture
-async def connect(peer: SSHPeer) -> AsyncIterator[Callable[..., SSHHost]]:
-    """Makes hosts with these settings changed, and closes them."""
-    made: list[SSHHost] = []
+@pytest.fixture(params=["asyncssh", "openssh"])
+async def connect(
+    request: pytest.FixtureRequest, peer: SSHPeer
+) -> AsyncIterator[Callable[..., Any]]:
+    """Makes hosts with these settings changed, of either back end, and closes them."""
+    made: list[Any] = []
+    folder = Folder()
 
-    def make(**changes: Any) -> SSHHost:
-        made.append(SSHHost(peer.settings(**changes)))
+    def make(**changes: Any) -> Any:
+        settings = peer.settings(**changes)
+        made.append(
+            SSHHost(settings) if request.param == "asyncssh" else OpenSSHHost(settings, folder)
+        )
         return made[-1]
 
     yield make
     for host in made:
         await host.close()
+    folder.remove()
+
+
+# What only asyncssh has: commands, and a dialler of its own.
+BY_ASYNCSSH = pytest.mark.parametrize("connect", ["asyncssh"], indirect=True)
 
 
 async def refusal(host: SSHHost) -> str:
@@ -54,8 +67,16 @@ async def test_one_connection_is_made_and_kept(
     assert len(set(map(id, found))) == 1
     assert await host.connection() is found[0]
     assert host.connected
-    assert host.home == str(peer.home)
     assert peer.connections == 1
+
+
+@BY_ASYNCSSH
+async def test_the_home_is_known_once_it_is_connected(
+    connect: Callable[..., SSHHost], peer: SSHPeer
+) -> None:
+    host = connect()
+    await host.connection()
+    assert host.home == str(peer.home)
 
 
 async def test_a_lost_connection_is_made_again(
@@ -188,6 +209,7 @@ async def test_an_ssh_config_is_honoured(connect: Callable[..., SSHHost], peer: 
     assert host.name == "peer"
 
 
+@BY_ASYNCSSH
 async def test_a_fast_cipher_is_agreed_on(
     connect: Callable[..., SSHHost], peer: SSHPeer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +217,7 @@ async def test_a_fast_cipher_is_agreed_on(
     assert connection.get_extra_info("send_cipher") == "aes128-gcm@openssh.com"
 
 
+@BY_ASYNCSSH
 async def test_not_more_connections_are_begun_at_once_than_sshd_takes(
     connect: Callable[..., SSHHost], peer: SSHPeer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +244,7 @@ async def test_not_more_connections_are_begun_at_once_than_sshd_takes(
     await asyncio.gather(*(node.close() for node in nodes))
 
 
+@BY_ASYNCSSH
 async def test_a_node_behind_a_login_host_that_is_down_is_told_as_that(
     connect: Callable[..., SSHHost], peer: SSHPeer
 ) -> None:
@@ -283,6 +307,7 @@ def addresses(
     return give
 
 
+@BY_ASYNCSSH
 @pytest.mark.parametrize("takes", [False, True], ids=["unreachable", "frozen"])
 async def test_an_address_that_is_silent_is_followed_by_the_next(
     connect: Callable[..., SSHHost],
@@ -307,6 +332,7 @@ async def test_an_address_that_is_silent_is_followed_by_the_next(
         silent.close()
 
 
+@BY_ASYNCSSH
 async def test_when_all_addresses_are_silent_that_is_told(
     connect: Callable[..., SSHHost],
     peer: SSHPeer,
@@ -322,6 +348,7 @@ async def test_when_all_addresses_are_silent_that_is_told(
             each.close()
 
 
+@BY_ASYNCSSH
 async def test_an_address_with_another_key_is_not_passed_over(
     connect: Callable[..., SSHHost],
     peer: SSHPeer,
@@ -455,6 +482,7 @@ async def test_so_is_a_default_key(
     await host.connection()
 
 
+@BY_ASYNCSSH
 @pytest.mark.servers
 async def test_what_an_ssh_config_would_give_to_the_host_is_not_given(
     connect: Callable[..., SSHHost], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -483,6 +511,7 @@ async def test_what_an_ssh_config_would_give_to_the_host_is_not_given(
         assert given not in said
 
 
+@BY_ASYNCSSH
 @pytest.mark.parametrize(
     "line", ["Ciphers 3des-cbc", "KexAlgorithms diffie-hellman-group1-sha1", "MACs hmac-md5"]
 )

@@ -1,8 +1,10 @@
 """What clients are told of sessions, and what never."""
 
+import asyncio
 import logging
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -190,3 +192,22 @@ async def test_a_parameter_may_have_the_name_of_a_key_of_the_reply(launcher: Lau
         assert reply.status_code == 200, reply.text
         assert "mine" not in reply.json().values()
         assert (await api.row(reply.json()["id"])).parameters == posted
+
+
+async def test_what_passes_through_the_tunnel_is_told(launcher: Launch) -> None:
+    ends = {"session_url": "ws://${host}:${port}/ws"}
+    async with launcher(server=ends) as api:
+        session = (await api.post({"application": "cone"})).json()
+        before = (await api.client.get(f"/paraview/{session['id']}")).json()["traffic"]
+        assert before["connections"] == before["bytes_in"] == before["reconnects"] == 0
+        assert "round_trip" not in before  # its job runs on this machine
+        local = urlsplit(session["sessionURL"])
+        _, writer = await asyncio.open_connection(local.hostname, local.port)
+        writer.write(b"x" * 1000)
+
+        async def counted() -> bool:
+            told = (await api.client.get(f"/paraview/{session['id']}")).json()["traffic"]
+            return bool(told["bytes_in"] == 1000)
+
+        await until(counted)
+        writer.close()

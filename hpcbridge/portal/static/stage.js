@@ -1,6 +1,6 @@
 // The session's part of the page: title, steps, words, facts, failure. It shows and decides nothing.
 import { Outlook } from './outlook.js';
-import { ahead, byId, clock, write } from './words.js';
+import { ahead, byId, clock, traffic, write } from './words.js';
 
 const STEPS = ['submitting', 'queued', 'starting', 'ready'];
 const UNKNOWN = '–';
@@ -107,6 +107,8 @@ export class Stage {
     if (job) byId('fact-job').textContent = job;
     if (host) byId('fact-host').textContent = host;
     if (cluster) byId('fact-cluster').textContent = cluster;
+    byId('fact-traffic-row').hidden = !answer.traffic;
+    if (answer.traffic) write('fact-traffic', traffic(answer.traffic));
   }
 
   /** A moment of the service's clock on ours, as `performance.now()` counts; now, if unknown. */

@@ -43,3 +43,16 @@ export function ahead(position) {
   if (position === 1) return 'You are next';
   return position === 2 ? '1 job ahead' : `${position - 1} jobs ahead`;
 }
+
+function size(bytes) {
+  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
+}
+
+/** What passes through a session's tunnel, so that a slow network is told from slow rendering. */
+export function traffic({ bytes_out: bytes, connections, round_trip: delay, reconnects }) {
+  const said = [`${size(bytes)} received`];
+  if (delay) said.unshift(`${(delay * 1000).toFixed(delay < 0.01 ? 1 : 0)} ms away`);
+  if (connections !== 1) said.push(`${connections} connections`);
+  if (reconnects) said.push(`reconnected ${reconnects} ×`);
+  return said.join(' · ');
+}
