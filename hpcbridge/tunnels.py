@@ -12,7 +12,7 @@ import logging
 import random
 import re
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,9 @@ RECONNECT_LIMIT = 30.0
 
 MEASURE = 5.0
 """Seconds between two measurements of how long an SSH host takes to answer."""
+
+HERE = "localhost"
+"""How schedulers name this machine."""
 
 LOGIN_PATIENCE = 30.0
 """Seconds for which a node may refuse a login: it learns of a job a little after the queue does
@@ -134,7 +137,8 @@ class Tunnels:
 
     ``login`` is the login host's connection, or None where this machine is on the cluster.
     ``settings`` None means that jobs run on this machine. ``to_nodes`` says as whom nodes are
-    logged in to, where that is not for the SSH settings to say.
+    logged in to, where that is not for the SSH settings to say. ``machines`` are the only nodes
+    where they are given: the connections to them, which others use too, and None for this one.
     """
 
     def __init__(
@@ -143,11 +147,13 @@ class Tunnels:
         ssh: SSHSettings | None,
         login: SSHHost | None,
         to_nodes: Login | None = None,
+        machines: Mapping[str, SSHHost | None] | None = None,
     ) -> None:
         self._settings = settings
         self._ssh = ssh
         self._lines = lines_of(settings, login, to_nodes)
         self._login = self._lines.login
+        self._machines = machines or {}
         self._nodes: dict[str, Line] = {}
         self._meters: dict[str, Meter] = {}
         self._users: dict[str, int] = {}
@@ -169,9 +175,10 @@ class Tunnels:
             task.add_done_callback(self._closing.discard)
 
     async def _warm(self, host: str) -> None:
-        release = self._use(host)
+        line, release = self._carrier(host), self._use(host)
         with contextlib.suppress(BridgeError):  # whoever opens the tunnel is told
-            await self._node(host).connection()
+            if line is not None:
+                await line.connection()
         release()
 
     async def open(
@@ -242,19 +249,23 @@ class Tunnels:
 
     def _allowed(self, host: str) -> bool:
         if self._settings is None:
-            return host == "localhost"
+            return host == HERE
+        if self._machines:
+            return host in self._machines
         return re.fullmatch(self._settings.node_pattern, host) is not None and not _special(host)
 
     def _carrier(self, host: str) -> Line | None:
         """The SSH host that tunnels to ``host`` go through; None without SSH on the way."""
         if self._settings is None or self._settings.via == "direct":
             return None
+        if host in self._machines and (self._settings.via == "node" or host == HERE):
+            return self._machines[host]
         return self._node(host) if self._settings.via == "node" else self._login
 
     def _dial(self, host: str, port: int) -> Dial:
         line = self._carrier(host)
         if line is None:
-            target = host if self._settings else "127.0.0.1"
+            target = "127.0.0.1" if host == HERE else host
             return lambda factory: asyncio.get_running_loop().create_connection(
                 factory, target, port, happy_eyeballs_delay=NEXT
             )

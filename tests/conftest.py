@@ -15,7 +15,7 @@ from tests.sshpeer import SSHPeer
 
 FOLDERS = {
     "cluster": ("cluster", "gridengine"),
-    "servers": ("conformance", "pbs", "postgres"),
+    "servers": ("conformance", "pbs", "postgres", "schedulers/hosts"),
 }
 """What all tests of a folder are marked with."""
 

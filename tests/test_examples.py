@@ -26,6 +26,7 @@ def test_there_are_examples() -> None:
         "gridengine",
         "two-clusters",
         "trame",
+        "hosts",
     } <= names
 
 

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 import pwd
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from hpcbridge.clusters.readiness import Follower
 from hpcbridge.clusters.watcher import Watcher
 from hpcbridge.config.clusters import ClusterSettings, RemoteCluster
+from hpcbridge.config.hosts import HostsCluster
 from hpcbridge.errors import ConfigError
 from hpcbridge.identity import sudoers
 from hpcbridge.identity.logins import Logins, logins_of
@@ -46,6 +47,8 @@ class Cluster:
     follower: Follower
     default_root: str | None = None
     login: SSHHost | None = None
+    #: Machines that the settings name, by their names: None is this one.
+    machines: Mapping[str, SSHHost | None] = dataclasses.field(default_factory=dict)
     account: str | None = None
     service: str | None = None
     names: AccountNames | None = None
@@ -97,8 +100,9 @@ class Cluster:
         own = (self.watcher, self.tunnels) if self.account is None else self.own
         for each in (*own, self.follower, self.scheduler, self.transport):
             await each.close()
-        if self.login is not None:
-            await self.login.close()
+        for host in (*self.machines.values(), self.login):
+            if host is not None:
+                await host.close()
 
 
 def build(name: str, settings: ClusterSettings, state_dir: Path) -> Cluster:
@@ -136,7 +140,11 @@ def _assemble(
     **more: Any,
 ) -> Cluster:
     account = more.get("account")
-    site = Site(place.name, place.settings, transport, place.directory, accounts, account)
+    machines = {
+        name: SSHTransport(host) if host else LocalTransport()
+        for name, host in more.get("machines", {}).items()
+    }
+    site = Site(place.name, place.settings, transport, place.directory, accounts, account, machines)
     scheduler = kind_of(place.settings).scheduler(site)
     if watcher is None:
         watcher = Watcher(scheduler)
@@ -161,8 +169,19 @@ def _of_service(
     accounts: Callable[[], Collection[str]] | None = None,
 ) -> Cluster:
     transport = SSHTransport(login) if login else LocalTransport()
-    tunnels = Tunnels(settings.tunnel, settings.ssh, login)
-    return _assemble(place, transport, tunnels, accounts=accounts, login=login)
+    machines = _machines(settings, login) if isinstance(settings, HostsCluster) else {}
+    tunnels = Tunnels(settings.tunnel, settings.ssh, login, machines=machines)
+    return _assemble(place, transport, tunnels, accounts=accounts, login=login, machines=machines)
+
+
+def _machines(settings: HostsCluster, login: SSHHost | None) -> dict[str, SSHHost | None]:
+    """The connections to the machines, which commands and tunnels share."""
+    ways = {each.name: settings.login_to(each.name) for each in settings.hosts}
+    port = settings.tunnel.node_port
+    return {
+        name: None if way is None else SSHHost(way, host=name, port=port, through=login)
+        for name, way in ways.items()
+    }
 
 
 def _of_users(place: _Place, settings: RemoteCluster) -> Cluster:

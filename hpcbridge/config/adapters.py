@@ -17,6 +17,7 @@ from hpcbridge.config.batchsystems import (
     TorqueCluster,
 )
 from hpcbridge.config.clusters import ClusterSettings
+from hpcbridge.config.hosts import HostsCluster
 from hpcbridge.config.slurmrest import SlurmRestCluster
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ _OURS: tuple[type[ClusterSettings], ...] = (
     PBSCluster,
     TorqueCluster,
     GridEngineCluster,
+    HostsCluster,
 )
 
 

@@ -9,11 +9,9 @@ from hpcbridge.config.fields import FilePath, Name, Pattern, Primitive, Seconds,
 from hpcbridge.config.identity import IdentitySettings
 
 
-class SSHSettings(Section):
-    """An SSH login."""
+class SSHLogin(Section):
+    """As whom and with what SSH hosts are logged in to."""
 
-    host: str = Field(min_length=1, description="Host name, or a Host entry of the ssh config.")
-    port: int | None = Field(None, ge=1, le=65535, description="Port; from the ssh config, or 22.")
     user: str | None = Field(
         None, description="Account; from the ssh config, or the service's own."
     )
@@ -30,6 +28,13 @@ class SSHSettings(Section):
     keepalive_count: int = Field(
         3, ge=1, description="Unanswered keepalives after which the connection counts as lost."
     )
+
+
+class SSHSettings(SSHLogin):
+    """An SSH login."""
+
+    host: str = Field(min_length=1, description="Host name, or a Host entry of the ssh config.")
+    port: int | None = Field(None, ge=1, le=65535, description="Port; from the ssh config, or 22.")
 
 
 class TunnelSettings(Section):

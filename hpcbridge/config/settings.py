@@ -16,6 +16,7 @@ from hpcbridge.config.auth import AuthSettings, proxies_wrong
 from hpcbridge.config.clusters import ClusterSettings, RemoteCluster
 from hpcbridge.config.fields import FilePath, Name
 from hpcbridge.config.frontend import FrontEndSettings
+from hpcbridge.config.hosts import HostsCluster
 from hpcbridge.config.limits import LimitSettings
 from hpcbridge.config.logs import LogSettings
 from hpcbridge.config.server import ServerSettings
@@ -93,6 +94,17 @@ class Settings(BaseSettings):
                 "belong to its service, and a PostgreSQL database is there to be shared by several "
                 "services. Use a batch system, or leave store.url out for SQLite"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _replicas_mean_the_same_hosts(self) -> "Settings":
+        shared = str(self.store_url).startswith("postgresql")
+        for key, each in self.clusters.items():
+            if shared and isinstance(each, HostsCluster) and each.has_this_machine:
+                raise ValueError(
+                    f"clusters.{key}.hosts: 'localhost' is another machine for each of the "
+                    "services that share a PostgreSQL database. Name it as all of them know it"
+                )
         return self
 
     @model_validator(mode="after")

@@ -1,7 +1,8 @@
 """``hpcbridge doctor``: is this site in order, and if not, what is to be done.
 
 It may run at any time, beside the service too. It starts no job and changes nothing, but for one
-small directory that it makes in each ``session_root`` of a real cluster and removes again.
+small directory that it makes in each ``session_root`` of a real cluster and removes again. (The
+queue of a cluster of ``hosts`` is made where it is missing, and stays.)
 """
 
 import contextlib
@@ -14,7 +15,7 @@ from hpcbridge.config.installation import mark
 from hpcbridge.config.settings import Settings
 from hpcbridge.doctor import audit as audits
 from hpcbridge.doctor import cluster as cluster_checks
-from hpcbridge.doctor import database, forecasts, host, pbs
+from hpcbridge.doctor import database, forecasts, host, hosts, pbs
 from hpcbridge.doctor import identity as identity_checks
 from hpcbridge.doctor.findings import Finding, bad, good
 from hpcbridge.errors import BridgeError, ConfigError
@@ -66,6 +67,8 @@ async def _clusters(settings: Settings, *, audit: bool, user: str | None) -> Asy
             built.append(cluster)
             try:
                 async for finding in cluster_checks.look(cluster, state_dir):
+                    yield finding
+                async for finding in hosts.look(cluster):
                     yield finding
                 async for finding in pbs.look(cluster):
                     yield finding

@@ -7,18 +7,17 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import asyncssh
-
 from hpcbridge.clusters.cluster import Cluster
 from hpcbridge.config.batchsystems import LocalCluster
 from hpcbridge.config.clusters import RemoteCluster
 from hpcbridge.doctor.findings import Finding, bad, good
 from hpcbridge.doctor.host import not_writable
+from hpcbridge.doctor.ssh import reached
 from hpcbridge.errors import BridgeError, ClusterError
 from hpcbridge.schedulers.base import JobState, Listing
+from hpcbridge.schedulers.hosts import HostsScheduler
 from hpcbridge.schedulers.local import recorded
 from hpcbridge.transports.base import Slice, StagedFile, Transport
-from hpcbridge.transports.connection import SSHHost
 from hpcbridge.transports.line import Line
 
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sacct")
@@ -30,9 +29,9 @@ async def look(cluster: Cluster, state_dir: Path) -> AsyncIterator[Finding]:
     """Everything that a launch on ``cluster`` needs, in the order in which it needs it."""
     name = cluster.name
     if cluster.login is not None:
-        reached = await _login(name, cluster.login)
-        yield reached
-        if not reached.good:
+        found = await reached(f"{name}: SSH", cluster.login)
+        yield found
+        if not found.good:
             return  # nothing else can be asked
     if (line := cluster.tunnels.own_login) is not None:
         yield await _tunnels(name, line)
@@ -45,24 +44,13 @@ async def look(cluster: Cluster, state_dir: Path) -> AsyncIterator[Finding]:
 
 
 async def jobs(cluster: Cluster, state_dir: Path) -> Listing:
-    """The cluster's listing; that of the embedded runner is read, for it is the service's own."""
+    """The cluster's listing, without starting anything; that of the embedded runner is read, for it
+    is the service's own."""
     if isinstance(cluster.settings, LocalCluster):
         return await asyncio.to_thread(recorded, state_dir / "local" / cluster.name)
+    if isinstance(cluster.scheduler, HostsScheduler):
+        return await cluster.scheduler.told()
     return await cluster.scheduler.list_jobs()
-
-
-async def _login(name: str, login: SSHHost) -> Finding:
-    what = f"{name}: SSH"
-    try:
-        connection = await login.connection()
-    except BridgeError as error:
-        said = str(error)
-        if isinstance(error.__cause__, asyncssh.HostKeyNotVerifiable):
-            said += await _shown(login)
-        return bad(what, said)
-    key = connection.get_server_host_key()
-    shown = f" Its host key is {key.algorithm.decode()} {key.get_fingerprint()}." if key else ""
-    return good(what, f"{login.name} is reached.{shown}")
 
 
 async def _tunnels(name: str, line: Line) -> Finding:
@@ -72,14 +60,6 @@ async def _tunnels(name: str, line: Line) -> Finding:
     except BridgeError as error:
         return bad(what, str(error))
     return good(what, f"{line.name} is reached by OpenSSH.")
-
-
-async def _shown(login: SSHHost) -> str:
-    """The key that the host shows now, for its admins to compare with."""
-    key = await login.shown_key()
-    if key is None:
-        return ""
-    return f" The key that it shows is {key.algorithm.decode()} {key.get_fingerprint()}."
 
 
 async def _directories(cluster: Cluster) -> AsyncIterator[Finding]:

@@ -12,6 +12,10 @@ one in this process's memory, so that the other can be erased all the same; ``--
 the file, for a job that starts more than once, and is the file that ``--secret-file`` names.
 What the application prints reaches the log at once and without the secret.
 
+Where there is a file ``secret.new`` beside this one, the session is kept ready for a user, and a
+server of wslink (trame, ParaView) takes the secret that this file holds one day; others do that by
+themselves.
+
 Staged into every session directory and run by whatever Python is there, so: standard library only,
 Python 3.8 and later, ``pvpython`` included. Exit status 2 and one sentence when it cannot begin.
 """
@@ -27,10 +31,13 @@ import os
 import runpy
 import stat
 import sys
-from typing import NoReturn
+import time
+from typing import Any, NoReturn
 
 SIZE_LIMIT = 4096
 """Bytes a secret may have."""
+LOOK = 0.03
+"""Seconds between two looks for a new secret."""
 
 
 def main(arguments: list[str]) -> None:
@@ -47,6 +54,8 @@ def main(arguments: list[str]) -> None:
     if not keep:
         os.unlink(path)
     show_output_at_once(secret)
+    if os.path.exists(os.path.join(here, "secret.new")):
+        begin_to_look(os.path.join(here, "secret.new"))
     sys.argv[:] = [target, *rest, option, value]
     if sys.path[:1] == [here]:  # not so with PYTHONSAFEPATH
         del sys.path[0]
@@ -124,12 +133,58 @@ class Redacted(io.TextIOWrapper):
 
     def __init__(self, raw: io.FileIO, encoding: str, secret: str) -> None:
         super().__init__(raw, encoding, "backslashreplace", write_through=True)
-        self._secret = secret
+        self.secrets = [secret]
 
     def write(self, text: str) -> int:
         """Write at once; the answer counts the characters asked for."""
-        super().write(text.replace(self._secret, "***"))
+        shown = text
+        for secret in self.secrets:
+            shown = shown.replace(secret, "***")
+        super().write(shown)
         return len(text)
+
+
+def begin_to_look(path: str) -> None:
+    """Have a thread look for the new secret in the file at ``path``."""
+    import threading  # only where it is needed
+
+    threading.Thread(target=take_new_secret, args=(path,), daemon=True).start()
+
+
+def take_new_secret(path: str) -> None:
+    """Once the file holds a line, make it the secret of this process's servers, and write that."""
+    import hashlib
+
+    line = ""
+    while not line.startswith("taken "):  # else the application has seen to it itself
+        time.sleep(LOOK)
+        try:
+            with open(path, encoding="ascii", errors="replace") as file:  # noqa: PTH123
+                line = file.read(SIZE_LIMIT)
+        except OSError:  # on NFS, now and then
+            continue
+        found = servers() if line.endswith("\n") else []
+        if found and not line.startswith("taken "):
+            secret = line.strip()
+            for stream in (sys.stdout, sys.stderr):
+                if isinstance(stream, Redacted):
+                    stream.secrets.append(secret)
+            for each in found:
+                each.updateSecret(secret)
+            line = f"taken {hashlib.sha256(secret.encode()).hexdigest()}\n"
+            with open(path, "w", encoding="ascii") as file:  # noqa: PTH123
+                file.write(line)
+
+
+def servers() -> list[Any]:
+    """The servers of wslink in this process; each compares a client's secret with its own."""
+    import gc
+
+    kind = getattr(sys.modules.get("wslink.websocket"), "ServerProtocol", None)
+    if kind is None:
+        return []
+    # By type(): isinstance() would ask proxies, some of which raise.
+    return [each for each in gc.get_objects() if issubclass(type(each), kind)]
 
 
 def run_module(name: str) -> None:

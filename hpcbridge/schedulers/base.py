@@ -196,6 +196,9 @@ class Site(Generic[S]):
     :meth:`Scheduler.describe_end` and :meth:`Scheduler.outlook`. An adapter that cannot do so
     leaves :attr:`Kind.lists_others` False. ``account`` is the one that the transport's commands run
     as, where it is a user's and not the service's own.
+
+    ``machines`` are the transports to machines that the settings name
+    (:class:`~hpcbridge.config.hosts.HostsCluster`).
     """
 
     name: str
@@ -204,6 +207,7 @@ class Site(Generic[S]):
     directory: Path
     accounts: Callable[[], Collection[str]] | None = None
     account: str | None = None
+    machines: Mapping[str, Transport] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

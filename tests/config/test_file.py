@@ -18,8 +18,8 @@ CLUSTER_KEYS = (
     "scheduler, title, session_root, options, python, drain, grace, slots, queue, environment"
 )
 SSH_KEYS = (
-    "host, port, user, known_hosts, config, identity_files, connect_timeout, "
-    "keepalive_interval, keepalive_count"
+    "user, known_hosts, config, identity_files, connect_timeout, keepalive_interval, "
+    "keepalive_count, host, port"
 )
 
 

@@ -1,6 +1,7 @@
 """The launch stub hands the secret to the application and to nobody else."""
 
 import ast
+import hashlib
 import os
 import shutil
 import subprocess
@@ -203,3 +204,46 @@ def test_the_stub_is_valid_for_python_3_8_and_needs_only_the_standard_library() 
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
     names = {alias.name.partition(".")[0] for node in imports for alias in node.names}
     assert names <= set(sys.stdlib_module_names)
+
+
+WSLINK = """\
+import sys, time
+from wslink.websocket import ServerProtocol
+protocol = ServerProtocol()
+protocol.updateSecret(first := sys.argv[-1])
+print("ready")
+while protocol.secret == first:
+    time.sleep(0.01)
+print("the new one is", protocol.secret)
+sys.stdin.read()
+"""
+
+
+def test_a_server_of_wslink_that_waits_for_its_user_takes_the_new_secret(directory: Path) -> None:
+    (directory / "apps" / "app.py").write_text(WSLINK)
+    new = directory / "secret.new"
+    new.touch(mode=0o600)
+    argv = [sys.executable, "launch.py", "apps/app.py"]
+    piped = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(argv, cwd=directory, **piped) as process:  # type: ignore[call-overload]
+        assert process.stdout.readline() == "ready\n"
+        new.write_text("half a line")
+        new.write_text("N3w\n")
+        assert process.stdout.readline() == "the new one is ***\n"
+        wait_until(lambda: new.read_text() == f"taken {hashlib.sha256(b'N3w').hexdigest()}\n")
+
+
+def test_another_program_takes_its_new_secret_by_itself(directory: Path) -> None:
+    program = (
+        "import time\nprint(1)\nwhile 'taken' not in open('secret.new').read(): time.sleep(.1)"
+    )
+    (directory / "apps" / "app.py").write_text(program)
+    new = directory / "secret.new"
+    new.write_text("N3w\n")
+    argv = [sys.executable, "launch.py", "apps/app.py"]
+    with subprocess.Popen(argv, cwd=directory, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "1\n"
+        assert new.read_text() == "N3w\n"
+        new.write_text("taken by itself\n")
+        assert process.wait(60) == 0

@@ -12,6 +12,7 @@ from hpcbridge.store import SessionRow
 from hpcbridge.warm.store import Asked, WarmStore
 from tests.waiting import until
 from tests.warm.conftest import knows
+from tests.wslinkclient import WslinkClient
 
 pytestmark = pytest.mark.servers
 
@@ -75,6 +76,42 @@ async def test_the_user_gets_a_secret_that_is_new_and_not_left_on_disk(
         files = [path for path in warm_site.session_root.rglob("*") if path.is_file()]
         assert any(path.name == "secret.new" and path.stat().st_size > 60 for path in files)
         assert not any(session["secret"] in path.read_text(errors="replace") for path in files)
+
+
+TRAME = """\
+from trame.app import get_server
+from trame.ui.html import DivLayout
+from trame.widgets import html
+
+server = get_server(client_type="vue3")
+with DivLayout(server):
+    html.Div("Hello")
+server.start()
+"""
+
+
+@pytest.mark.timeout(400)
+async def test_a_trame_application_takes_a_new_secret_as_it_is(
+    launcher: Any, warm_site: Any
+) -> None:
+    changed = new_secret()
+    changed["applications"]["warm"] |= {
+        "template": "trame.sh",
+        "properties": {"program": None, "script": warm_site.program("hello.py", TRAME)},
+        "parameters": None,
+        "wait": 200,
+    }
+    async with launcher(**changed) as api:
+        (waiting,) = await ready(api.sessions)
+        old = waiting.secret
+        session = await launched(api)
+        assert (session["id"], session["secret"] == old) == (waiting.id, False)
+        url = f"ws://{session['sessionURL'].split('/')[2]}/ws"
+        async with WslinkClient.connect(url, session["secret"]):
+            pass
+        with pytest.raises(PermissionError):
+            async with WslinkClient.connect(url, old):
+                pass
 
 
 async def test_one_that_takes_no_new_secret_is_ended_and_the_launch_begins_as_ever(

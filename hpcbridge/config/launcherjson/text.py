@@ -21,7 +21,7 @@ _SAID = {
     "logs": "Where the output of ended sessions is kept.",
     "uploads": "Where files that users send are put.",
     "limits": "As many sessions as there were ports.",
-    "clusters": "This machine (resources): a slot for each port; jobs take free ports themselves.",
+    "clusters": "The resources: a slot for each port; jobs take free ports themselves.",
 }
 _WIDTH = 98
 
@@ -72,6 +72,9 @@ def _pair(key: str, value: Any) -> Iterator[str]:
 def _written(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_written, value))}]"
+    if isinstance(value, dict):
+        pairs = (f"{_key(key)} = {_written(each)}" for key, each in value.items())
+        return f"{{ {', '.join(pairs)} }}"
     return tomli_w.dumps({"x": value}).removeprefix("x = ").rstrip("\n")
 
 

@@ -11,17 +11,12 @@ from hpcbridge.config.launcherjson.choices import Rules
 from hpcbridge.config.launcherjson.findings import Findings, Notice, as_text
 from hpcbridge.config.launcherjson.keys import KEYS
 from hpcbridge.config.launcherjson.parse import Node, parse
-from hpcbridge.config.launcherjson.resources import slots
+from hpcbridge.config.launcherjson.resources import cluster
 from hpcbridge.config.launcherjson.tokens import Broken
 from hpcbridge.errors import ConfigError
 
 __all__ = ["Notice", "Translation", "is_launcher_file", "read"]
 
-ENVIRONMENT = [
-    *("DISPLAY", "XAUTHORITY", "LD_LIBRARY_PATH", "PYTHONPATH", "PV_PLUGIN_PATH"),
-    *("CUDA_VISIBLE_DEVICES", "VGL_DISPLAY", "MESA_GL_VERSION_OVERRIDE"),
-]
-"""What applications took from the launcher's environment; they got all of it."""
 SESSIONS = 200
 """Sessions at once without ``limits.sessions``."""
 
@@ -93,16 +88,15 @@ def _translated(root: Node, findings: Findings) -> dict[str, Any]:
             sections.setdefault(section, {}).update(values)
     common = sections.pop("applications", {})
     rules = Rules(settings.get("sanitize"), findings)
-    places = slots(top.get("resources"), root, findings)
+    here, places = cluster(top.get("resources"), root, findings)
     applications = _applications(top.get("apps"), properties, rules, common, findings)
     _idle_rules(rules, properties, applications, findings)
     _checked_values(settings.get("fields"), sections["server"], applications)
     limits = {"limits": {"sessions": places}} if places > SESSIONS else {}
-    cluster = {"scheduler": "local", "slots": places, "queue": 0, "environment": ENVIRONMENT}
     return {
         **{key: value for key, value in sections.items() if value},
         **limits,
-        "clusters": {CLUSTER: cluster},
+        "clusters": {CLUSTER: here},
         "applications": applications,
     }
 

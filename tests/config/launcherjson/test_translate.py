@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from hpcbridge.config import file as configfile
-from hpcbridge.config.launcherjson import is_launcher_file
+from hpcbridge.config.hosts import HostsCluster
+from hpcbridge.config.launcherjson import is_launcher_file, read
+from hpcbridge.config.launcherjson.text import toml
 from hpcbridge.config.settings import Settings
 from hpcbridge.errors import ConfigError
 from hpcbridge.frontends.origin import origin_allowed
@@ -234,24 +236,43 @@ def other_machine(monkeypatch: pytest.MonkeyPatch) -> str:
     return "viz2.example.org"
 
 
-def test_other_machines_are_left_out_beside_this_one(tmp_path: Path, other_machine: str) -> None:
+def test_other_machines_get_their_share_beside_this_one(tmp_path: Path, other_machine: str) -> None:
+    ranges = [
+        {"host": other_machine, "port_range": [9001, 9050]},
+        {"host": "localhost", "port_range": [9001, 9002]},
+        {"host": other_machine, "port_range": [9041, 9060]},
+    ]
+    change = put("resources", ranges)
+    said = notifications(tmp_path, change)
+    assert said.count("'viz2.example.org' is another machine, which gets its share") == 1
+    assert "programs on other machines get nothing of this service's environment" in said
+    cluster = configfile.load(tmp_path / "launcher.json").clusters["here"]
+    assert isinstance(cluster, HostsCluster)
+    assert [(each.name, each.slots) for each in cluster.hosts] == [
+        (other_machine, 60),
+        ("localhost", 2),
+    ]
+    assert (cluster.queue, "DISPLAY" in cluster.inherit) == (0, True)
+
+
+def test_other_machines_alone_are_a_cluster_too(tmp_path: Path, other_machine: str) -> None:
+    ranges = [{"host": other_machine, "port_range": [9001, 9300]}]
+    found = configfile.load(written(tmp_path, put("resources", ranges)))
+    cluster = found.clusters["here"]
+    assert isinstance(cluster, HostsCluster)
+    assert [(each.name, each.slots) for each in cluster.hosts] == [(other_machine, 300)]
+    assert (found.limits.sessions, cluster.inherit) == (300, [])
+
+
+def test_a_printed_list_of_machines_is_the_same_cluster(tmp_path: Path, other_machine: str) -> None:
     ranges = [
         {"host": other_machine, "port_range": [9001, 9050]},
         {"host": "localhost", "port_range": [9001, 9002]},
     ]
-    change = put("resources", ranges)
-    said = notifications(tmp_path, change)
-    assert "resources[0].host: 'viz2.example.org' is another machine." in said
-    assert "It is left out." in said
-    cluster = configfile.load(tmp_path / "launcher.json").clusters["here"]
-    assert cluster.slots == 2  # type: ignore[attr-defined]
-
-
-def test_other_machines_alone_are_an_error(tmp_path: Path, other_machine: str) -> None:
-    ranges = [{"host": other_machine, "port_range": [9001, 9050]}]
-    said = refused(tmp_path, put("resources", ranges))
-    assert "resources[0].host: 'viz2.example.org' is another machine." in said
-    assert "[clusters.NAME]" in said
+    path = written(tmp_path, put("resources", ranges))
+    (tmp_path / "again.toml").write_text(toml(read(path)))
+    again, first = configfile.load(tmp_path / "again.toml"), configfile.load(path)
+    assert again.clusters == first.clusters
 
 
 def look_ups_fail(monkeypatch: pytest.MonkeyPatch, code: int, said: str) -> None:
