@@ -25,6 +25,7 @@ from hpcbridge.frontends.address import session_addresses
 from hpcbridge.frontends.base import Publisher
 from hpcbridge.frontends.embedded import front_protocol
 from hpcbridge.frontends.localend import local_end
+from hpcbridge.frontends.origin import HostNames
 from hpcbridge.frontends.table import RouteTable
 from hpcbridge.frontends.textmap import TextMap
 from hpcbridge.frontends.timed import TimedProtocol
@@ -88,7 +89,7 @@ def _front(
     return front_protocol(
         routes,
         allowed_origins=server.cors_origins,
-        own_names=settings.own_names,
+        own_names=HostNames(settings.own_names),
         websocket_paths=settings.frontend.websocket_paths,
         admits=access.admits,
         coming=sessions.coming,

@@ -88,6 +88,10 @@ class Tunnel:
         """``open``, or ``reconnecting`` while the SSH connection it goes through is down."""
         return "open" if self._connected() else "reconnecting"
 
+    def cut(self) -> None:
+        """Drop all connections through it; new ones may be made at once."""
+        self._relay.cut()
+
     async def close(self) -> None:
         """Close the local end and all connections through it."""
         await self._relay.close()

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from hpcbridge.config.fields import FilePath, Folder, Network, Origin, Primitive, Section
+from hpcbridge.config.fields import FilePath, Folder, HostName, Network, Origin, Primitive, Section
 
 
 def default_state_directory() -> Path:
@@ -77,6 +77,12 @@ class ServerSettings(Section):
     cors_origins: list[Origin] = Field(
         default_factory=list,
         description="Origins of other sites whose pages may call the launcher, or ['*'].",
+    )
+    host_names: list[HostName] = Field(
+        default_factory=list,
+        description="Further names under which browsers reach this service, besides "
+        "frontend.server_name, localhost, this machine's own name and addresses. A request for any "
+        "other gets 421, for a page may have had its name lead here. ['*'] takes all.",
     )
     check_origin: bool = Field(
         True,

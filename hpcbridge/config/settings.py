@@ -3,6 +3,7 @@
 Every field's description is its documentation; ``hpcbridge config show`` prints what is in force.
 """
 
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Union
 
@@ -203,16 +204,9 @@ class Settings(BaseSettings):
         return self.frontend.session_address == "path" or self.session_domain is not None
 
     @property
-    def own_names(self) -> list[str] | None:
-        """The names of this host that its own pages may have; None where any will do.
-
-        Where there are no users, a port that only this machine reaches must not be open to every
-        page whose name was made to lead here (DNS rebinding).
-        """
-        server = self.server
-        loopback = server.host in ("localhost", "::1") or server.host.startswith("127.")
-        guarded = loopback and server.unix_socket is None and not self.auth.on
-        return [self.frontend.server_name] if guarded else None
+    def own_names(self) -> list[str]:
+        """The names under which browsers may reach this service; ``*`` is any."""
+        return [self.frontend.server_name, *self.server.host_names, socket.gethostname()]
 
     @property
     def log_dir(self) -> Path:

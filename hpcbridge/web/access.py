@@ -49,7 +49,6 @@ class Access:
         self.on = auth.on
         self._accepts_tokens = "token" in auth.accept
         self._server = settings.server
-        self._names = settings.own_names
         self._behind = Behind(settings.server.trusted_proxies)
         self._clusters = settings.clusters
         self._sessions = sessions
@@ -98,7 +97,7 @@ class Access:
         """A web page's request carries what the front end knows its client by, whatever page."""
         if not self._server.check_origin and identity.how != How.HEADER:
             return
-        allowed = origin_allowed(request, self._server.cors_origins, self._names)
+        allowed = origin_allowed(request, self._server.cors_origins)
         if identity.how == How.HEADER and "origin" not in request.headers:
             # No page of our own sends so; see Fetch Metadata, W3C.
             allowed = request.headers.get("sec-fetch-site", "none") in ("none", "same-origin")
