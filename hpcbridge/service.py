@@ -141,7 +141,7 @@ async def running(
 ) -> AsyncIterator[tuple[Sessions, RouteTable]]:
     """Sessions and routes at work, without the web server."""
     state_dir = settings.server.state_dir
-    with _locked(state_dir):
+    with alone(state_dir):
         group = _group(settings.frontend.group)
         if (file := sqlite_file(settings.store_url)) is not None:
             closed_to_others("store.url", file)
@@ -234,7 +234,7 @@ def _socket_directory(settings: Settings, group: int | None) -> None:
 
 
 @contextlib.contextmanager
-def _locked(state_dir: Path) -> Iterator[None]:
+def alone(state_dir: Path) -> Iterator[None]:
     """Hold the state directory: two services on one database would both drive every session."""
     try:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

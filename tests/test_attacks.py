@@ -96,7 +96,7 @@ def refuses(service: Any, host: str, origin: str) -> None:
     "sections",
     [
         {"auth": True},
-        {"server": {"host": "0.0.0.0"}},  # noqa: S104
+        {"server": {"host": "0.0.0.0"}},
         {"frontend": {"kind": "apache", "map_file": "map/sessions", "server_name": "a.example"}},
         {"frontend": {"session_address": "path", "trust_applications": True}},
     ],
@@ -108,7 +108,7 @@ def test_nor_does_such_a_page_get_anything_in_any_other_deployment(
     site.write(**sections | ({"auth": auth(site)} if "auth" in sections else {}))
     service = serve()
     embedded = sections.get("frontend", {}).get("kind") != "apache"
-    service.url = service.url.replace("0.0.0.0", "127.0.0.1")  # noqa: S104
+    service.url = service.url.replace("0.0.0.0", "127.0.0.1")
     origin = f"Origin: http://{EVIL}"
     told = f"X-Forwarded-Host: {EVIL}"
     for line in ("GET /paraview/applications", "GET /"):

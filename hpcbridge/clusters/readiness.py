@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from hpcbridge.clusters.remains import Remains
 from hpcbridge.errors import ClusterError
+from hpcbridge.plain import readable
 from hpcbridge.transports.base import Slice, Transport
 
 log = logging.getLogger(__name__)
@@ -29,8 +30,6 @@ END_INTERVAL = 1.0
 """Seconds between two looks at the status file of a session that is ready."""
 END_RATE = 200
 """Status files of ready sessions that are read in a second at most; then the looks are rarer."""
-
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[^\n\t\x20-\x7e\xa0-\U0010ffff]")
 
 
 class ReadyLine:
@@ -76,8 +75,7 @@ def parse_status(data: bytes) -> dict[str, int]:
 
 def printable(data: bytes) -> str:
     """Log bytes as text fit for a page: bad UTF-8 replaced, terminal and control codes removed."""
-    text = data.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
-    return _CONTROL.sub("", text).strip("\n")
+    return readable(data.decode("utf-8", "replace")).strip("\n")
 
 
 class Following:

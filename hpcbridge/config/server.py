@@ -102,6 +102,11 @@ class ServerSettings(Section):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe messages that are logged."
     )
+    log_format: Literal["text", "json"] = Field(
+        "text",
+        description="text: lines for people; json: an object a line, for programs. Either way one "
+        "event is one line.",
+    )
 
     @property
     def folders(self) -> dict[str, Path]:

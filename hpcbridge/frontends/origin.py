@@ -26,7 +26,8 @@ class HostNames:
 
     def know(self, host: str | None) -> bool:
         """Whether ``Host`` names this host; no browser comes without one."""
-        return host is None or (found := _HOST.fullmatch(host)) is not None and self._ours(found[1])
+        found = _HOST.fullmatch(host or "")
+        return host is None or (found is not None and self._ours(found[1]))
 
     def _ours(self, name: str) -> bool:
         if "*" in self._names or name.lower() in self._names or name.lower() == "localhost":

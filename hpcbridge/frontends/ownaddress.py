@@ -17,9 +17,9 @@ from hpcbridge.frontends.address import SessionAddresses
 from hpcbridge.frontends.admission import Admission, Enters, Redirect, Visit, still_admitted
 from hpcbridge.frontends.exchange import Exchange, Unfinished, splice
 from hpcbridge.frontends.forwarding import Refused, error_reply
+from hpcbridge.frontends.origin import HostNames
 from hpcbridge.frontends.visits import Asked, read_visit
 from hpcbridge.network.addresses import Address, TCPAddress
-from hpcbridge.frontends.origin import HostNames
 from hpcbridge.network.counts import Counts
 from hpcbridge.network.splice import Pipe, Traffic
 from hpcbridge.network.stream import Stream
