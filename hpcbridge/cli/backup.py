@@ -1,4 +1,4 @@
-"""``hpcbridge backup`` and ``hpcbridge restore``: the database, while the service runs and after."""
+"""``hpcbridge backup`` and ``hpcbridge restore``: a copy of the database, and the way back."""
 
 from pathlib import Path
 from typing import Annotated

@@ -14,6 +14,7 @@ from sqlalchemy import URL
 from hpcbridge.config.adapters import SETTINGS
 from hpcbridge.config.applications import ApplicationSettings
 from hpcbridge.config.auth import AuthSettings, proxies_wrong
+from hpcbridge.config.batchsystems import LocalCluster
 from hpcbridge.config.clusters import ClusterSettings, RemoteCluster
 from hpcbridge.config.fields import FilePath, Name
 from hpcbridge.config.frontend import FrontEndSettings
@@ -97,6 +98,18 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _jobs_are_not_the_service(self) -> "Settings":
+        for name, each in self.clusters.items():
+            ours = isinstance(each, LocalCluster) and not (each.run_as or each.trust_jobs)
+            if self.auth.on and ours:
+                raise ValueError(
+                    f"clusters.{name}: its jobs run as the service's own account, so they can "
+                    "read its secrets and be any user of [auth]. Set run_as to another account, "
+                    "or say trust_jobs = true"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _warm_sessions_are_somebodys(self) -> "Settings":
         for name, application in self.applications.items():
             if application.warm is None:
@@ -135,6 +148,11 @@ class Settings(BaseSettings):
             return "nothing receives files; set uploads.directory"
         for name in application.cluster:
             cluster = self.clusters[name]
+            if isinstance(cluster, LocalCluster) and cluster.run_as:
+                return (
+                    f"jobs on '{name}' run as '{cluster.run_as}', who cannot read files of the "
+                    "service's account"
+                )
             if isinstance(cluster, RemoteCluster) and cluster.identity.personal:
                 return (
                     f"jobs on '{name}' are their users' (identity.mode = "

@@ -105,10 +105,12 @@ def _change(database: Path, *statements: str) -> None:
 
 def _carry_over(former: Path, database: Path) -> None:
     """What must not come back with a backup. A former database that is none has nothing to say."""
-    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as connection:
-        with contextlib.suppress(sqlite3.Error):
-            connection.execute("ATTACH ? AS former", (os.fspath(former),))
-            connection.execute(_REVOKED)
+    with (
+        contextlib.closing(sqlite3.connect(database, isolation_level=None)) as connection,
+        contextlib.suppress(sqlite3.Error),
+    ):
+        connection.execute("ATTACH ? AS former", (os.fspath(former),))
+        connection.execute(_REVOKED)
     _sync(database)
 
 

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from hpcbridge.auth.audit import AuditLog
 from hpcbridge.auth.gate import Asking, Gate
 from hpcbridge.auth.identity import How, Identity, Scope
+from hpcbridge.config.batchsystems import LocalCluster
 from hpcbridge.config.clusters import ClusterSettings, RemoteCluster
 from hpcbridge.config.settings import Settings
 from hpcbridge.errors import (
@@ -197,4 +198,6 @@ def _account(cluster: ClusterSettings | None) -> str | None:
     """The account that a cluster's jobs belong to; None where only the ssh config knows it."""
     if isinstance(cluster, RemoteCluster) and cluster.ssh is not None:
         return cluster.ssh.user
+    if isinstance(cluster, LocalCluster) and cluster.run_as:
+        return cluster.run_as
     return pwd.getpwuid(os.geteuid()).pw_name if cluster else None

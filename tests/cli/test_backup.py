@@ -3,7 +3,6 @@
 import os
 import sqlite3
 import stat
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from hpcbridge.cli import main as cli
 from tests.site import Service, Site
 from tests.usersite import auth, bearer
 from tests.waiting import wait_until
@@ -19,13 +19,21 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.servers
 
 
-def hpcbridge(*arguments: Any, status: int = 0) -> str:
+@pytest.fixture
+def hpcbridge(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
     """What a command says, on either stream."""
-    command = [sys.executable, "-m", "hpcbridge", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == status, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
+
+    def command(*arguments: Any, status: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["hpcbridge", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        said = capsys.readouterr()
+        assert (caught.value.code or 0) == status, said.err
+        return said.out + said.err
+
+    return command
 
 
 def rows(file: Path, query: str) -> list[Any]:
@@ -47,7 +55,7 @@ def _folder(backup: Path) -> None:
 
 
 def test_a_backup_is_whole_private_and_without_the_secrets_of_what_is_over(
-    site: Site, serve: Callable[..., Service], backup: Path
+    site: Site, serve: Callable[..., Service], backup: Path, hpcbridge: Callable[..., str]
 ) -> None:
     config = site.write()
     service = serve("--end-sessions")
@@ -76,7 +84,7 @@ def test_a_backup_is_whole_private_and_without_the_secrets_of_what_is_over(
 
 
 def test_a_backup_is_of_one_moment_while_many_write(
-    site: Site, serve: Callable[..., Service], backup: Path
+    site: Site, serve: Callable[..., Service], backup: Path, hpcbridge: Callable[..., str]
 ) -> None:
     """Each launch writes a session and changes it; a copy of half of that would not be whole."""
     config = site.write()
@@ -102,7 +110,7 @@ def test_a_backup_is_of_one_moment_while_many_write(
 
 
 def test_sessions_go_on_from_a_backup_and_what_it_does_not_know_is_ended(
-    site: Site, serve: Callable[..., Service], backup: Path
+    site: Site, serve: Callable[..., Service], backup: Path, hpcbridge: Callable[..., str]
 ) -> None:
     users = auth(site, "token")
     config = site.write(auth=users)
@@ -141,7 +149,7 @@ def test_sessions_go_on_from_a_backup_and_what_it_does_not_know_is_ended(
 
 
 def test_a_session_that_waited_for_its_user_is_nobodys_again(
-    site: Site, serve: Callable[..., Service], backup: Path
+    site: Site, serve: Callable[..., Service], backup: Path, hpcbridge: Callable[..., str]
 ) -> None:
     """It may have been handed out since the backup."""
     config = site.write()
@@ -165,7 +173,7 @@ def test_a_session_that_waited_for_its_user_is_nobodys_again(
 
 
 def test_what_is_no_backup_changes_nothing(
-    site: Site, serve: Callable[..., Service], backup: Path
+    site: Site, serve: Callable[..., Service], backup: Path, hpcbridge: Callable[..., str]
 ) -> None:
     config = site.write()
     serve().stop()
@@ -205,7 +213,7 @@ def test_what_is_no_backup_changes_nothing(
 
 
 def test_another_account_makes_no_backup_and_postgresql_has_its_own(
-    site: Site, backup: Path
+    site: Site, backup: Path, hpcbridge: Callable[..., str]
 ) -> None:
     config = site.write()
     site.state_dir.mkdir()
