@@ -10,6 +10,7 @@ from collections.abc import Collection
 from urllib.parse import urlsplit
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/@]{1,255}?)\.?(?::[0-9]{0,5})?")
+_SHOWN = re.compile(r"[A-Za-z0-9._:\[\]-]{1,100}")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -43,9 +44,10 @@ ANY_NAME = HostNames(["*"])
 
 def unknown_name(host: str) -> str:
     """What somebody is told who asked for a host that is not ours."""
+    shown = f"the name '{host}'" if _SHOWN.fullmatch(host) else "this name"
     return (
-        f"This service does not answer to the name '{host[:100]}'. If it should, its admins can "
-        "add that to server.host_names."
+        f"This service does not answer to {shown}. If it should, its admins can add it to "
+        "server.host_names."
     )
 
 

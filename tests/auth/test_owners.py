@@ -61,6 +61,19 @@ async def test_nobody_but_the_owner_and_operators_learns_of_a_session(shared: La
             assert (await olga.delete(path)).status_code == 200
 
 
+async def test_the_secret_of_a_ready_session_is_told_to_its_user_alone(shared: Launch) -> None:
+    async with shared() as api:
+        async with client(api, named("alice")) as alice:
+            begun = (await alice.post("/paraview", json=CONE)).json()
+            told = (await alice.get(f"/paraview/{begun['id']}")).json()
+            assert told["secret"] == begun["secret"]
+            assert begun["secret"] not in (await alice.get("/paraview")).text
+        async with client(api, named("olga")) as operator:
+            reply = await operator.get(f"/paraview/{begun['id']}")
+            assert reply.json()["state"] == "ready"
+            assert begun["secret"] not in reply.text
+
+
 class Questions(list[str]):
     """What the database of a service is asked of one session, in order."""
 
