@@ -124,13 +124,7 @@ def make_site(root: Path) -> Site:
 
     site.config = {
         "server": {"port": 0, "state_dir": "state", "host_names": ["portal.example.org"]},
-        "clusters": {
-            "here": {
-                "scheduler": "local",
-                "session_root": str(site.session_root),
-                "trust_jobs": True,  # tests with users change only that
-            }
-        },
+        "clusters": {"here": {"scheduler": "local", "session_root": str(site.session_root)}},
         "applications": {
             "cone": application("server"),
             "crash": application("crash"),
