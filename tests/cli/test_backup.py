@@ -4,7 +4,6 @@ import os
 import sqlite3
 import stat
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,32 +80,6 @@ def test_a_backup_is_whole_private_and_without_the_secrets_of_what_is_over(
     link = backup.with_name("link")
     link.symlink_to("/nonexistent/x")
     assert "is there already" in hpcbridge("backup", config, link, status=1)
-
-
-def test_a_backup_is_of_one_moment_while_many_write(
-    site: Site, serve: Callable[..., Service], backup: Path, hpcbridge: Callable[..., str]
-) -> None:
-    """Each launch writes a session and changes it; a copy of half of that would not be whole."""
-    config = site.write()
-    service = serve("--end-sessions")
-    done = threading.Event()
-
-    def launch() -> None:
-        while not done.is_set():
-            service.post({"application": "crash"})
-
-    writers = [threading.Thread(target=launch) for _ in range(2)]
-    for each in writers:
-        each.start()
-    try:
-        for number in range(3):
-            copy = backup.with_name(f"copy{number}")
-            hpcbridge("backup", config, copy)
-            assert rows(copy, "PRAGMA integrity_check") == [("ok",)]
-    finally:
-        done.set()
-        for each in writers:
-            each.join()
 
 
 def test_sessions_go_on_from_a_backup_and_what_it_does_not_know_is_ended(
