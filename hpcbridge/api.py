@@ -24,12 +24,13 @@ from hpcbridge.errors import (
     StoreError,
     TooManyFailures,
 )
+from hpcbridge.frontends.origin import HostNames
 from hpcbridge.portal import pages as portal
 from hpcbridge.sessions.manager import Sessions
 from hpcbridge.web import logs, uploads
 from hpcbridge.web.access import Access
 from hpcbridge.web.launcher import Launcher
-from hpcbridge.web.middleware import Forwarded, Guard, error_reply
+from hpcbridge.web.middleware import Forwarded, Guard, KnownHost, error_reply
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +85,8 @@ def create_app(settings: Settings, sessions: Sessions, access: Access | None = N
             allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["*"],
         )
+    names = HostNames(settings.own_names)
+    app.add_middleware(KnownHost, names=names, trusted=server.trusted_proxies)
     frontend = settings.frontend
     apache = frontend.server_name if frontend.kind == "apache" else None
     app.add_middleware(Forwarded, trusted=server.trusted_proxies, apache=apache)

@@ -25,6 +25,7 @@ from hpcbridge.frontends.address import session_addresses
 from hpcbridge.frontends.base import Publisher
 from hpcbridge.frontends.embedded import front_protocol
 from hpcbridge.frontends.localend import local_end
+from hpcbridge.frontends.origin import HostNames
 from hpcbridge.frontends.table import RouteTable
 from hpcbridge.frontends.textmap import TextMap
 from hpcbridge.frontends.timed import TimedProtocol
@@ -88,7 +89,7 @@ def _front(
     return front_protocol(
         routes,
         allowed_origins=server.cors_origins,
-        own_names=settings.own_names,
+        own_names=HostNames(settings.own_names),
         websocket_paths=settings.frontend.websocket_paths,
         admits=access.admits,
         coming=sessions.coming,
@@ -140,7 +141,7 @@ async def running(
 ) -> AsyncIterator[tuple[Sessions, RouteTable]]:
     """Sessions and routes at work, without the web server."""
     state_dir = settings.server.state_dir
-    with _locked(state_dir):
+    with alone(state_dir):
         group = _group(settings.frontend.group)
         if (file := sqlite_file(settings.store_url)) is not None:
             closed_to_others("store.url", file)
@@ -233,7 +234,7 @@ def _socket_directory(settings: Settings, group: int | None) -> None:
 
 
 @contextlib.contextmanager
-def _locked(state_dir: Path) -> Iterator[None]:
+def alone(state_dir: Path) -> Iterator[None]:
     """Hold the state directory: two services on one database would both drive every session."""
     try:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

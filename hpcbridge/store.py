@@ -171,10 +171,13 @@ class Store(Changes):
             async with self.reading() as session:
                 await self.fence(session)
 
-    async def get(self, session_id: str) -> SessionRow | None:
-        """One session, ended ones included."""
+    async def get(self, session_id: str, user: str | None = None) -> SessionRow | None:
+        """One session, ended ones included; with ``user`` only if it is that user's."""
+        query = select(SessionRow).where(col(SessionRow.id) == session_id)
+        if user is not None:
+            query = query.where(col(SessionRow.user) == user)
         async with self.reading() as session:
-            return await session.get(SessionRow, session_id)
+            return (await session.execute(query)).scalars().first()
 
     async def named(self, job_names: Collection[str]) -> Sequence[SessionRow]:
         """The sessions with these names, ended ones included."""

@@ -126,6 +126,10 @@ class Tunnel:
             reconnects=max(0, self._line.connects - self._connects) if self._line else 0,
         )
 
+    def cut(self) -> None:
+        """Drop all connections through it; new ones may be made at once."""
+        self._relay.cut()
+
     async def close(self) -> None:
         """Close the local end and all connections through it."""
         await self._relay.close()

@@ -123,7 +123,7 @@ def make_site(root: Path) -> Site:
         return given | {"properties": {"program": programs[program]}} | more
 
     site.config = {
-        "server": {"port": 0, "state_dir": "state"},
+        "server": {"port": 0, "state_dir": "state", "host_names": ["portal.example.org"]},
         "clusters": {"here": {"scheduler": "local", "session_root": str(site.session_root)}},
         "applications": {
             "cone": application("server"),

@@ -4,7 +4,10 @@ import socket
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
+
+from tests.usersite import auth
 
 NOSUCH = b'{"application": "nosuch"}'
 EVIL = "evil.example.org"
@@ -73,17 +76,82 @@ def test_a_head_that_could_be_read_in_two_ways_ends_the_connection(
     assert reply.count(b"HTTP/1.1") == 1
 
 
-@pytest.mark.parametrize("host", [EVIL, f"{EVIL}:8080", "localhost.evil.example.org"])
+def refuses(service: Any, host: str, origin: str) -> None:
+    """Whether nothing at all is answered under this name, to pages and to their links."""
+    reply = say(service, launch(origin, host=host))
+    assert status(reply) == 421
+    assert b"does not answer to" in reply
+    assert b"server.host_names" in reply
+    # A page's plain GET has no Origin.
+    for line in ("GET /", "GET /paraview/applications", "GET /openapi.json", "DELETE /paraview/x"):
+        for more in ((origin,), ()):
+            asked = head(line, "Connection: close", *more, host=host)
+            assert status(say(service, asked)) == 421, (line, more)
+    for more in ((origin,), ()):
+        visit = head(f"GET /proxy?sessionId={'a' * 40}", *UPGRADE, *more, host=host)
+        assert status(say(service, visit)) == 421
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"auth": True},
+        {"server": {"host": "0.0.0.0"}},
+        {"frontend": {"kind": "apache", "map_file": "map/sessions", "server_name": "a.example"}},
+        {"frontend": {"session_address": "path", "trust_applications": True}},
+    ],
+)
+def test_nor_does_such_a_page_get_anything_in_any_other_deployment(
+    site: Any, serve: Any, sections: dict[str, Any]
+) -> None:
+    (site.root / "map").mkdir()
+    site.write(**sections | ({"auth": auth(site)} if "auth" in sections else {}))
+    service = serve()
+    embedded = sections.get("frontend", {}).get("kind") != "apache"
+    service.url = service.url.replace("0.0.0.0", "127.0.0.1")
+    origin = f"Origin: http://{EVIL}"
+    told = f"X-Forwarded-Host: {EVIL}"
+    for line in ("GET /paraview/applications", "GET /"):
+        assert status(say(service, head(line, "Connection: close", host=EVIL))) == 421
+        hidden = head(line, "Connection: close", told, host="localhost")
+        assert status(say(service, hidden)) == 421
+    assert status(say(service, launch(origin, host=EVIL))) == 421
+    for path in ("/proxy?sessionId=", "/session/") if embedded else ():
+        visit = head(f"GET {path}{'a' * 40}", *UPGRADE, "Connection: close", host=EVIL)
+        assert status(say(service, visit)) == 421
+
+
+def test_nor_behind_a_unix_socket(site: Any, serve: Any) -> None:
+    path = str(site.root / "api.sock")
+    site.write(server={"unix_socket": path})
+    serve()
+    with httpx.Client(transport=httpx.HTTPTransport(uds=path)) as client:
+        page = {"Origin": f"http://{EVIL}"}
+        body = {"application": "cone"}
+        for headers in (page, {}):
+            reply = client.post(f"http://{EVIL}/paraview", json=body, headers=headers)
+            assert reply.status_code == 421
+            assert client.get(f"http://{EVIL}/paraview/applications").status_code == 421
+        assert client.get("http://localhost/paraview/applications").status_code == 200
+
+
+def test_a_site_may_have_several_names_or_any(site: Any, serve: Any) -> None:
+    for names, others in ((["b.example.org"], 421), (["*"], 200)):
+        site.write(server={"host_names": names})
+        service = serve()
+        for host, expected in (("B.example.org:81", 200), ("b.example.org.", 200), (EVIL, others)):
+            asked = head("GET /paraview/applications", "Connection: close", host=host)
+            assert status(say(service, asked)) == expected
+        service.stop()
+
+
+@pytest.mark.parametrize("host", [EVIL, f"{EVIL}:8080", "localhost.evil.example.org", "a b", "@"])
 def test_a_page_whose_name_was_made_to_lead_here_may_do_nothing(
     shared_service: Any, host: str
 ) -> None:
     """DNS rebinding: the browser takes the service for the page's own, so both headers agree."""
     origin = f"Origin: http://{host}"
-    assert status(say(shared_service, launch(origin, host=host))) == 403
-    stop = head("DELETE /paraview/x", "Connection: close", origin, host=host)
-    assert status(say(shared_service, stop)) == 403
-    visit = head(f"GET /proxy?sessionId={'a' * 40}", *UPGRADE, origin, host=host)
-    assert status(say(shared_service, visit)) == 403
+    refuses(shared_service, host, origin)
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8080", "127.0.0.1:8080", "[::1]:8080"])
@@ -100,7 +168,7 @@ def test_a_host_that_is_named_is_ours(site: Any, serve: Any) -> None:
     service = serve()
     page = "Origin: https://portal.example.org"
     assert status(say(service, launch(page, host="portal.example.org"))) == 400
-    assert status(say(service, launch(f"Origin: https://{EVIL}", host=EVIL))) == 403
+    assert status(say(service, launch(f"Origin: https://{EVIL}", host=EVIL))) == 421
 
 
 def test_what_is_told_of_sessions_is_kept_by_no_cache(shared_service: Any) -> None:

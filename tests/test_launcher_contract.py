@@ -222,7 +222,7 @@ def test_a_peer_that_is_not_trusted_tells_nothing(site: Any, serve: Callable[...
 # -- what attackers do
 
 
-def post(path: bytes = b"/paraview", *, length: int, host: bytes = b"x") -> bytes:
+def post(path: bytes = b"/paraview", *, length: int, host: bytes = b"localhost") -> bytes:
     return b"POST %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n" % (path, host, length)
 
 
@@ -234,7 +234,7 @@ def test_ten_megabytes_are_refused_and_the_connection_goes_on(connection: socket
     status, _, body = read_reply(connection)
     assert status == 413
     assert set(json.loads(body)) == {"error"}
-    connection.sendall(b"GET /paraview/none HTTP/1.1\r\nHost: x\r\n\r\n")
+    connection.sendall(b"GET /paraview/none HTTP/1.1\r\nHost: localhost\r\n\r\n")
     status, _, body = read_reply(connection)
     assert (status, json.loads(body)) == (404, {"error": "There is no such session."})
     assert time.monotonic() - begun < 10
@@ -260,17 +260,14 @@ def test_a_hundred_thousand_levels_are_refused(service: Any) -> None:
     "host", [b'evil"><script>', b"user:pw@evil", b"evil evil", b"[", b"", b"evil/x?y", b"\xff"]
 )
 def test_a_forged_host_does_not_reach_the_session_url(
-    connection: socket.socket, address: tuple[str, int], host: bytes
+    connection: socket.socket, host: bytes
 ) -> None:
     content = b'{"application":"cone"}'
     connection.sendall(post(length=len(content), host=host) + content)
     status, _, body = read_reply(connection)
-    if status == 200:
-        url = json.loads(body)["sessionURL"]
-        assert url.startswith(f"ws://{address[0]}:{address[1]}/proxy?")
-    else:
-        assert status == 400
-    assert b"<script>" not in body
+    assert status in (400, 421)
+    assert b"sessionURL" not in body
+    assert b"evil" not in body
 
 
 def test_a_query_that_is_no_text_changes_nothing(connection: socket.socket) -> None:
@@ -281,7 +278,7 @@ def test_a_query_that_is_no_text_changes_nothing(connection: socket.socket) -> N
 
 def test_a_path_that_is_no_text_is_not_there(connection: socket.socket) -> None:
     for path in (b"/paraview/%ff%fe", b"/%00", b"/paraview/" + b"%0a" * 50, b"/%2e%2e/%2e%2e/etc"):
-        connection.sendall(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % path)
+        connection.sendall(b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path)
         status, _, body = read_reply(connection)
         assert status == 404
         assert set(json.loads(body)) == {"error"}
@@ -294,7 +291,7 @@ def test_two_requests_on_the_wire_at_once_get_two_answers(connection: socket.soc
 
 
 def test_a_request_without_a_body_is_refused(connection: socket.socket) -> None:
-    connection.sendall(b"POST /paraview/ HTTP/1.1\r\nHost: x\r\n\r\n")
+    connection.sendall(b"POST /paraview/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
     status, _, body = read_reply(connection)
     assert status == 400
     assert "not JSON" in json.loads(body)["error"]

@@ -160,6 +160,7 @@ PLACES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "auth.secret_file": lambda place: {
         "server": {"unix_socket": str(place.parents[1] / "api.sock")},
         "auth": {"accept": ["header"], "secret_file": str(place / "secret")},
+        "clusters": {"here": {"trust_jobs": True}},
     },
 }
 

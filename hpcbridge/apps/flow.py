@@ -47,7 +47,7 @@ from vtkmodules.vtkRenderingCore import (
 from vtkmodules.vtkRenderingUI import vtkGenericRenderWindowInteractor
 from vtkmodules.web import protocols
 from vtkmodules.web import wslink as vtk_wslink
-from wslink import register, schedule_callback, server
+from wslink import register, schedule_callback, schedule_coroutine, server
 
 SIDE = 2 * math.pi
 """The flow's period in each direction; the box shown is one period wide."""
@@ -306,6 +306,9 @@ def take_new_secret(protocol: vtk_wslink.ServerProtocol, path: Path) -> None:
     """
     if secret := new_secret(path):
         protocol.updateSecret(secret)
+        # wslink tells its handler of connections to nobody else; who is there had the old one.
+        for client in list(protocol.publish.__self__.connections.values()):
+            schedule_coroutine(0, client.close)
         path.write_text(f"taken {hashlib.sha256(secret.encode()).hexdigest()}\n")
     else:
         schedule_callback(SECRET_BEAT, take_new_secret, protocol, path)

@@ -43,7 +43,8 @@ class AuditLog:
         """One line: an action, what came of it, and all facts that are not None."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = {"time": now, "what": what, "result": result} | facts
-        text = json.dumps({key: _plain(each) for key, each in line.items() if each is not None})
+        told = {key: _plain(each) for key, each in line.items() if each is not None}
+        text = json.dumps(told)
         if self._path is not None:
             try:
                 _append(self._path, f"{text}\n".encode())
@@ -51,7 +52,7 @@ class AuditLog:
                 log.error("auth.audit_file: %s takes no line: %s", self._path, error.strerror)  # noqa: TRY400
             else:
                 return
-        log.info("%s", text)
+        log.info("%s", text, extra={"audit": told})
 
 
 def _append(path: Path, line: bytes) -> None:

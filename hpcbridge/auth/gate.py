@@ -93,6 +93,9 @@ class Gate:
         if keys and (token_id := id_of(bearer)):
             keys.append(f"token {token_id}")
         row = await self._tokens.check(bearer)
+        # Others were asked for at the same time: a guess among many learns no more than one alone.
+        if keys and (wait := self._failures.wait(keys[0])):
+            raise TooManyFailures(wait)
         await self.users.check(row.user)
         scopes = frozenset(each for each in Scope if each in row.scopes)
         operator = self.users.is_operator(row.user)

@@ -35,6 +35,7 @@ def apache(
     users = "header" in settings.auth.accept
     printed = virtual_host(
         server_name=frontend.server_name,
+        host_names=server.host_names,
         listen=listen,
         api_url=f"unix:{server.unix_socket}|http://hpcbridge" if server.unix_socket else tcp,
         endpoint=server.endpoint,

@@ -14,6 +14,7 @@ import typer
 
 import hpcbridge
 from hpcbridge.cli import (
+    backup,
     configuration,
     doctor,
     frontend,
@@ -35,6 +36,8 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("import")(launcherfile.import_launcher)
 app.command("doctor")(doctor.examine)
+app.command("backup")(backup.back_up)
+app.command("restore")(backup.restore)
 app.command("sudoers")(sudoers.print_rules)
 app.add_typer(configuration.app, name="config")
 app.add_typer(templates.app, name="template")

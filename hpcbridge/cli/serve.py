@@ -29,17 +29,16 @@ def serve(
     next service with the same state directory takes them up again.
     """
     from hpcbridge import service
+    from hpcbridge.cli.logformat import JSON, Text
     from hpcbridge.config import file as configfile
 
     settings = configfile.load(config)
     if port is not None:
         changed = settings.server.model_copy(update={"port": port})
         settings = settings.model_copy(update={"server": changed})
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=settings.server.log_level.upper(),
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JSON() if settings.server.log_format == "json" else Text())
+    logging.basicConfig(level=settings.server.log_level.upper(), handlers=[handler])
     for chatty in ("asyncssh", "aiosqlite", "uvicorn.error", "alembic", "httpx", "httpcore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 

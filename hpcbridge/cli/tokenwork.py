@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import pwd
 import re
 import sys
 from collections.abc import Awaitable, Callable
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 from hpcbridge.auth.audit import AuditLog
 from hpcbridge.auth.identity import Scope
 from hpcbridge.auth.tokens import TokenRow, Tokens
+from hpcbridge.cli.account import account, as_owner
 from hpcbridge.config import file as configfile
 from hpcbridge.config.settings import Settings
 from hpcbridge.errors import ConfigError, UserRefused
@@ -80,11 +80,7 @@ def _settings(config: Path) -> Settings:
 def _run(settings: Settings, work: Callable[[Tokens], Awaitable[T]]) -> T:
     state_dir = settings.server.state_dir
     if settings.store.url is None:
-        # Made by root, a database could not be written by the service.
-        there = next(each for each in (state_dir, *state_dir.parents) if each.exists())
-        if there == state_dir and there.stat().st_uid != os.geteuid():
-            owner = _account(there.stat().st_uid)
-            raise ConfigError(f"server.state_dir: {state_dir} is {owner}'s. Run this as {owner}.")
+        as_owner(settings)
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     async def run() -> T:
@@ -100,16 +96,9 @@ def _run(settings: Settings, work: Callable[[Tokens], Awaitable[T]]) -> T:
 def _record(settings: Settings, what: str, row: TokenRow) -> None:
     if settings.auth.audit_file is None:
         return  # the service's log is not ours
-    by: dict[str, Any] = {"account": _account(os.getuid()), "sudo": os.environ.get("SUDO_USER")}
+    by: dict[str, Any] = {"account": account(os.getuid()), "sudo": os.environ.get("SUDO_USER")}
     facts = {"token": row.id, "owner": row.user, "scopes": ",".join(row.scopes)}
     AuditLog(settings.auth.audit_file).write(what, "done", by | facts)
-
-
-def _account(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid {uid}"
 
 
 def _scopes(text: str) -> list[Scope]:

@@ -20,6 +20,7 @@ from hpcbridge.identity.names import AccountNames
 from hpcbridge.identity.views import Views
 from hpcbridge.schedulers.base import Scheduler, Site
 from hpcbridge.schedulers.kinds import kind_of
+from hpcbridge.transports.account import account_named
 from hpcbridge.transports.base import Transport
 from hpcbridge.transports.connection import Login, SSHHost
 from hpcbridge.transports.local import LocalTransport
@@ -114,7 +115,9 @@ def build(name: str, settings: ClusterSettings, state_dir: Path) -> Cluster:
     if not isinstance(settings, RemoteCluster):
         root = str(place.directory / "sessions")
         tunnels = Tunnels(None, None, None)
-        return _assemble(place, LocalTransport(), tunnels, default_root=root)
+        run_as = getattr(settings, "run_as", None)
+        account = run_as and account_named(run_as, f"clusters.{name}.run_as")
+        return _assemble(place, LocalTransport(account), tunnels, default_root=root)
     if not settings.identity.personal:
         login = SSHHost(settings.ssh) if settings.ssh else None
         return _of_service(place, settings, login)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from hpcbridge.clusters.remains import Remains
 from hpcbridge.clusters.turns import Turns
 from hpcbridge.errors import ClusterError
+from hpcbridge.plain import readable
 from hpcbridge.transports.base import Slice, Transport
 
 log = logging.getLogger(__name__)
@@ -35,8 +36,6 @@ WAITING_INTERVAL = 0.05
 WAITING_RATE = 200
 """Logs of such jobs that are read in a second at most, in turn: a log that has begun is only a
 hint, and the scheduler tells of the job anyway."""
-
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[^\n\t\x20-\x7e\xa0-\U0010ffff]")
 
 
 class ReadyLine:
@@ -82,8 +81,7 @@ def parse_status(data: bytes) -> dict[str, int]:
 
 def printable(data: bytes) -> str:
     """Log bytes as text fit for a page: bad UTF-8 replaced, terminal and control codes removed."""
-    text = data.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
-    return _CONTROL.sub("", text).strip("\n")
+    return readable(data.decode("utf-8", "replace")).strip("\n")
 
 
 class Following:

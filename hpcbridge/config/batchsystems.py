@@ -5,7 +5,7 @@ Those of slurmrestd have a module of their own (:mod:`hpcbridge.config.slurmrest
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hpcbridge.config.clusters import ClusterSettings, RemoteCluster
 from hpcbridge.config.fields import Seconds
@@ -21,6 +21,24 @@ class LocalCluster(ClusterSettings):
         default_factory=list,
         description="Variables of the service's environment that jobs get too, such as DISPLAY.",
     )
+    run_as: str | None = Field(
+        None,
+        pattern=r"^[a-z_][a-z0-9_.-]{0,31}$",
+        description="Account of the jobs, of which they have the rights and no others; the service "
+        "must be root, and session_root outside of state_dir. By default jobs are the service's "
+        "own account's, and can read its secrets and database.",
+    )
+    trust_jobs: bool = Field(
+        False,
+        description="Whether applications, and whoever writes what runs in them, are trusted with "
+        "the service's own account; needed with [auth] where run_as is not set.",
+    )
+
+    @model_validator(mode="after")
+    def _account_has_a_place(self) -> "LocalCluster":
+        if self.run_as is not None and self.session_root is None:
+            raise ValueError("run_as needs session_root, a directory that this account can enter")
+        return self
 
 
 class SlurmCluster(RemoteCluster):

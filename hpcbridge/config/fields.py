@@ -55,6 +55,7 @@ def _is_domain(text: str) -> str:
 
 Pattern = Annotated[str, AfterValidator(_compiles)]
 Domain = Annotated[str, AfterValidator(_is_domain)]
+HostName = Annotated[str, Field(pattern=r"^(\*|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)$")]
 Folder = Annotated[str, AfterValidator(_is_folder)]
 Origin = Annotated[str, AfterValidator(_is_origin)]
 Network = Annotated[str, AfterValidator(_is_network)]

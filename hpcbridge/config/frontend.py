@@ -35,7 +35,7 @@ class FrontEndSettings(Section):
     server_name: str = Field(
         "localhost",
         description="Name under which browsers reach the front end; 'hpcbridge frontend' prints it "
-        "too. Without [auth], pages of another name may launch nothing on a loopback host.",
+        "too. Further names are server.host_names; under others nothing is answered.",
     )
 
     session_address: Literal["host", "path"] = Field(

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from hpcbridge.config.fields import FilePath, Folder, Network, Origin, Primitive, Section
+from hpcbridge.config.fields import FilePath, Folder, HostName, Network, Origin, Primitive, Section
 
 
 def default_state_directory() -> Path:
@@ -78,6 +78,12 @@ class ServerSettings(Section):
         default_factory=list,
         description="Origins of other sites whose pages may call the launcher, or ['*'].",
     )
+    host_names: list[HostName] = Field(
+        default_factory=list,
+        description="Further names under which browsers reach this service, besides "
+        "frontend.server_name, localhost, this machine's own name and addresses. A request for any "
+        "other gets 421, for a page may have had its name lead here. ['*'] takes all.",
+    )
     check_origin: bool = Field(
         True,
         description="Refuse requests from pages of other sites that are not in cors_origins.",
@@ -95,6 +101,11 @@ class ServerSettings(Section):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe messages that are logged."
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text",
+        description="text: lines for people; json: an object a line, for programs. Either way one "
+        "event is one line.",
     )
 
     @property

@@ -3,6 +3,7 @@
 Every field's description is its documentation; ``hpcbridge config show`` prints what is in force.
 """
 
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Union
 
@@ -13,6 +14,7 @@ from sqlalchemy import URL
 from hpcbridge.config.adapters import SETTINGS
 from hpcbridge.config.applications import ApplicationSettings
 from hpcbridge.config.auth import AuthSettings, proxies_wrong
+from hpcbridge.config.batchsystems import LocalCluster
 from hpcbridge.config.clusters import ClusterSettings, RemoteCluster
 from hpcbridge.config.fields import FilePath, Name
 from hpcbridge.config.frontend import FrontEndSettings
@@ -108,6 +110,24 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _jobs_are_not_the_service(self) -> "Settings":
+        for name, each in self.clusters.items():
+            ours = isinstance(each, LocalCluster) and not (each.run_as or each.trust_jobs)
+            if self.auth.on and ours:
+                raise ValueError(
+                    f"clusters.{name}: its jobs run as the service's own account, so they can "
+                    "read its secrets and be any user of [auth]. Set run_as to another account, "
+                    "or say trust_jobs = true"
+                )
+            if self.auth.on and isinstance(each, HostsCluster) and each.has_this_machine:
+                raise ValueError(
+                    f"clusters.{name}.hosts: jobs on 'localhost' run as the service's own account, "
+                    "so they can read its secrets and be any user of [auth]. Name the machine as "
+                    "SSH takes it, with another account in access.user"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _warm_sessions_are_somebodys(self) -> "Settings":
         for name, application in self.applications.items():
             if application.warm is None:
@@ -146,6 +166,11 @@ class Settings(BaseSettings):
             return "nothing receives files; set uploads.directory"
         for name in application.cluster:
             cluster = self.clusters[name]
+            if isinstance(cluster, LocalCluster) and cluster.run_as:
+                return (
+                    f"jobs on '{name}' run as '{cluster.run_as}', who cannot read files of the "
+                    "service's account"
+                )
             if isinstance(cluster, RemoteCluster) and cluster.identity.personal:
                 return (
                     f"jobs on '{name}' are their users' (identity.mode = "
@@ -215,16 +240,9 @@ class Settings(BaseSettings):
         return self.frontend.session_address == "path" or self.session_domain is not None
 
     @property
-    def own_names(self) -> list[str] | None:
-        """The names of this host that its own pages may have; None where any will do.
-
-        Where there are no users, a port that only this machine reaches must not be open to every
-        page whose name was made to lead here (DNS rebinding).
-        """
-        server = self.server
-        loopback = server.host in ("localhost", "::1") or server.host.startswith("127.")
-        guarded = loopback and server.unix_socket is None and not self.auth.on
-        return [self.frontend.server_name] if guarded else None
+    def own_names(self) -> list[str]:
+        """The names under which browsers may reach this service; ``*`` is any."""
+        return [self.frontend.server_name, *self.server.host_names, socket.gethostname()]
 
     @property
     def log_dir(self) -> Path:

@@ -49,6 +49,8 @@ async def examine(
     yield host.descriptors(settings)
     for finding in host.users(settings):
         yield finding
+    for finding in host.local_jobs(settings):
+        yield finding
     async for finding in _clusters(settings, audit=audit, user=user):
         yield finding
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hpcbridge.auth.headers import FrontEnd
+from hpcbridge.config.batchsystems import LocalCluster
 from hpcbridge.config.settings import Settings
 from hpcbridge.doctor.findings import Finding, bad, good
 from hpcbridge.errors import BridgeError, ConfigError
@@ -15,6 +16,8 @@ from hpcbridge.jobscripts.rules import Severity
 from hpcbridge.jobscripts.samples import check_all
 from hpcbridge.network.addresses import UNIX_PATH_LIMIT
 from hpcbridge.network.descriptors import limits, room
+from hpcbridge.schedulers.local.cgroup import place
+from hpcbridge.transports.account import account_named
 
 
 def templates(settings: Settings) -> Iterator[Finding]:
@@ -142,6 +145,42 @@ def users(settings: Settings) -> Iterator[Finding]:
             yield bad("audit log", unwritable)
         else:
             yield good("audit log", f"{auth.audit_file} can be written.")
+
+
+def local_jobs(settings: Settings) -> Iterator[Finding]:
+    """As whom jobs of the embedded runner run, and whether their processes end with them."""
+    for name, each in settings.clusters.items():
+        if not isinstance(each, LocalCluster):
+            continue
+        what = f"{name}: account of jobs"
+        if each.run_as is None:
+            me, chosen = _account(os.geteuid()), " So it was chosen, by trust_jobs."
+            said = f"Jobs run as {me}, the service's own account: they can read its secrets."
+            yield good(what, said + (chosen if settings.auth.on else ""))
+        else:
+            yield _other_account(what, each.run_as, Path(str(each.session_root)), name)
+        what = f"{name}: processes of jobs"
+        if place() is not None:
+            yield good(what, "Each job has a control group; all its processes end with it.")
+        else:
+            yield good(
+                what,
+                "No control groups can be made here (systemd: Delegate=yes). A process outlives "
+                "its job that clears its environment, makes a session of its own and loses its "
+                "parent.",
+            )
+
+
+def _other_account(what: str, name: str, root: Path, cluster: str) -> Finding:
+    try:
+        account = account_named(name, f"clusters.{cluster}.run_as")
+        there = next(each for each in (root, *root.parents) if each.exists())
+        barred = account.barred_from(there)
+    except BridgeError as error:
+        return bad(what, str(error))
+    if barred is not None:
+        return bad(what, f"{name} cannot enter {barred}, on the way to session_root. chmod o+x it.")
+    return good(what, f"Jobs run as {name}, and reach nothing of the service's own.")
 
 
 def _reachable(what: str, directory: Path, gid: int | None, group: str | None) -> Finding:

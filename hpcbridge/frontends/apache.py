@@ -51,6 +51,7 @@ _environment = jinja2.Environment(
 def virtual_host(
     *,
     server_name: str,
+    host_names: Collection[str] = (),
     listen: str,
     api_url: str,
     endpoint: str,
@@ -66,7 +67,7 @@ def virtual_host(
     secret_header: str | None = None,
     secret_conf: Path | None = None,
 ) -> str:
-    """A complete virtual host for ``listen`` (``*:443``).
+    """A complete virtual host for ``listen`` (``*:443``), which has ``host_names`` besides.
 
     ``api_url`` is where the service listens (``http://127.0.0.1:8080``, or
     ``unix:/PATH|http://hpcbridge``) and ``endpoint`` the API's path there and here. Sessions are
@@ -89,8 +90,13 @@ def virtual_host(
         )
     if isinstance(timeout, bool) or not 1 <= timeout <= 7 * 24 * 3600:
         raise ConfigError(f"timeout is {timeout!r}; it must be 1 to 604800 seconds.")
+    # All addresses are known.
+    known = [each for each in (server_name, "localhost", *host_names) if each[0] != "["]
     values = {
         "server_name": _checked("server_name", server_name, _SERVER_NAME, "a host name"),
+        "host_names": []
+        if "*" in host_names
+        else [_checked("host_names", each, _SERVER_NAME, "a host name") for each in known],
         "listen": _checked("listen", listen, _LISTEN, "an address and port, such as '*:443'"),
         "api_url": _checked("api_url", api_url, _API_URL, "a URL such as 'http://127.0.0.1:8080'"),
         "endpoint": _checked("endpoint", endpoint, _ENDPOINT, "a path such as '/paraview'"),

@@ -30,6 +30,7 @@ from hpcbridge.frontends.forwarding import (
     is_forwarded,
     read_head,
 )
+from hpcbridge.frontends.origin import ANY_NAME, HostNames
 from hpcbridge.frontends.ownaddress import OwnAddress
 from hpcbridge.frontends.timed import TimedProtocol
 from hpcbridge.frontends.visits import is_visit
@@ -85,7 +86,7 @@ def front_protocol(
     table: Lookup,
     *,
     allowed_origins: Collection[str] = (),
-    own_names: Collection[str] | None = None,
+    own_names: HostNames = ANY_NAME,
     websocket_paths: Collection[str] = ("ws",),
     admits: Admits = _everybody,
     coming: Coming = _nowhere,
@@ -96,7 +97,7 @@ def front_protocol(
     """A class for ``uvicorn.Config(http=...)`` that also serves the sessions of ``table``.
 
     ``allowed_origins`` are web pages on other hosts that may use the sessions, ``own_names`` the
-    names of this host as in :func:`~hpcbridge.frontends.origin.origin_allowed`, ``websocket_paths``
+    names of this host, ``websocket_paths``
     the paths that a WebSocket may ask the application for, the first being the default. ``admits``
     is asked for each client, and of a WebSocket every :data:`ASK_AGAIN` seconds again.
     ``coming`` is asked for sessions that the table lacks, and may take its time. Where there are
@@ -120,7 +121,7 @@ def front_protocol(
 class _Front(TimedProtocol):
     table: Lookup
     origins: tuple[str, ...]
-    names: Collection[str] | None
+    names: HostNames
     websocket_paths: tuple[str, ...]
     admits: Admits
     coming: Coming
@@ -296,13 +297,9 @@ class _ClientConnection(asyncio.Protocol):
         if not front.counts.enter(session_id):
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "The session has too many connections.")
         self._counted = session_id
-        try:
-            address = await front.found(session_id)
-        except BridgeError:
-            if await self._admitted(request):
-                raise
-            address = None  # strangers do not learn that there is one
-        if address is None or not await self._admitted(request):
+        # Strangers do not learn that there is one, nor by how long it takes.
+        address = await front.found(session_id) if await self._admitted(request) else None
+        if address is None:
             raise Refused(HTTPStatus.NOT_FOUND, "No such session.")
         return address
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 import h11
 
 from hpcbridge.frontends.base import SESSION_ID
-from hpcbridge.frontends.origin import origin_allowed
+from hpcbridge.frontends.origin import ANY_NAME, HostNames, origin_allowed, unknown_name
 
 #: What the target of such a request begins with.
 PREFIX = b"/proxy?"
@@ -63,7 +63,7 @@ def read_head(
     received: bytes,
     origins: Collection[str],
     websocket_paths: Collection[str],
-    names: Collection[str] | None = None,
+    names: HostNames = ANY_NAME,
 ) -> tuple[Forward, bytes] | None:
     """The request and the bytes after its head, or None while the head is not complete.
 
@@ -86,14 +86,14 @@ def read_head(
     return _forward(request, websocket_paths), parser.trailing_data[0]
 
 
-def _check_page(
-    request: h11.Request, origins: Collection[str], names: Collection[str] | None
-) -> None:
+def _check_page(request: h11.Request, origins: Collection[str], names: HostNames) -> None:
     origin, host = values(request, b"origin"), values(request, b"host")
     if len(origin) > 1 or len(host) != 1:
         raise Refused(HTTPStatus.BAD_REQUEST, "One Host and at most one Origin header, please.")
-    text = origin[0].decode("latin-1") if origin else None
-    if not origin_allowed(text, host[0].decode("latin-1"), origins, names):
+    text, here = origin[0].decode("latin-1") if origin else None, host[0].decode("latin-1")
+    if not names.know(here):
+        raise Refused(HTTPStatus.MISDIRECTED_REQUEST, unknown_name(here))
+    if not origin_allowed(text, here, origins):
         raise Refused(HTTPStatus.FORBIDDEN, "This web page may not use the sessions here.")
 
 

@@ -17,6 +17,7 @@ from hpcbridge.frontends.address import SessionAddresses
 from hpcbridge.frontends.admission import Admission, Enters, Redirect, Visit, still_admitted
 from hpcbridge.frontends.exchange import Exchange, Unfinished, splice
 from hpcbridge.frontends.forwarding import Refused, error_reply
+from hpcbridge.frontends.origin import HostNames
 from hpcbridge.frontends.visits import Asked, read_visit
 from hpcbridge.network.addresses import Address, TCPAddress
 from hpcbridge.network.counts import Counts
@@ -40,6 +41,7 @@ class Front(Protocol):
     """What is needed of the front end."""
 
     origins: tuple[str, ...]
+    names: HostNames
     enters: Enters
     counts: Counts
 
@@ -116,6 +118,7 @@ class OwnAddress:
                 encrypted=self._encrypted,
                 peer=self._peer,
                 origins=self._front.origins,
+                names=self._front.names,
             )
             exchange = await self._exchange(asked)
             if exchange is not None and await exchange.run():
@@ -149,6 +152,7 @@ class OwnAddress:
         if isinstance(admission, Redirect):
             await self._redirect(HTTPStatus.SEE_OTHER, admission.location, admission.cookie)
             return None
+        assert address is not None  # there is one, or the client is redirected
         if not visit.target:
             await self._redirect(HTTPStatus.PERMANENT_REDIRECT, f"{visit.prefix}/")
             return None
@@ -159,20 +163,18 @@ class OwnAddress:
         self._ask_later(visit)
         return Exchange(asked, admission, self.client, self._session)
 
-    async def _admitted(self, visit: Visit) -> tuple[Address, Admission | Redirect]:
-        """Raises :class:`Refused` for what this client cannot have."""
+    async def _admitted(self, visit: Visit) -> tuple[Address | None, Admission | Redirect]:
+        """Who may, before where it is: strangers learn nothing of a session, nor by how long that
+        takes. Raises :class:`Refused` for what this client cannot have."""
         try:
-            address = await self._front.found(visit.session_id)
-            failure = None
-        except BridgeError as error:
-            address, failure = None, error
-        try:
-            admission = await self._front.enters(visit) if address or failure else None
+            admission = await self._front.enters(visit)
+            if admission is None or isinstance(admission, Redirect):
+                address = None
+            else:
+                address = await self._front.found(visit.session_id)
         except BridgeError as error:
             raise Refused(HTTPStatus(error.status), str(error)) from error
-        if failure is not None and admission is not None:
-            raise Refused(HTTPStatus(failure.status), str(failure)) from failure
-        if address is None or admission is None:
+        if admission is None or (address is None and not isinstance(admission, Redirect)):
             raise Refused(HTTPStatus.NOT_FOUND, NONE)
         return address, admission
 

@@ -11,7 +11,7 @@ import h11
 from hpcbridge.frontends.address import Place, SessionAddresses
 from hpcbridge.frontends.admission import Visit
 from hpcbridge.frontends.forwarding import HEAD_LIMIT, TORN, Refused, is_websocket, values
-from hpcbridge.frontends.origin import origin_allowed
+from hpcbridge.frontends.origin import ANY_NAME, HostNames, origin_allowed, unknown_name
 
 _END = re.compile(rb"\n\r?\n")  # what h11 takes for a head's end
 _LENGTHS = re.compile(rb"\r\n(?:content-length|transfer-encoding)[ \t]*:[^\r]*", re.IGNORECASE)
@@ -54,11 +54,12 @@ def read_visit(
     encrypted: bool = False,
     peer: str | None = None,
     origins: Collection[str] | None = (),
+    names: HostNames = ANY_NAME,
 ) -> Asked:
     """The request at the beginning of ``received``, where :func:`is_visit` says that it is one.
 
     ``origins`` are pages that may send it besides the address's own; None where somebody else sees
-    to that.
+    to that. ``names`` are the portal's, whose host some addresses have.
 
     Raises :class:`~hpcbridge.frontends.forwarding.Refused`.
     """
@@ -70,6 +71,8 @@ def read_visit(
         raise Refused(HTTPStatus.BAD_REQUEST, "One Host, and a path, please.")
     if place.session_id is None:
         raise Refused(HTTPStatus.NOT_FOUND, "No such session.")
+    if place.prefix and not names.know(hosts[0]):
+        raise Refused(HTTPStatus.MISDIRECTED_REQUEST, unknown_name(hosts[0]))
     websocket = _check_form(request, head)
     if origins is not None:
         _check_page(request, hosts[0], origins)

@@ -172,6 +172,14 @@ class Relay:
         if not task.cancelled() and (error := task.exception()):
             _log.error("%s: connecting failed", self.address, exc_info=error)
 
+    def cut(self) -> None:
+        """Drop every connection, and go on listening."""
+        for near in tuple(self._open):
+            near.abort()
+            near.other.abort()
+        for task in tuple(self._tasks):
+            task.cancel()
+
     async def close(self) -> None:
         """Stop listening, drop every connection, remove the socket file if it is still ours."""
         server, self._server = self._server, None
@@ -179,11 +187,7 @@ class Relay:
             return
         server.close()
         self._unlink()
-        for near in tuple(self._open):
-            near.abort()
-            near.other.abort()
-        for task in tuple(self._tasks):
-            task.cancel()
+        self.cut()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await server.wait_closed()
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hpcbridge.errors import ClusterUnreachable, OutcomeUnknown
+from hpcbridge.plain import readable
 from hpcbridge.transports.base import Completed
 
 MISSING = 127
@@ -71,7 +72,7 @@ def _first(pattern: str, lines: list[str]) -> str:
 
 def lines_of(text: str) -> list[str]:
     """The lines of a text that say something, without blanks around them."""
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line.strip() for line in readable(text).splitlines() if line.strip()]
 
 
 def last_line(done: Completed, *, but: str = "") -> str:

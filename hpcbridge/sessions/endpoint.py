@@ -100,6 +100,11 @@ class Endpoint:
         self.address = str(tunnel.address)
         return tunnel.address
 
+    def cut(self) -> None:
+        """Drop whoever is connected through the tunnel."""
+        if self._tunnel is not None:
+            self._tunnel.cut()
+
     async def report(self) -> None:
         """Tell the leader who is connected here, if that has changed."""
         if (traffic := self.traffic) is None:

@@ -52,9 +52,8 @@ class Sessions:
         Raises :class:`~hpcbridge.errors.SessionNotFound`, also for one that is not ``who``'s:
         nobody learns of another's session that it exists.
         """
-        session = self.registry.session(session_id)
-        row = session.row if session else await self._remembered(session_id)
-        if row is None or not who.owns(row.user):
+        session, row = await self._found(session_id, who)
+        if row is None:
             raise SessionNotFound("There is no such session.")
         if session is None and self._context.store.shared and row.state != State.ENDED:
             await self.registry.heard([row.job_name])  # another replica has just begun it
@@ -64,11 +63,30 @@ class Sessions:
         session.keepalive.touch()
         return session.row
 
-    async def _remembered(self, session_id: str) -> SessionRow | None:
-        """What cannot be an id is not looked for: PostgreSQL fails where it gets a NUL."""
-        if not SESSION_ID.fullmatch(session_id):
-            return None
-        return await self._context.store.get(session_id)
+    async def _found(
+        self, session_id: str, who: Identity
+    ) -> tuple[Session | None, SessionRow | None]:
+        """A session, if it is ``who``'s.
+
+        Of others' sessions the database is asked like of unknown ones, in the same words: else the
+        time that the answer takes would tell that there is one.
+        """
+        session = self.registry.session(session_id)
+        if session is not None and who.owns(session.row.user):
+            return session, session.row
+        if not SESSION_ID.fullmatch(session_id):  # PostgreSQL fails where it gets a NUL
+            return None, None
+        row = await self._context.store.get(session_id, None if who.owns(None) else who.user)
+        return None, row if row is not None and who.owns(row.user) else None
+
+    async def known(self, session_id: str) -> SessionRow | None:
+        """A session, whoever asks; None where there is none. Raises StoreError."""
+        return (await self._found(session_id, ANYBODY))[1]
+
+    async def asked_in_vain(self, session_id: str) -> None:
+        """Take as long for a session that :meth:`known` found here as for an unknown one."""
+        if self.registry.session(session_id) is not None:
+            await self._context.store.get(session_id)
 
     async def living(self, who: Identity) -> list[SessionRow]:
         """The sessions that are ``who``'s to see and have not ended, the newest first."""
@@ -106,10 +124,9 @@ class Sessions:
         :class:`~hpcbridge.errors.StoreError`; where no other replica can take the session over, it
         then ends all the same, if it can.
         """
-        session = self.registry.session(session_id)
-        row = session.row if session else await self._remembered(session_id)
+        session, row = await self._found(session_id, who)
         over = row is None or row.state == State.ENDED or row.stopped
-        if row is None or over or (session and session.stopping) or not who.owns(row.user):
+        if row is None or over or (session and session.stopping):
             raise SessionNotFound("There is no such session, or it has ended.")
         try:
             await self._context.store.note(row, stopped=True)

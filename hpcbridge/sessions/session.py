@@ -170,16 +170,22 @@ class Session:
         """
         if row.version < self.row.version:
             return  # read before our own last change
-        wanted_at = self.row.wanted_at
+        wanted_at, secret = self.row.wanted_at, self.row.secret
         known = (*_CLIENTS, *(_HANDED_OVER if self.row.pool else ()))
         for name in known if driven else SessionRow.model_fields:
             setattr(self.row, name, getattr(row, name))
+        if secret and self.row.secret not in (None, secret):
+            self.cut()  # another replica has handed it over
         self.keepalive.claimed = row.claimed
         if row.wanted_at != wanted_at or row.forsaken:
             self.keepalive.elsewhere(0 if row.forsaken else REMOTE_CLIENT_LIFE)
         self.stop_asked = self.stop_asked or row.stopped
         self.moved.set()
         self.news.notify()
+
+    def cut(self) -> None:
+        """Drop whoever is connected to it here: it is somebody else's from now on."""
+        self.endpoint.cut()
 
     def stop(self) -> None:
         """Begin to end it."""

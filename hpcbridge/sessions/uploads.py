@@ -1,12 +1,12 @@
 """Files that users send: received whole or not at all, listed, removed, named to applications."""
 
 import asyncio
-import collections
 import contextlib
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -47,6 +47,14 @@ PAUSE = 60.0
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+@dataclass
+class _Busy:
+    """The uploads of one user; what they add is added by one of them at a time."""
+
+    there: int = 0
+    adding: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
 class Uploads:
     """All users' uploaded files, below a directory of the settings."""
 
@@ -55,8 +63,7 @@ class Uploads:
         parts = directory.parts
         fixed = parts.index(USER) if USER in parts else len(parts)
         self._base, self._below = Path(*parts[:fixed]), parts[fixed:]
-        self._busy: collections.Counter[str | None] = collections.Counter()
-        self._placing = asyncio.Lock()
+        self._busy: dict[str | None, _Busy] = {}
 
     def prepare(self) -> None:
         """Make the directory. Raises :class:`~hpcbridge.errors.ConfigError`."""
@@ -130,12 +137,12 @@ class Uploads:
         if length is not None:
             self._fits(name, length)
         folder = self._folder(user)
-        with self._turn(user), self._failures():
+        with self._turn(user) as adding, self._failures():
             try:
                 await _whole(folder.open)
-                most = await _whole(self._room, folder, name, length or 0, replace)
+                await _whole(self._room, folder, name, length or 0, replace)
                 await _whole(folder.sweep)
-                return await self._received(folder, name, content, most, replace=replace)
+                return await self._received(folder, name, content, adding, replace=replace)
             finally:
                 folder.close()
 
@@ -144,16 +151,24 @@ class Uploads:
         folder: UploadFolder,
         name: str,
         content: AsyncIterator[bytes],
-        most: int,
+        adding: asyncio.Lock,
         *,
         replace: bool,
     ) -> tuple[UploadedFile, bool]:
         part = UnfinishedFile()
         try:
             await _whole(folder.begin, part)
-            await self._copy(name, content, part, most)
+
+            def write(data: bytes) -> None:
+                # Others have written since, and been placed.
+                self._enough(folder, [name, part.name], part.size + len(data))
+                part.write(data)
+
+            async for piece in self._pieces(name, content):
+                async with adding:
+                    await _whole(write, piece)
             await _whole(part.finish)
-            async with self._placing:
+            async with adding:
                 # Others may have been placed meanwhile.
                 await _whole(self._room, folder, name, part.size, replace, part.name)
                 there = await _whole(folder.find, name)
@@ -168,10 +183,9 @@ class Uploads:
             raise UploadNotFound(f"'{name}' was removed as soon as it was there.")
         return found, there is not None
 
-    async def _copy(
-        self, name: str, content: AsyncIterator[bytes], part: UnfinishedFile, most: int
-    ) -> None:
-        waiting = bytearray()
+    async def _pieces(self, name: str, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The content in pieces that are worth a write."""
+        waiting, size = bytearray(), 0
         while True:
             try:
                 async with asyncio.timeout(PAUSE):
@@ -179,12 +193,10 @@ class Uploads:
             except TimeoutError as error:
                 raise RequestError(f"Nothing of '{name}' came for {PAUSE:g} s.") from error
             waiting += piece or b""
-            size = part.size + len(waiting)
+            size += len(piece or b"")
             self._fits(name, size)
-            if size > most:
-                raise _no_room(f"'{name}' has more bytes than there is room for.")
             if waiting and (piece is None or len(waiting) >= PIECE):
-                await _whole(part.write, bytes(waiting))
+                yield bytes(waiting)
                 waiting.clear()
             if piece is None:
                 return
@@ -200,8 +212,8 @@ class Uploads:
 
     def _room(
         self, folder: UploadFolder, name: str, size: int, replace: bool, part: str = ""
-    ) -> int:
-        """Bytes that a file may have. Raises where it cannot be placed, or has more already."""
+    ) -> None:
+        """Raises where a file of this size cannot be placed."""
         try:
             there = folder.find(name)
         except FileExistsError as error:
@@ -210,23 +222,26 @@ class Uploads:
             raise _taken(name)
         if there is None and len(folder.files()) >= self.settings.count_limit:
             raise _no_room(f"There are {self.settings.count_limit} files already.")
-        left = self.settings.total_limit * MIB - folder.used(but=[name, part])
-        if size > left:
-            raise _no_room(f"All files together may have {self.settings.total_limit} MiB.")
+        self._enough(folder, [name, part], size)
         if not part and size > folder.free():
             raise NoRoom("The disk for uploads is full. Tell the admins of this site.")
-        return left
+
+    def _enough(self, folder: UploadFolder, names: Sequence[str], size: int) -> None:
+        """Raises where a file of these names has no room beside all others, unfinished or not."""
+        if size > self.settings.total_limit * MIB - folder.used(but=names):
+            raise _no_room(f"All files together may have {self.settings.total_limit} MiB.")
 
     @contextlib.contextmanager
-    def _turn(self, user: str | None) -> Iterator[None]:
-        if self._busy[user] >= AT_ONCE:
+    def _turn(self, user: str | None) -> Iterator[asyncio.Lock]:
+        busy = self._busy.setdefault(user, _Busy())
+        if busy.there >= AT_ONCE:
             raise NoCapacity(f"{AT_ONCE} uploads are on their way already. Wait for one to end.")
-        self._busy[user] += 1
+        busy.there += 1
         try:
-            yield
+            yield busy.adding
         finally:
-            self._busy[user] -= 1
-            if not self._busy[user]:
+            busy.there -= 1
+            if not busy.there:
                 del self._busy[user]
 
     @contextlib.contextmanager

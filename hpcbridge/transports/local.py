@@ -15,6 +15,7 @@ from hpcbridge.errors import ClusterError, ClusterUnreachable, OutcomeUnknown, U
 from hpcbridge.files.helper import open_to_others
 from hpcbridge.files.own import open_own
 from hpcbridge.network.descriptors import usual
+from hpcbridge.transports.account import Account
 from hpcbridge.transports.base import Completed, Slice, StagedFile
 from hpcbridge.transports.environment import clean_environment
 
@@ -36,20 +37,26 @@ class LocalTransport:
 
     follow_interval = 0.005
 
-    def __init__(self) -> None:
+    def __init__(self, account: Account | None = None) -> None:
+        """As the service's own account, or as another one, which takes root."""
+        self._account = account
         # Threads of its own: those that wait for a dead file server are nobody else's.
         self._threads = ThreadPoolExecutor(FILES_AT_ONCE, "files")
 
     async def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float) -> Completed:  # noqa: ASYNC109
         """See :meth:`hpcbridge.transports.base.Transport.run`."""
+        environment, account = clean_environment(), self._account
+        if account is not None:  # not as root where that account may have put links
+            environment = account.environment(environment)
         try:
             process = await asyncio.create_subprocess_exec(
                 *argv,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                env=clean_environment(),
+                env=environment,
                 start_new_session=True,
+                **(account.as_whom if account else {}),
             )
         except OSError as error:
             raise ClusterUnreachable(
@@ -72,12 +79,12 @@ class LocalTransport:
 
     async def home(self) -> str:
         """See :meth:`hpcbridge.transports.base.Transport.home`."""
-        return str(Path.home())
+        return self._account.home if self._account else str(Path.home())
 
     async def stage(self, directory: str, files: Mapping[str, StagedFile]) -> None:
         """See :meth:`hpcbridge.transports.base.Transport.stage`."""
         try:
-            await self._in_time(lambda: _stage(Path(directory), files))
+            await self._in_time(lambda: _stage(Path(directory), files, self._account))
         except OSError as error:
             raise ClusterError(
                 f"The session directory {directory} cannot be written: {error.strerror}. "
@@ -86,7 +93,8 @@ class LocalTransport:
 
     async def read(self, wanted: Sequence[Slice]) -> list[bytes | None]:
         """See :meth:`hpcbridge.transports.base.Transport.read`."""
-        return await self._in_time(lambda: [_read(each) for each in wanted])
+        owner = self._account.uid if self._account else None
+        return await self._in_time(lambda: [_read(each, owner) for each in wanted])
 
     async def remove(self, directory: str) -> None:
         """See :meth:`hpcbridge.transports.base.Transport.remove`."""
@@ -152,10 +160,12 @@ async def _capped(stream: asyncio.StreamReader) -> bytes:
     return bytes(kept)
 
 
-def _stage(directory: Path, files: Mapping[str, StagedFile]) -> None:
+def _stage(directory: Path, files: Mapping[str, StagedFile], account: Account | None) -> None:
     # Path.mkdir(parents=True) would make all but the last with the umask's mode.
     for parent in reversed(directory.parents):
-        parent.mkdir(mode=0o700, exist_ok=True)
+        parent.mkdir(mode=0o700 if account is None else 0o711, exist_ok=True)
+    if account is not None and (barred := account.barred_from(directory.parent)):
+        raise PermissionError(errno.EACCES, f"{account.name} cannot enter {barred}")
     if above := open_to_others(os.fspath(directory)):
         raise PermissionError(errno.EPERM, f"others could replace what is in {above}")
     directory.mkdir(mode=0o700)
@@ -163,6 +173,8 @@ def _stage(directory: Path, files: Mapping[str, StagedFile]) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         with os.fdopen(os.open(directory / name, flags, file.mode), "wb") as out:
             out.write(file.content)
+    if account is not None:
+        account.give(directory)
 
 
 def _remove(directory: Path) -> None:
@@ -173,9 +185,9 @@ def _remove(directory: Path) -> None:
             shutil.rmtree(directory)
 
 
-def _read(wanted: Slice) -> bytes | None:
+def _read(wanted: Slice, owner: int | None) -> bytes | None:
     try:
-        handle = open_own(wanted.path)
+        handle = open_own(wanted.path, owner)
     except OSError:
         return None
     try:

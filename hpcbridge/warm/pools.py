@@ -57,6 +57,10 @@ class PooledSession(Protocol):
         """Somebody waits for it, inside the ``with`` block."""
         ...
 
+    def cut(self) -> None:
+        """Drop whoever is connected to it."""
+        ...
+
     def stop(self) -> None:
         """Begin to end it."""
         ...
@@ -169,6 +173,7 @@ class Pools(Generic[S]):
             with session.client_waits():
                 if not personal or await self._made_personal(row, asked):
                     log.info("session %s: handed over", row.job_name)
+                    session.cut()  # whoever came with the old secret
                     return self._registry.begin(row)
                 await self._warm_store.throw_away(row)
                 session.stop()

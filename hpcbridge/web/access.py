@@ -11,6 +11,7 @@ from starlette.requests import Request
 from hpcbridge.auth.audit import AuditLog
 from hpcbridge.auth.gate import Asking, Gate
 from hpcbridge.auth.identity import How, Identity, Scope
+from hpcbridge.config.batchsystems import LocalCluster
 from hpcbridge.config.clusters import ClusterSettings, RemoteCluster
 from hpcbridge.config.settings import Settings
 from hpcbridge.errors import (
@@ -49,7 +50,6 @@ class Access:
         self.on = auth.on
         self._accepts_tokens = "token" in auth.accept
         self._server = settings.server
-        self._names = settings.own_names
         self._behind = Behind(settings.server.trusted_proxies)
         self._clusters = settings.clusters
         self._sessions = sessions
@@ -98,7 +98,7 @@ class Access:
         """A web page's request carries what the front end knows its client by, whatever page."""
         if not self._server.check_origin and identity.how != How.HEADER:
             return
-        allowed = origin_allowed(request, self._server.cors_origins, self._names)
+        allowed = origin_allowed(request, self._server.cors_origins)
         if identity.how == How.HEADER and "origin" not in request.headers:
             # No page of our own sends so; see Fetch Metadata, W3C.
             allowed = request.headers.get("sec-fetch-site", "none") in ("none", "same-origin")
@@ -198,4 +198,6 @@ def _account(cluster: ClusterSettings | None) -> str | None:
     """The account that a cluster's jobs belong to; None where only the ssh config knows it."""
     if isinstance(cluster, RemoteCluster) and cluster.ssh is not None:
         return cluster.ssh.user
+    if isinstance(cluster, LocalCluster) and cluster.run_as:
+        return cluster.run_as
     return pwd.getpwuid(os.geteuid()).pw_name if cluster else None

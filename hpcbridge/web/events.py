@@ -10,6 +10,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
 from hpcbridge.errors import NoCapacity, RequestError
 from hpcbridge.notifier import Notifier
 
@@ -31,23 +34,38 @@ class Audience:
     def __init__(self) -> None:
         self._listening: Counter[str] = Counter()
 
-    def admit(self, session_id: str) -> None:
-        """Raises :class:`~hpcbridge.errors.NoCapacity` where enough listen to it."""
+    def told(self, session_id: str, events: AsyncIterator[str]) -> StreamingResponse:
+        """The answer to one listener more, who counts from now on until it is over.
+
+        Raises :class:`~hpcbridge.errors.NoCapacity` where enough listen to the session.
+        """
         if self._listening[session_id] >= STREAMS:
             raise NoCapacity(
                 f"{STREAMS} clients listen to this session's events, which is the most. "
                 "Ask by GET meanwhile."
             )
-
-    async def of(self, session_id: str, events: AsyncIterator[str]) -> AsyncIterator[str]:
-        """The same events, told to one listener more."""
         self._listening[session_id] += 1
+        return _EventStream(events, lambda: self._leave(session_id))
+
+    def _leave(self, session_id: str) -> None:
+        self._listening[session_id] -= 1
+        if not self._listening[session_id]:
+            del self._listening[session_id]
+
+
+class _EventStream(StreamingResponse):
+    """Calls ``over`` when it has ended, also where its client left before the first event."""
+
+    def __init__(self, events: AsyncIterator[str], over: Callable[[], None]) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._over = over
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            async for each in events:
-                yield each
+            await super().__call__(scope, receive, send)
         finally:
-            self._listening[session_id] -= 1
-            self._listening += Counter()  # without those that nobody listens to
+            self._over()
 
 
 async def stream(

@@ -183,7 +183,6 @@ class Launcher:
     async def progress(self, session_id: str, request: Request, who: Reading) -> StreamingResponse:
         """Server-sent events: where the session stands, each time that changes, until it ends."""
         await self._sessions.get(session_id, who)  # 404 before the stream begins
-        self._audience.admit(session_id)
         asked = time.monotonic()
 
         async def describe() -> dict[str, Any]:
@@ -198,11 +197,7 @@ class Launcher:
             return session.news if session else None
 
         events = stream(describe, notifier, lambda: self._sessions.leaving)
-        return StreamingResponse(
-            self._audience.of(session_id, events),
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
-        )
+        return self._audience.told(session_id, events)
 
     async def stop(self, session_id: str, request: Request, who: Stopping) -> JSONResponse:
         """Stop a session and its job."""

@@ -27,17 +27,14 @@ def error_reply(
     return JSONResponse({"error": message}, status, headers=dict(headers or {}))
 
 
-def origin_allowed(
-    request: Request, others: Collection[str], names: Collection[str] | None = None
-) -> bool:
+def origin_allowed(request: Request, others: Collection[str]) -> bool:
     """Whether the page that sent the request may: no page, a page of this host, or a listed one.
 
-    A POST of ``text/plain`` needs no preflight, so any page can make a browser send one. ``names``
-    are this host's, where they are known.
+    A POST of ``text/plain`` needs no preflight, so any page can make a browser send one.
     """
     pages: list[str | None] = [*request.headers.getlist("origin")] or [None]
     host = request.headers.get("host")
-    return all(origin.origin_allowed(page, host, others, names) for page in pages)
+    return all(origin.origin_allowed(page, host, others) for page in pages)
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -112,6 +109,33 @@ class Forwarded:
             if self._apache and peer[0] in self._believing.trusted_hosts:
                 scope["headers"] = with_host(scope["headers"], self._apache)
         await self._believing(scope, receive, send)  # type: ignore[arg-type]
+
+
+class KnownHost:
+    """Middleware inside of :class:`Forwarded`: nothing is answered under a name that is not ours.
+
+    ``trusted`` are the front end's addresses and networks, whose ``X-Forwarded-Host`` counts, too.
+    """
+
+    def __init__(self, app: ASGIApp, names: origin.HostNames, trusted: Collection[str]) -> None:
+        self._app = app
+        self._names = names
+        self._trusted = Behind(trusted).trusted
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (strange := self._strange(scope)) is not None:
+            reply = error_reply(origin.unknown_name(strange), 421, {"Cache-Control": "no-store"})
+            await reply(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _strange(self, scope: Scope) -> str | None:
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        told = [value for name, value in scope["headers"] if name == b"x-forwarded-host"]
+        if told and scope["state"]["peer"] in self._trusted:
+            hosts.append(told[-1].rpartition(b",")[2].strip())  # what the front end added
+        names = [each.decode("latin-1") for each in hosts]
+        return next((each for each in names if not self._names.know(each)), None)
 
 
 _TWO_LENGTHS = frozenset({b"content-length", b"transfer-encoding"})

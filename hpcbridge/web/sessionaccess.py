@@ -51,16 +51,17 @@ class SessionAccess:
         client, scheme = await self._access.behind(visit.headers, visit.peer, visit.encrypted)
         asking, identity = Asking(visit.headers, visit.peer, client), None
         try:
-            row = await self._sessions.get(visit.session_id)
-            if self._access.on and not again and (ticket := _ticket(visit)):
-                return await self._redeemed(row, visit, ticket, scheme)
-            if self._access.on:
-                identity = await self._identity(row, visit, asking, scheme, again=again)
+            if not self._access.on:
+                row = await self._sessions.get(visit.session_id)
+            elif not again and (ticket := _ticket(visit)):
+                return await self._redeemed(visit, ticket, scheme)
+            else:
+                identity = await self._identity(visit, asking, scheme, again=again)
                 if identity is None:
                     return None
                 if not identity.scopes & VISITS:
                     raise ScopeMissing(f"This token is for neither of: {', '.join(VISITS)}.")
-                await self._sessions.get(visit.session_id, identity)
+                row = await self._sessions.get(visit.session_id, identity)
         except BridgeError as error:
             if again and isinstance(error, AccountsUnknown | StoreError):
                 return Admission()
@@ -76,10 +77,13 @@ class SessionAccess:
         return f"{own}{self._websocket}"
 
     async def _identity(
-        self, row: SessionRow, visit: Visit, asking: Asking, scheme: str, *, again: bool
+        self, visit: Visit, asking: Asking, scheme: str, *, again: bool
     ) -> Identity | None:
-        cookie = _cookie(visit, scheme)
-        user = self._tickets.user(row, cookie) if cookie else None
+        cookie, user = _cookie(visit, scheme), None
+        if cookie and (row := await self._sessions.known(visit.session_id)):
+            user = self._tickets.user(row, cookie)
+            if user is None:
+                await self._sessions.asked_in_vain(visit.session_id)
         gate = self._access.gate
         if user is not None:
             # The application's pages may send an Authorization of their own.
@@ -91,16 +95,17 @@ class SessionAccess:
         await gate.users.check(user)
         return Identity(user, How.COOKIE, gate.users.is_operator(user), _BY_COOKIE)
 
-    async def _redeemed(
-        self, row: SessionRow, visit: Visit, ticket: str, scheme: str
-    ) -> Redirect | None:
+    async def _redeemed(self, visit: Visit, ticket: str, scheme: str) -> Redirect | None:
         """To the same address without the ticket. One that is used up may have left a cookie."""
-        user = await self._tickets.redeem(row, ticket)
+        row = await self._sessions.known(visit.session_id)
+        user = await self._tickets.redeem(row, ticket) if row else None
+        if user is None:
+            await self._sessions.asked_in_vain(visit.session_id)
         path, _, query = visit.target.partition("?")
         left = [pair for pair in parse_qsl(query, keep_blank_values=True) if pair[0] != TICKET]
         # Not "//": that would be another host's name.
         location = f"{visit.prefix}/{path.lstrip('/')}{'?' if left else ''}{urlencode(left)}"
-        if user is None:
+        if row is None or user is None:
             return Redirect(location, "") if _cookie(visit, scheme) else None
         value = self._tickets.cookie(row, user)
         secure = "; Secure" if scheme == "https" else ""

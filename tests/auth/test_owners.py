@@ -1,13 +1,19 @@
 """Sessions belong to users: who sees them, who stops them, and how many one user may have."""
 
 import json
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
+from hpcbridge.frontends.address import session_addresses
+from hpcbridge.frontends.admission import TICKET, Visit
+from hpcbridge.web.access import Access
+from hpcbridge.web.sessionaccess import SessionAccess
 from tests.replies import refusal
 from tests.site import Launch
-from tests.usersite import auth, client, named
+from tests.usersite import USER, auth, client, named
 from tests.waiting import until
 
 CONE = {"application": "cone"}
@@ -53,6 +59,77 @@ async def test_nobody_but_the_owner_and_operators_learns_of_a_session(shared: La
                 assert "secret" not in reply.json()
         async with client(api, named("olga")) as olga:
             assert (await olga.delete(path)).status_code == 200
+
+
+async def test_the_secret_of_a_ready_session_is_told_to_its_user_alone(shared: Launch) -> None:
+    async with shared() as api:
+        async with client(api, named("alice")) as alice:
+            begun = (await alice.post("/paraview", json=CONE)).json()
+            told = (await alice.get(f"/paraview/{begun['id']}")).json()
+            assert told["secret"] == begun["secret"]
+            assert begun["secret"] not in (await alice.get("/paraview")).text
+        async with client(api, named("olga")) as operator:
+            reply = await operator.get(f"/paraview/{begun['id']}")
+            assert reply.json()["state"] == "ready"
+            assert begun["secret"] not in reply.text
+
+
+class Questions(list[str]):
+    """What the database of a service is asked of one session, in order."""
+
+    def __init__(self, api: Any) -> None:
+        super().__init__()
+        engine = api.sessions.store.engine.sync_engine
+        event.listen(engine, "before_cursor_execute", self.asked)
+
+    def asked(self, _: Any, __: Any, statement: str, *___: Any) -> None:
+        if "sessions.id = ?" in statement and statement.startswith("SELECT"):
+            self.append(statement)
+
+    async def of(self, work: Awaitable[object]) -> list[str]:
+        self.clear()
+        await work
+        return [*self]
+
+
+async def test_another_users_session_costs_the_questions_that_an_unknown_one_costs(
+    shared: Launch,
+) -> None:
+    """Else the time that an answer takes would tell which sessions there are."""
+    async with shared() as api:
+        async with client(api, named("alice")) as alice:
+            foreign = (await alice.post("/paraview", json=CONE)).json()["id"]
+        unknown, questions = "0" * 40, Questions(api)
+        access = Access(api.settings, api.sessions)
+        addresses = session_addresses(api.settings)
+        assert addresses is not None
+        own = SessionAccess(api.settings, api.sessions, access, addresses)
+
+        def visit(session_id: str, target: str, **more: str) -> Visit:
+            given = named("bob") | more
+            headers = [(key.lower().encode(), value.encode()) for key, value in given.items()]
+            host = f"{session_id}.localhost"
+            return Visit(session_id, "GET", target, "", headers, host, False, "127.0.0.1")
+
+        async with client(api, named("bob")) as bob:
+
+            def ways(session_id: str) -> list[Awaitable[object]]:
+                path, headers = f"/paraview/{session_id}", visit(session_id, "/").headers
+                return [
+                    bob.get(path),
+                    bob.delete(path),
+                    *(bob.get(f"{path}/{each}") for each in ("events", "log", "open")),
+                    access.admits(session_id, headers, "127.0.0.1"),
+                    own.enter(visit(session_id, "/")),
+                    own.enter(visit(session_id, "/", cookie="hpcbridge=1.2.3.4")),
+                    own.enter(visit(session_id, f"/?{TICKET}=1.2.3.4")),
+                    own.enter(visit(session_id, "/", **{USER: ""}, cookie="hpcbridge=1.2.3.4")),
+                ]
+
+            for one, other in zip(ways(foreign), ways(unknown), strict=True):
+                asked = await questions.of(one)
+                assert asked
+                assert asked == await questions.of(other)
 
 
 async def test_others_do_not_keep_a_session_alive(shared: Launch) -> None:

@@ -310,6 +310,37 @@ async def test_guesses_at_a_token_end_and_its_owner_elsewhere_is_not_shut_out(
         assert await status(api, bearer(token), "2001:db8:0:1::1") == 200
 
 
+async def test_a_guess_among_many_at_once_learns_no_more_than_one_alone(
+    site: Any, launcher: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All are asked for before the first is found wrong; the right one is found last."""
+    wrong_ones, arrived = asyncio.Event(), []
+    check = Tokens.check
+
+    async def late(self: Tokens, token: str) -> TokenRow:
+        arrived.append(token)
+        if token.endswith("f" * 64):
+            await until(everybody_is_here, "all guesses")
+        else:
+            await wrong_ones.wait()
+        return await check(self, token)
+
+    async def everybody_is_here() -> bool:
+        return len(arrived) == 9
+
+    async with launcher(auth=auth(site, "token", failures=3)) as api:
+        token = await made(api)
+        monkeypatch.setattr(Tokens, "check", late)
+        guesses = [f"hpcb_{number:012x}_{'f' * 64}" for number in range(8)]
+        async with asyncio.TaskGroup() as tasks:
+            right = tasks.create_task(status(api, bearer(token)))
+            wrong = [tasks.create_task(status(api, bearer(each))) for each in guesses]
+            await asyncio.wait(wrong)
+            wrong_ones.set()
+    assert sorted(each.result() for each in wrong) == [401] * 3 + [429] * 5
+    assert right.result() == 429
+
+
 async def test_the_last_use_is_noted_once_a_minute(
     site: Any, launcher: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

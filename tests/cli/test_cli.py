@@ -33,6 +33,8 @@ COMMANDS = [
     ["token", "list"],
     ["token", "revoke"],
     ["import"],
+    ["backup"],
+    ["restore"],
 ]
 
 
@@ -126,7 +128,9 @@ def test_who_starts_the_service_is_told_what_works_now(
     site: Any, tmp_path: Path, accept: list[str], browser: bool, said: str
 ) -> None:
     secret = {"secret_file": str(tmp_path / "secret")} if "header" in accept else {}
-    told = serve._first_steps(site.settings(auth={"accept": accept, **secret}), "http://h:1/")
+    meant = {"here": {"trust_jobs": True}}
+    settings = site.settings(auth={"accept": accept, **secret}, clusters=meant)
+    told = serve._first_steps(settings, "http://h:1/")
     assert said in told
     assert ("In a browser:   http://h:1/" in told) is browser
 

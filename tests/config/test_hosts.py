@@ -46,6 +46,17 @@ def test_this_machine_is_none_that_several_services_share() -> None:
         Settings.model_validate(given | {"store": {"url": "postgresql://db/x"}})
 
 
+def test_jobs_on_this_machine_are_refused_where_there_are_users() -> None:
+    """They would run as the service, and could be any of its users."""
+    given = {
+        "clusters": {"here": {"scheduler": "hosts", "hosts": [{"name": "localhost"}]}},
+        "applications": {"cone": {"cluster": "here", "template": "command.sh"}},
+        "auth": {"accept": ["token"]},
+    }
+    with pytest.raises(ValidationError, match=r"clusters\.here\.hosts: jobs on 'localhost' run as"):
+        Settings.model_validate(given)
+
+
 async def test_machines_are_logged_in_to_as_access_says_or_as_the_login_host(
     tmp_path: Any,
 ) -> None:

@@ -20,7 +20,7 @@ from hpcbridge.config.settings import Settings
 from hpcbridge.doctor import audit, database
 from hpcbridge.doctor.audit import Sight, violations
 from hpcbridge.schedulers.base import EndReason, JobRequest
-from hpcbridge.schedulers.local import LocalScheduler
+from hpcbridge.schedulers.local import LocalScheduler, cgroup
 from hpcbridge.store import SessionRow, State, Store
 from tests.usersite import SECRET, auth
 from tests.waiting import until
@@ -71,6 +71,24 @@ async def test_a_site_before_its_first_start_is_green_and_stays_untouched(
     site.state_dir.rmdir()
     assert red(await examined(site.path, audit=True)) == []
     assert not site.state_dir.exists()
+
+
+async def test_as_whom_jobs_run_here_and_what_ends_them_is_told(
+    site: Any, healthy: Callable[..., Path], directory: Path
+) -> None:
+    what = "here: account of jobs"
+    findings = await examined(healthy())
+    assert "the service's own account: they can read its secrets" in findings[what].said
+    ends = findings["here: processes of jobs"].said
+    assert ("all its processes end with it" in ends) == (cgroup.place() is not None)
+    findings = await examined(healthy(auth=auth(site)))
+    assert "by trust_jobs" in findings[what].said
+    site.config["clusters"]["here"] |= {"run_as": "nobody", "session_root": str(directory / "s")}
+    assert "Jobs run as nobody" in (await examined(healthy()))[what].said
+    directory.chmod(0o700)
+    assert f"nobody cannot enter {directory}" in (await examined(healthy()))[what].said
+    site.config["clusters"]["here"] |= {"run_as": "hpcb-nobody-has-this"}
+    assert "there is no account" in (await examined(healthy()))[what].said
 
 
 async def test_a_site_at_work_is_green(site: Any, launcher: Any) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import httpx
 import pytest
 
 from tests.waiting import until
@@ -62,7 +63,7 @@ async def service(
     command = [sys.executable, "-m", "hpcbridge", "frontend", "apache", str(path)]
     options = [f"--listen=127.0.0.1:{apache.port}"]
     printed = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
-    apache.start(printed.stdout)
+    apache.start(printed.stdout.replace("http://127.0.0.1:0", running.url))  # the port is found now
     running.front = f"127.0.0.1:{apache.port}"
     yield running
     apache.stop()
@@ -94,3 +95,31 @@ async def test_a_websocket_crosses_apache_and_nothing_of_its_client_with_it(serv
         await ws.send_bytes(data)
         assert await ws.receive_bytes() == data
     await until(lambda: service.state(session_id) == "ready")
+
+
+async def test_a_page_whose_name_was_made_to_lead_here_gets_nothing(service: Any) -> None:
+    """DNS rebinding, without users: its browser says the same in Host and Origin."""
+    reply = service.post({"application": "cone"}).json()
+    visit = f"/proxy?sessionId={reply['id']}&path=ws"
+    page = {"Host": "evil.example", "Origin": "http://evil.example"}
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    async with httpx.AsyncClient(base_url=f"http://{service.front}", timeout=60) as client:
+        for headers in (page, {"Host": "evil.example"}, {"Host": "localhost.evil.example:80"}):
+            for path in ("/", "/paraview/applications", f"/paraview/{reply['id']}", visit):
+                told = await client.get(path, headers=headers)
+                assert told.status_code == 421, (path, headers, told.text)
+            assert (await client.get(visit, headers=headers | upgrade)).status_code == 421
+            launch = await client.post("/paraview", json={"application": "cone"}, headers=headers)
+            assert launch.status_code == 421
+            assert "secret" not in launch.text
+        for host in (service.front, "localhost", "LOCALHOST:81", "[::1]:80"):
+            headers = {"Host": host, "Origin": f"http://{host.lower()}"}
+            told = await client.get("/paraview/applications", headers=headers)
+            assert told.status_code == 200
+            plain = await client.get(visit, headers={"Host": host})
+            assert plain.status_code == 400  # the program wants a WebSocket there

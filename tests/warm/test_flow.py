@@ -15,6 +15,16 @@ EXAMPLE = Path(__file__).parents[2] / "examples/warm/hpcbridge.toml"
 OPEN = {"count": 1, "hours": [], "timezone": None}
 
 
+async def cut(client: WslinkClient) -> bool:
+    """Whether somebody sees no more pictures."""
+    try:
+        for _ in range(20):
+            await client.picture()
+    except ConnectionError:
+        return True
+    return False
+
+
 async def test_the_demos_session_is_its_users_alone_after_the_hand_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -31,15 +41,29 @@ async def test_the_demos_session_is_its_users_alone_after_the_hand_over(
             return next((row for row in living if row.state == "ready"), None)
 
         waiting = await until(ready, "a warm session")
-        session = await sessions.launches.begin("flow", {"application": "flow"})
-        assert session.row.id == waiting.id
+        old, endpoint = waiting.secret, sessions.session(waiting.id).endpoint
+        # One came through the tunnel, and one from the node itself.
+        places = [endpoint.address, f"127.0.0.1:{waiting.port}"]
+        async with (
+            WslinkClient.connect(f"http://{places[0]}/ws", old) as visitor,
+            WslinkClient.connect(f"http://{places[1]}/ws", old) as neighbour,
+        ):
+            assert (await visitor.picture()).std() > 5
+            session = await sessions.launches.begin("flow", {"application": "flow"})
+            assert session.row.id == waiting.id
+            assert await cut(visitor)
+            assert await cut(neighbour)
         secret = await sessions.launches.ready(session)
         url = f"http://{session.endpoint.address}/ws"
         with pytest.raises(PermissionError):
-            async with WslinkClient.connect(url, waiting.secret):
+            async with WslinkClient.connect(url, old):
                 pass
         async with WslinkClient.connect(url, secret) as client:
             assert (await client.picture()).std() > 5
+            # Another replica has handed it over, as the database tells.
+            told = session.row.model_copy(update={"secret": "1" * 48})
+            session.refresh(told, driven=False)
+            assert await cut(client)
         log = Path(session.row.directory, "output.log").read_bytes()
         assert secret not in printable(log)
         assert secret not in Path(session.row.directory, "secret.new").read_text()

@@ -1,9 +1,13 @@
 """Progress as server-sent events, over a real connection."""
 
+import asyncio
 import json
+import socket
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -100,6 +104,40 @@ def test_who_opens_stream_after_stream_is_refused_until_one_is_closed(
         assert listens(events[1]).status_code == 200
         opened[0].close()
         wait_until(lambda: listens(events[0]).status_code == 200, "room for another")
+
+
+async def test_of_many_streams_at_once_no_more_are_let_in_than_one_after_the_other(
+    site: Any, serve: Any
+) -> None:
+    site.write()
+    service = serve("--end-sessions")
+    events = f"/paraview/{begun(service.http, 'cone')}/events"
+    limits = httpx.Limits(max_connections=200)
+    async with (
+        httpx.AsyncClient(base_url=service.url, timeout=90, limits=limits) as client,
+        AsyncExitStack() as listening,
+    ):
+
+        async def listens() -> int:
+            return (await listening.enter_async_context(client.stream("GET", events))).status_code
+
+        statuses = Counter(await asyncio.gather(*(listens() for _ in range(150))))
+    assert statuses == {200: STREAMS, 503: 150 - STREAMS}
+
+
+def test_who_leaves_before_the_first_event_leaves_room(site: Any, serve: Any) -> None:
+    site.write()
+    service = serve("--end-sessions")
+    place, events = urlsplit(service.url), f"/paraview/{begun(service.http, 'cone')}/events"
+    for _ in range(2 * STREAMS):
+        with socket.create_connection((place.hostname, place.port)) as wire:
+            wire.sendall(f"GET {events} HTTP/1.1\r\nHost: {place.netloc}\r\n\r\n".encode())
+
+    def room() -> bool:
+        with service.http.stream("GET", events) as response:
+            return response.status_code == 200
+
+    wait_until(room, "room for one more")
 
 
 def test_an_open_stream_does_not_hold_the_service_back(site: Any, serve: Any) -> None:

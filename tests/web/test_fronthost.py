@@ -7,11 +7,16 @@ import pytest
 
 from hpcbridge.web.fronthost import with_host
 from tests.replies import refusal
-from tests.site import Launch
+from tests.site import Launch, Site
 
 HERE = "localhost:9000"
 NAME = "viz.example.org"
 APACHE = {"kind": "apache", "map_file": "sessions.map", "server_name": NAME}
+
+
+@pytest.fixture(autouse=True)
+def _names(site: Site) -> None:
+    site.config["server"]["host_names"] += [NAME, "other.example.org"]
 
 
 @pytest.mark.parametrize(

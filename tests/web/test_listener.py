@@ -25,7 +25,8 @@ def on(path: Path) -> ServerSettings:
 
 def test_the_service_answers_on_its_socket(site: Any, serve: Callable[..., Any]) -> None:
     path = site.root / "api.sock"
-    server = {"unix_socket": str(path), "trusted_proxies": []}
+    names = ["viz.example.org"]
+    server = {"unix_socket": str(path), "trusted_proxies": [], "host_names": names}
     site.write(server=server, auth=auth(site), frontend={"group": GROUP.gr_name})
     service = serve("--end-sessions")
     assert service.url == f"unix:{path}"
@@ -39,7 +40,7 @@ def test_the_service_answers_on_its_socket(site: Any, serve: Callable[..., Any])
         assert reply.status_code == 200, reply.text
         assert reply.json()["sessionURL"].startswith("wss://viz.example.org/proxy?")
         assert '"from": "192.0.2.7", "peer": "unix"' in (site.root / "audit.jsonl").read_text()
-        assert client.get("/paraview", headers={"Host": "no host"}).status_code == 401
+        assert client.get("/paraview", headers={"Host": "no host"}).status_code == 421
     assert service.stop() == 0
     assert not path.exists()
 

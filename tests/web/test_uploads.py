@@ -215,6 +215,31 @@ async def test_there_are_only_so_many_uploads_at_once(
         assert set(await listed(api.client)) == {"f0", "f1", "f2", "f3"}
 
 
+async def test_uploads_at_once_never_have_more_than_the_limit_on_the_disk(
+    launcher: Launch, on: dict[str, Any], folder: Path
+) -> None:
+    sent, go = [0] * 4, asyncio.Event()
+
+    async def content(number: int) -> AsyncIterator[bytes]:
+        async for piece in pieces(2 * MIB):
+            yield piece
+        sent[number] = 1
+        await go.wait()
+
+    async with launcher(uploads=on) as api:
+        work = [asyncio.create_task(put(api.client, f"f{n}", content(n))) for n in range(4)]
+
+        async def all_tried() -> bool:
+            return all(there or task.done() for there, task in zip(sent, work, strict=True))
+
+        await until(all_tried, "all that the four can send")
+        assert sum(each.stat().st_size for each in folder.iterdir()) <= 5 * MIB
+        go.set()
+        statuses = sorted(reply.status_code for reply in await asyncio.gather(*work))
+        assert statuses in ([201, 201, 507, 507], [201, 507, 507, 507])
+        assert sum((await listed(api.client)).values()) <= 5 * MIB
+
+
 async def test_what_a_killed_service_left_is_removed_and_nothing_younger(
     launcher: Launch, on: dict[str, Any], folder: Path
 ) -> None:

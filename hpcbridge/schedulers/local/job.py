@@ -9,7 +9,8 @@ from hpcbridge.schedulers.base import EndReason, JobInfo, JobState, Listing
 
 @dataclass
 class Job:
-    """One job as its file holds it. ``pid`` and ``ticks`` name the keeper."""
+    """One job as its file holds it. ``pid`` and ``ticks`` name the keeper, of whose process
+    session the pid is the name, too."""
 
     job_id: int
     name: str
@@ -25,6 +26,8 @@ class Job:
     reason: str | None = None
     exit_status: int | None = None
     detail: str = ""
+    #: Its control group; "" where there is none.
+    cgroup: str = ""
 
     @property
     def latest_end(self) -> float:

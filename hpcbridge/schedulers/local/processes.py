@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from hpcbridge.network.descriptors import usual
@@ -71,6 +71,38 @@ def with_cookie(name: str) -> list[int]:
     """The live processes that were started with ``COOKIE=name``, whatever their group or parent."""
     wanted = f"{COOKIE}={name}".encode()
     return [pid for pid, environment in _environments() if wanted in environment.split(b"\0")]
+
+
+def family(found: Collection[int], session: int | None) -> set[int]:
+    """These live processes with all that they started, and that those did, and so on.
+
+    That is who is in a process session of one of them, or in ``session``, and whose parent is one
+    of them, whatever environment it has.
+    """
+    rest, known = _relations(), set[int]()
+    sessions = set() if session is None else {session}
+    new = {pid for pid in found if pid in rest}
+    sessions |= {rest[pid][1] for pid in new}
+    while True:
+        new |= {
+            pid for pid, (parent, its) in rest.items() if its in sessions or parent in known | new
+        }
+        if new <= known:
+            return known
+        known |= new
+        sessions |= {rest[pid][1] for pid in new}
+
+
+def _relations() -> dict[int, tuple[int, int]]:
+    """Parent and process session of each live process."""
+    found = {}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = Path(entry.path, "stat").read_bytes().rpartition(b")")[2].split()
+                if fields[0] not in (b"Z", b"X"):
+                    found[int(entry.name)] = int(fields[1]), int(fields[3])
+    return found
 
 
 def _environments() -> Iterator[tuple[int, bytes]]:

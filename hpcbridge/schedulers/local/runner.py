@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 
 from hpcbridge.errors import ClusterError, NoCapacity
 from hpcbridge.schedulers.base import EndReason, JobRequest, JobState
-from hpcbridge.schedulers.local import keeper, processes
+from hpcbridge.schedulers.local import cgroup, keeper, processes
 from hpcbridge.schedulers.local.job import Job
 from hpcbridge.schedulers.local.jobs import Jobs
 from hpcbridge.schedulers.local.records import Records
+from hpcbridge.transports.account import Account
 
 log = logging.getLogger(__name__)
 
@@ -23,12 +24,19 @@ class Runner:
     """All jobs of a directory, ``slots`` of them at a time and ``queue`` more that wait."""
 
     def __init__(
-        self, records: Records, *, slots: int, queue: int, environment: Mapping[str, str]
+        self,
+        records: Records,
+        *,
+        slots: int,
+        queue: int,
+        environment: Mapping[str, str],
+        account: Account | None = None,
     ) -> None:
         self.jobs = Jobs()
         self.slots = slots
         self.queue = queue
         self._environment = environment
+        self._account = account
         self.changed: Callable[[], None] = lambda: None
         self._records = records
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -105,8 +113,10 @@ class Runner:
         self.jobs.move(job, JobState.RUNNING)
         try:
             job.boot = processes.boot_id()
+            job.cgroup = await asyncio.to_thread(cgroup.make, job.name)
             await self._records.save(job)  # before its process exists: it is found after a crash
-            job.pid = await keeper.start(job, self._records.exit_file(job), self._environment)
+            exit_file = self._records.exit_file(job)
+            job.pid = await keeper.start(job, exit_file, self._environment, self._account)
         except (OSError, ClusterError) as error:
             job.detail = f"it did not start: {getattr(error, 'strerror', None) or error}"
             log.warning("local job %s: %s", job.name, job.detail)
@@ -124,6 +134,8 @@ class Runner:
             return
         if job.pid is None:  # the service died between starting the keeper and writing it down
             await keeper.find(job)
+        elif processes.start_ticks(job.pid) != job.ticks:
+            job.pid = job.ticks = None  # it has ended, and another process may have its pid
         self._watch(job)
         if job.reason is not None:  # the service died while it was being ended
             self._begin_to_kill(job)
@@ -162,6 +174,7 @@ class Runner:
             await killing
 
     async def _record_end(self, job: Job, reason: EndReason | None) -> None:
+        await asyncio.to_thread(cgroup.remove, job.cgroup)
         status = await self._records.exit_status(job)
         chosen = job.reason or reason
         if chosen is None:

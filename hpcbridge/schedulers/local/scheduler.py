@@ -19,16 +19,25 @@ from hpcbridge.schedulers.local.job import told
 from hpcbridge.schedulers.local.records import Records
 from hpcbridge.schedulers.local.runner import Runner
 from hpcbridge.schedulers.local.slots import latest_starts
+from hpcbridge.transports.account import Account, account_named
 
 
 class LocalScheduler:
     """Implements :class:`~hpcbridge.schedulers.base.Scheduler` on this machine."""
 
     def __init__(
-        self, directory: Path, *, slots: int, queue: int, environment: Collection[str] = ()
+        self,
+        directory: Path,
+        *,
+        slots: int,
+        queue: int,
+        environment: Collection[str] = (),
+        account: Account | None = None,
     ) -> None:
         more = {key: os.environ[key] for key in environment if key in os.environ}
-        self._runner = Runner(Records(directory), slots=slots, queue=queue, environment=more)
+        self._runner = Runner(
+            Records(directory), slots=slots, queue=queue, environment=more, account=account
+        )
 
     def notify(self, changed: Callable[[], None]) -> None:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.notify`."""
@@ -108,5 +117,7 @@ KIND = Kind(
         slots=site.settings.slots,
         queue=site.settings.queue,
         environment=site.settings.environment,
+        account=site.settings.run_as
+        and account_named(site.settings.run_as, f"clusters.{site.name}.run_as"),
     ),
 )
