@@ -88,12 +88,12 @@ class LocalScheduler:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.describe_end`."""
         return (await self.list_jobs()).jobs.get(job_id)
 
-    async def cancel(self, job_ids: Iterable[str]) -> None:
+    async def cancel(self, jobs: Mapping[str, str]) -> None:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.cancel`."""
         await self._runner.load()
-        for job_id in job_ids:
+        for job_id, name in jobs.items():
             job = self._runner.jobs.get(int(job_id)) if job_id.isdecimal() else None
-            if job is not None:
+            if job is not None and job.name == name:
                 await self._runner.end(job, EndReason.CANCELLED)
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ from hpcbridge.errors import (
     OutcomeUnknown,
     UnexpectedReply,
 )
-from hpcbridge.schedulers.answers import Dialect, last_line
+from hpcbridge.schedulers.answers import Dialect, last_line, lines_of
 from hpcbridge.schedulers.base import JobInfo, JobRequest, JobState, Listing
 from hpcbridge.schedulers.slurm.advice import advice
 from hpcbridge.schedulers.slurm.reasons import hopeless
@@ -51,6 +51,7 @@ DIALECT = Dialect(
     r"|Unexpected message)",
 )
 
+GONE = re.compile(r"Invalid job id specified|already completing or completed", re.IGNORECASE)
 UNKNOWN_USER = re.compile(r"^squeue: error: Invalid user: (\S+)$", re.MULTILINE)
 
 
@@ -148,17 +149,19 @@ def _record(fields: list[str], columns: list[str]) -> JobInfo:
     return dataclasses.replace(info, hopeless=hopeless(reason, state))
 
 
-def scancel_argv(job_ids: Iterable[str], *, cluster: str = "") -> list[str]:
-    """Cancel these jobs, their batch scripts included; unknown and ended ids are ignored."""
+def scancel_argv(job_ids: Iterable[str], name: str, *, cluster: str = "") -> list[str]:
+    """Cancel those of these jobs that have this name, their batch scripts included."""
     where = [f"--clusters={cluster}"] if cluster else []
-    return ["scancel", "--quiet", *where, *job_ids]
+    return ["scancel", f"--name={name}", *where, *job_ids]
 
 
 def parse_scancel(done: Completed) -> None:
-    """Nothing where the jobs are ended or being ended."""
+    """Nothing where the jobs are ended or being ended, or are other ones."""
     if done.exit_status != 0:
         DIALECT.raise_if_not_asked("scancel", done)
-        raise ClusterError(f"scancel failed ({done.exit_status}): {last_line(done)}")
+        said = lines_of(done.err)
+        if not said or not all(map(GONE.search, said)):
+            raise ClusterError(f"scancel failed ({done.exit_status}): {last_line(done)}")
 
 
 def scontrol_argv(job_id: str) -> list[str]:
