@@ -18,7 +18,7 @@ from hpcbridge.errors import (
 )
 from hpcbridge.schedulers.base import Forecast, JobInfo, JobRequest, Listing, Outlook, Site
 from hpcbridge.schedulers.slurmrest import forecast as forecasts
-from hpcbridge.schedulers.slurmrest.client import Client
+from hpcbridge.schedulers.slurmrest.client import Client, Interface
 from hpcbridge.schedulers.slurmrest.description import submission
 from hpcbridge.schedulers.slurmrest.jobs import info, outlooks, past
 from hpcbridge.schedulers.slurmrest.replies import (
@@ -124,6 +124,10 @@ class SlurmRestScheduler:
             return None  # accounting is optional and down more often than the controller
         jobs = reply.answer.jobs if isinstance(reply.answer, PastJobs) else ()
         return past(jobs[-1]) if jobs and str(jobs[-1].job_id) == job_id else None
+
+    async def interface(self) -> Interface:
+        """Which versions of the interface there are, for ``hpcbridge doctor``."""
+        return await self._client.interface()
 
     async def cancel(self, jobs: Mapping[str, str]) -> None:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.cancel`.

@@ -160,7 +160,8 @@ async def test_an_answer_that_is_no_listing_says_nothing_about_jobs(answer: Any)
     script = Script(get_jobs=answer)
     with pytest.raises(UnexpectedReply):
         await adapter(script).list_jobs()
-    assert len(script.requests) == 2  # the ping and this: redirects are not followed
+    # The ping and this: redirects are not followed.
+    assert len(script.sent("GET", script.version)) == 2
 
 
 @pytest.mark.parametrize("cut", range(1, 80, 7))
