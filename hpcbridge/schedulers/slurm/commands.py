@@ -21,6 +21,7 @@ from hpcbridge.schedulers.slurm.states import job_info
 from hpcbridge.transports.base import Completed
 
 JOB_ID = re.compile(r"[0-9]{1,12}")
+PARSABLE = re.compile(r"[0-9]{1,12}(;\S+)?")
 # Parts of job arrays and heterogeneous jobs: 12_3, 12_[1-9], 12+1.
 LISTED_ID = re.compile(r"[0-9]{1,12}([_+]\S*)?")
 
@@ -87,17 +88,20 @@ class Elsewhere(JobRejected):
 
 
 def parse_sbatch(done: Completed) -> str:
-    """The job id that ``sbatch --parsable`` printed on its last line.
+    """The job id that ``sbatch --parsable`` printed: on its last line, or else on the only one that
+    is an id, for a site's plugins and wrappers print before it and after it.
 
     Raises :class:`Elsewhere` where the name of a cluster follows.
     """
     error = done.err.strip()
     if done.exit_status == 0:
-        last, _, cluster = done.out.strip().rpartition("\n")[2].strip().partition(";")
-        if JOB_ID.fullmatch(last) and cluster:
-            raise Elsewhere(last, cluster)
-        if JOB_ID.fullmatch(last):
-            return last
+        lines = lines_of(done.out)
+        told = [line for line in lines if PARSABLE.fullmatch(line)]
+        if told and (told[-1] == lines[-1] or len(told) == 1):
+            job_id, _, cluster = told[-1].partition(";")
+            if cluster:
+                raise Elsewhere(job_id, cluster)
+            return job_id
         raise OutcomeUnknown(f"sbatch printed no job id{': ' + error if error else '.'}")
     DIALECT.raise_if_not_taken("sbatch", done)
     raise JobRejected(

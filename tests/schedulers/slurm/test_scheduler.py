@@ -141,7 +141,14 @@ def test_a_whole_listing_is_read_whatever_else_was_said(words: str) -> None:
 
 @pytest.mark.parametrize(
     ("out", "err"),
-    [("", ""), ("", "sbatch: error: something odd"), ("garbage", ""), ("12x", ""), ("-1\n", "")],
+    [
+        ("", ""),
+        ("", "sbatch: error: something odd"),
+        ("garbage", ""),
+        ("12x", ""),
+        ("-1\n", ""),
+        ("7\n8\nbye", ""),
+    ],
 )
 def test_success_without_a_job_id_is_an_unknown_outcome(out: str, err: str) -> None:
     with pytest.raises(OutcomeUnknown):
@@ -155,9 +162,12 @@ def test_success_without_a_job_id_is_an_unknown_outcome(out: str, err: str) -> N
         "sbatch: lua: your job goes to partition viz\n2105\n",
         "\u001b[1mWelcome!\u001b[0m\n\n2105\n\n",
         b"\xff\xfe noise\n2105\n",
+        "7\n2105\n",
+        "2105\nYour project has used 80 % of its budget.\n",
+        "Welcome\n 2105 \nlog: https://jobs.example.org/2105\n",
     ],
 )
-def test_the_id_is_found_below_what_a_site_prints(out: str | bytes) -> None:
+def test_the_id_is_found_in_what_a_site_prints(out: str | bytes) -> None:
     assert slurm.parse_sbatch(printed(out, "sbatch: lua: hello")) == "2105"
 
 
