@@ -7,7 +7,7 @@ PORT ?= 8080
 ACCOUNTING ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-slurm demo-replicas test test-slurm24 check test-pbs cluster cluster-down bench bench-resilience setup-demo setup-test setup-python lock clean
+.PHONY: help demo demo-slurm demo-replicas test test-slurm24 test-slurm26 check test-pbs cluster cluster-down bench bench-resilience setup-demo setup-test setup-python lock clean
 
 help: ## This list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -52,8 +52,13 @@ test-pbs: setup-python ## The PBS suite on a real PBS: HPCBRIDGE_TEST_PBS=local 
 	.venv/bin/python -m tests.pbs
 	.venv/bin/pytest -q tests/pbs/test_suite.py tests/conformance/test_pbs.py
 
-test-slurm24: setup-test ## Both Slurm adapters on the Slurm 24.11 of Debian 13, put into a directory (root)
-	@.venv/bin/python -m testbed.trixie .venv/bin/pytest -q tests/cluster/test_slurmrest.py tests/cluster/test_conformance.py tests/cluster/test_conformance_rest.py
+SLURM_TESTS = $(patsubst %,tests/cluster/test_%.py,slurmrest conformance conformance_rest choice accounting)
+
+test-slurm24: setup-test ## Both Slurm adapters and accounting on the Slurm 24.11 of Debian 13, put into a directory (root)
+	@.venv/bin/python -m testbed.trixie .venv/bin/pytest -q $(SLURM_TESTS) -o timeout=300
+
+test-slurm26: setup-test ## The same and accounting on the Slurm 26.05 of Debian 14 (root)
+	@.venv/bin/python -m testbed.trixie --release forky .venv/bin/pytest -q $(SLURM_TESTS) -o timeout=300
 
 bench: setup-test ## The tables of docs/benchmarks.md
 	@.venv/bin/python -m benchmarks

@@ -251,6 +251,10 @@ class NoRoom(UploadFailed):
     status = 507
 
 
+class SessionsLeft(BridgeError):
+    """The service has stopped, and could not end all of its sessions, as it should have."""
+
+
 class SessionFailed(BridgeError):
     """The session ended before it was ready; the message ends with the last log lines."""
 

@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from testbed import network
@@ -26,7 +26,10 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True)
 class Daemon:
-    """One program on one machine; it is ready when it listens on `port` or accepts on `socket`."""
+    """One program on one machine; it is ready when it listens on `port` or accepts on `socket`.
+
+    `installed` is this machine's own program, also where the others are of another Debian release.
+    """
 
     name: str
     machine: str
@@ -34,6 +37,7 @@ class Daemon:
     port: int | None = None
     socket: Path | None = None
     environment: dict[str, str] = field(default_factory=dict)
+    installed: bool = False
 
 
 def enter(layout: Layout, machine: str, arguments: Iterable[str]) -> list[str]:
@@ -59,7 +63,8 @@ def start(layout: Layout, daemon: Daemon, timeout: float = 20) -> bool:
     """Start the daemon and wait until it is ready; False when it was running already."""
     if is_running(layout, daemon.name):
         return False
-    argv = enter(layout, daemon.machine, daemon.arguments)
+    there = replace(layout, root=None) if daemon.installed else layout
+    argv = enter(there, daemon.machine, daemon.arguments)
     log = layout.log / f"{daemon.name}.out"
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     # Not subprocess.Popen: it would warn, in a test, that the daemon outlives the object.

@@ -72,7 +72,7 @@ def _mariadbd(layout: Layout) -> Daemon:
     place = layout.database / "socket"
     grants = f"--init-file={layout.database}/grants.sql"
     command = (*mariadbd(layout), f"--socket={place}", grants)
-    return Daemon("mariadbd", HEAD, command, socket=place)
+    return Daemon("mariadbd", HEAD, command, socket=place, installed=True)
 
 
 def _slurmdbd(layout: Layout) -> Daemon:

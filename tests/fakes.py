@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from hpcbridge.clusters.cluster import Cluster
@@ -123,10 +123,11 @@ class FakeScheduler:
             raise told
         return told
 
-    async def cancel(self, job_ids: Iterable[str]) -> None:
+    async def cancel(self, jobs: Mapping[str, str]) -> None:
         await asyncio.sleep(0)
         self._ask()
-        for job_id in job_ids:
+        for job_id, name in jobs.items():
+            assert job_id not in self.jobs or self.jobs[job_id].name == name
             self.cancelled.append(job_id)
             if self.ignores_cancel:
                 self.ignores_cancel -= 1

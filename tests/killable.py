@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from sqlmodel import select
@@ -145,10 +145,9 @@ class GatedScheduler(FakeScheduler):
                 self.late.add(name)
         return listing
 
-    async def cancel(self, job_ids: Any) -> None:
-        wanted = list(job_ids)
-        self.cancelled_names |= {self.jobs[each].name for each in wanted if each in self.jobs}
-        await super().cancel(wanted)
+    async def cancel(self, jobs: Mapping[str, str]) -> None:
+        self.cancelled_names |= {self.jobs[each].name for each in jobs if each in self.jobs}
+        await super().cancel(jobs)
 
     def dies(self, job_id: str, reason: EndReason) -> None:
         self.deaths[self.jobs[job_id].name] = reason

@@ -20,6 +20,8 @@ import pytest
 from hpcbridge import service
 from hpcbridge.api import create_app
 from hpcbridge.clusters import cluster as clusters
+from hpcbridge.errors import SessionsLeft
+from hpcbridge.sessions import manager
 from hpcbridge.sessions.context import Timing
 from hpcbridge.sessions.manager import Sessions
 from hpcbridge.tunnels import Tunnels
@@ -132,7 +134,7 @@ class Bridge:
         return await self.told(session_id)
 
 
-Start = Callable[[], contextlib.AbstractAsyncContextManager[Bridge]]
+Start = Callable[..., contextlib.AbstractAsyncContextManager[Bridge]]
 
 
 @pytest.fixture
@@ -140,9 +142,9 @@ def start(site: Any, slurm: FakeSlurm) -> Start:
     """``async with start() as bridge``: a service that leaves its jobs running."""
 
     @contextlib.asynccontextmanager
-    async def start() -> AsyncIterator[Bridge]:
+    async def start(*, end_sessions: bool = False) -> AsyncIterator[Bridge]:
         settings = site.settings()
-        async with service.running(settings) as (sessions, _):
+        async with service.running(settings, end_sessions=end_sessions) as (sessions, _):
             transport = httpx.ASGITransport(create_app(settings, sessions))
             async with httpx.AsyncClient(
                 transport=transport, base_url="http://portal.example.org", timeout=90
@@ -514,3 +516,28 @@ async def test_a_service_that_ends_while_nobody_can_be_asked_takes_everything_up
         assert (await bridge.cleaned(stopped))["reason"] == "stopped"
         assert (await bridge.told(ready))["state"] == "ready"
         await over(bridge, ready, jobs=2)
+
+
+async def test_a_service_that_was_to_end_all_sessions_says_which_it_could_not_end(
+    start: Start,
+    slurm: FakeSlurm,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(manager, "END_LIMIT", 3.0)
+    running = start(end_sessions=True)
+    bridge = await running.__aenter__()
+    session_id = await bridge.ready()
+    session = bridge.sessions.session(session_id)
+    assert session is not None
+    slurm.spoil_all(**DOWN)
+    with pytest.raises(SessionsLeft, match="could not be ended within 3 s") as caught:
+        await running.__aexit__(None, None, None)
+    told = f"{session.row.job_name} on here (job 1): Slurm's controller does not answer"
+    assert told in str(caught.value)
+    assert any(f"not ended: {told}" in each for each in caplog.messages)
+    assert slurm.living == ["1"]
+    slurm.spoil()
+    async with start(end_sessions=True) as bridge:  # and this one does, without a word
+        assert bridge.sessions.session(session_id)
+    assert slurm.living == []

@@ -6,7 +6,7 @@ values, and a class that has the transport run the former and hands what comes b
 
 import asyncio
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -141,11 +141,12 @@ class TaskSpooler:
         """The list has the jobs that ended, too."""
         return (await self.list_jobs()).jobs.get(job_id)
 
-    async def cancel(self, job_ids: Iterable[str]) -> None:
-        """Take waiting jobs off the list, and end running ones."""
-        wanted = list(job_ids)
-        jobs = (await self.list_jobs()).jobs if wanted else {}
-        for job in (jobs[job_id] for job_id in wanted if job_id in jobs):
+    async def cancel(self, jobs: Mapping[str, str]) -> None:
+        """Take waiting jobs off the list, and end running ones, if they have the names given."""
+        listed = (await self.list_jobs()).jobs if jobs else {}
+        for job in (listed[job_id] for job_id in jobs if job_id in listed):
+            if job.name != jobs[job.job_id]:
+                continue
             if job.state == JobState.QUEUED:
                 removed = await self._tsp("-r", str(_number(job.job_id)))
                 if removed.exit_status == 0:

@@ -95,7 +95,7 @@ class Orphans:
         for each in due:
             each.since, each.cancelled = time.monotonic(), True  # asked again after a grace
         for account in {each.job.account for each in due}:
-            theirs = [each.job.job_id for each in due if each.job.account == account]
+            theirs = {each.job.job_id: each.job.name for each in due if each.job.account == account}
             try:
                 with self._cluster.held(account) as cluster:
                     await cluster.scheduler.cancel(theirs)

@@ -92,7 +92,9 @@ class Following:
 
     A port is only taken once: what the application was started with does not change. Where the job
     is run again, ``former`` is the port of the run before (0 if that is not known): its output and
-    what it told count no more, and the log is read from where the new run began.
+    what it told count no more, and the log is read from where the new run began. ``port`` is the
+    one that is known already. A run that nobody has told of shows in its port, which is always
+    another than that of the run before (``rerun``).
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class Following:
         moved: Callable[[], None],
         former: int | None = None,
         *,
+        port: int | None = None,
         quiet: bool = False,
     ) -> None:
         self.directory = directory
@@ -110,7 +113,8 @@ class Following:
         self._moved = moved
         self.offset = 0
         self.tail = b""
-        self.port: int | None = None
+        self.port = port
+        self.rerun = False
         self.ready = asyncio.Event()
         self.exited = asyncio.Event()
         self._line = ReadyLine(*ready_lines) if ready_lines else None
@@ -176,6 +180,11 @@ class Following:
                 return
             self._former, self.offset = None, status.get("log", 0)
         port = status.pop("port", None)
+        if self.rerun or (None not in (port, self.port) and port != self.port):
+            if not self.rerun:
+                self.rerun = True
+                self._moved()
+            return
         moved = status != self._told
         self._told = status
         if self.port is None and port is not None:
@@ -222,9 +231,12 @@ class Follower:
         """
         return self._begin(Following(directory, ready_lines, moved, former))
 
-    def follow_end(self, directory: str, moved: Callable[[], None]) -> Following:
-        """Begin to look, now and then, whether the application of a ready session is over."""
-        return self._begin(Following(directory, [], moved, quiet=True))
+    def follow_end(
+        self, directory: str, moved: Callable[[], None], port: int | None = None
+    ) -> Following:
+        """Begin to look, now and then, whether the application of a ready session is over, or its
+        job was run again; ``port`` is the application's."""
+        return self._begin(Following(directory, [], moved, port=port, quiet=True))
 
     def _begin(self, following: Following) -> Following:
         self._followed.add(following)

@@ -146,6 +146,10 @@ class Job:
         job.job_id = await scheduler.submit(job.request)
         return job
 
+    async def cancel(self) -> None:
+        """Have the batch system end it."""
+        await self.scheduler.cancel({self.job_id: self.request.name})
+
     async def say(self, words: str) -> None:
         """Have the running job print this, once."""
         await self._tell("say", "words", words)

@@ -44,7 +44,7 @@ class Faults:
         await bench.forget(job.job_id)
         info = await job.over()
         assert info is None or info.state == JobState.ENDED
-        await scheduler.cancel([job.job_id])
+        await job.cancel()
 
     @needs(Ability.OUTAGE)
     async def test_an_outage_is_told_as_one_and_ends_nothing(
@@ -57,7 +57,7 @@ class Faults:
             for question in (
                 scheduler.list_jobs(),
                 scheduler.find(job.request.name),
-                scheduler.cancel([job.job_id]),
+                job.cancel(),
                 scheduler.submit(other.request),
             ):
                 with pytest.raises(ClusterUnreachable, match=r"\w+ \w+"):
@@ -118,7 +118,8 @@ class Faults:
             await job.until(job.listed, "the job with the hostile name")
         seen = await witness.until(witness.listed, "the job beside it")
         assert seen.name == witness.request.name
-        await scheduler.cancel([job.job_id, witness.job_id] if job.job_id else [witness.job_id])
+        both = [each for each in (job, witness) if each.job_id]
+        await scheduler.cancel({each.job_id: each.request.name for each in both})
         assert await bench.transport.read([Slice(pwned, 0, 1)]) == [None]
 
     @needs(Ability.CROWD)

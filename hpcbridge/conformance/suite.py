@@ -115,7 +115,7 @@ class Conformance(Faults):
         job.scheduler = bench.connect()
         try:
             assert (await job.seen(JobState.RUNNING)).name == job.request.name
-            await job.scheduler.cancel([job.job_id])
+            await job.cancel()
             await job.over()
         finally:
             await job.scheduler.close()
@@ -127,11 +127,11 @@ class Conformance(Faults):
     ) -> None:
         job = await Job.submitted(bench, scheduler)
         await job.seen(JobState.RUNNING)
-        await scheduler.cancel([job.job_id])
-        await scheduler.cancel([job.job_id])
+        await job.cancel()
+        await job.cancel()
         info = await job.over()
         assert info is None or info.reason in (EndReason.CANCELLED, EndReason.FAILED)
-        await scheduler.cancel([job.job_id])
+        await job.cancel()
 
     @needs(Ability.FULL)
     async def test_a_queued_job_is_cancelled_and_never_runs(
@@ -140,7 +140,7 @@ class Conformance(Faults):
         async with bench.full():
             job = await Job.submitted(bench, scheduler)
             await job.seen(JobState.QUEUED)
-            await scheduler.cancel([job.job_id])
+            await job.cancel()
             await job.over()
         assert await job.output() == ""
 
@@ -149,15 +149,31 @@ class Conformance(Faults):
     ) -> None:
         job = await Job.submitted(bench, scheduler)
         await job.seen(JobState.RUNNING)
-        await scheduler.cancel([bench.unknown_id])
-        await scheduler.cancel([bench.unknown_id, job.job_id])
+        await scheduler.cancel({bench.unknown_id: "hpcb-0"})
+        await scheduler.cancel({bench.unknown_id: "hpcb-0", job.job_id: job.request.name})
+        await job.over()
+
+    async def test_a_job_that_has_another_name_is_another_one_and_is_not_cancelled(
+        self, bench: Bench, scheduler: Scheduler
+    ) -> None:
+        job = await Job.submitted(bench, scheduler)
+        await job.seen(JobState.RUNNING)
+        await scheduler.cancel({job.job_id: f"{job.request.name}0"})
+        await job.say("alive")
+
+        async def alive() -> bool:
+            return "alive" in await job.output()
+
+        await job.until(alive, "a word of the job that nobody meant")
+        await job.seen(JobState.RUNNING)
+        await job.cancel()
         await job.over()
 
     async def test_cancelling_nothing_asks_nothing(
         self, bench: Bench, scheduler: Scheduler
     ) -> None:
         before = bench.asked()
-        await scheduler.cancel([])
+        await scheduler.cancel({})
         assert bench.asked() == before
 
     # -- looking jobs up

@@ -15,7 +15,7 @@ from hpcbridge.config.installation import mark
 from hpcbridge.config.settings import Settings
 from hpcbridge.doctor import audit as audits
 from hpcbridge.doctor import cluster as cluster_checks
-from hpcbridge.doctor import database, forecasts, host, hosts, pbs
+from hpcbridge.doctor import database, forecasts, host, hosts, pbs, slurmrest
 from hpcbridge.doctor import identity as identity_checks
 from hpcbridge.doctor.findings import Finding, bad, good
 from hpcbridge.errors import BridgeError, ConfigError
@@ -73,6 +73,8 @@ async def _clusters(settings: Settings, *, audit: bool, user: str | None) -> Asy
                 async for finding in hosts.look(cluster):
                     yield finding
                 async for finding in pbs.look(cluster):
+                    yield finding
+                async for finding in slurmrest.look(cluster):
                     yield finding
                 async for finding in identity_checks.look(cluster, state_dir, user):
                     yield finding

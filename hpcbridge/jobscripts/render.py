@@ -17,6 +17,7 @@ from jinja2.utils import missing
 
 from hpcbridge.errors import BadParameter, TemplateError
 from hpcbridge.jobscripts import values
+from hpcbridge.jobscripts.gpuwords import why_not_both
 from hpcbridge.jobscripts.rules import Problem, Severity, inspect
 from hpcbridge.jobscripts.shelltext import DIRECTIVE
 from hpcbridge.jobscripts.sources import BUILTIN, LAUNCH_STUB, TemplateSet, TemplateSource
@@ -194,6 +195,8 @@ def _accept_script(name: str, script: str) -> None:
         raise TemplateError(f"Job template {name} holds a carriage return or a NUL character.")
     if len(script.encode()) > SIZE_LIMIT:
         raise TemplateError(f"Job template {name} makes a script of more than {SIZE_LIMIT} bytes.")
+    if why := why_not_both(script):
+        raise TemplateError(f"Job template {name}: {why}.")
 
 
 def _directives(script: str) -> int:

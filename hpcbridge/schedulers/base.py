@@ -5,7 +5,7 @@ answer; a :class:`~hpcbridge.transports.base.Transport` runs the command. How ad
 also those of other packages: :mod:`hpcbridge.schedulers.kinds`.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -158,8 +158,12 @@ class Scheduler(Protocol):
         """
         ...
 
-    async def cancel(self, job_ids: Iterable[str]) -> None:
-        """End these jobs. Ids that are unknown or have ended are no error."""
+    async def cancel(self, jobs: Mapping[str, str]) -> None:
+        """End these jobs: their names by their ids. Whoever goes through it gets the ids.
+
+        A job that has another name is another one, which has got the id, and goes on. That one, and
+        ids that are unknown or have ended, are no error.
+        """
         ...
 
     def notify(self, changed: Callable[[], None]) -> None:

@@ -25,6 +25,7 @@ from hpcbridge.errors import (
     UnknownApplication,
 )
 from hpcbridge.sessions.context import SessionContext
+from hpcbridge.sessions.logs import SECRET_DIGITS
 from hpcbridge.sessions.quotas import quotas
 from hpcbridge.sessions.registry import SessionRegistry
 from hpcbridge.sessions.session import Session
@@ -153,7 +154,8 @@ class Launches:
         session_id = secrets.token_hex(20)  # lower case: some clients lower the whole sessionURL
         return SessionRow(
             id=session_id,
-            secret=secrets.token_hex(24),  # no "-" at its beginning: it becomes an argument
+            # No "-" at its beginning: it becomes an argument.
+            secret=secrets.token_hex(SECRET_DIGITS // 2),
             application=application,
             cluster=place.cluster,
             account=place.account,

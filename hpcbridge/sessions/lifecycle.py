@@ -109,9 +109,10 @@ class _Lifecycle:
         """Until the job is no longer the running one."""
         session, over = self._session, ApplicationEnd(self._progress)
         follower = session.cluster.follower
-        following = follower.follow_end(session.row.directory, session.moved.set)
+        row = session.row
+        following = follower.follow_end(row.directory, session.moved.set, row.port)
         try:
-            while not startup.went_back(watch):
+            while not startup.went_back(watch, following):
                 await self._progress.check()
                 await over.check(following, watch)
                 self._check_expiry()

@@ -3,6 +3,8 @@
 While a job runs, its output is the file ``output.log`` of its session directory. When it has ended,
 that file is copied here before the directory is removed. The session's secret, should the
 application have printed it, is blotted out with as many asterisks, so that offsets stay the same.
+Where a service copies what an earlier one has ended, nobody knows the secret any more: then all
+that could be one is blotted out.
 """
 
 import asyncio
@@ -29,6 +31,9 @@ CHUNK = 2**19
 CUT = b"\n[... %d bytes are left out here ...]\n"
 _OURS = re.compile(r"hpcb-[0-9a-f]{8}-[0-9a-f]{24}\.(log|new)")
 """Names of kept output: those of our jobs."""
+SECRET_DIGITS = 48
+"""Hexadecimal digits of a session's secret."""
+_SECRET = re.compile(rb"[0-9a-f]{%d,}" % SECRET_DIGITS)
 COPY_LIMIT = 60.0
 """Seconds that copying one session's output may take: the directory waits for it."""
 
@@ -102,7 +107,8 @@ class Logs:
     async def keep(self, cluster: Cluster, row: SessionRow, secret: str | None) -> None:
         """Copy a session's output before its directory is removed.
 
-        A failure is logged, and the session is cleaned up all the same.
+        ``secret`` None is one that nobody knows any more. A failure is logged, and the session is
+        cleaned up all the same.
         """
         if not self._settings.keep or not row.directory:
             return
@@ -191,12 +197,17 @@ async def _size(transport: Transport, path: str) -> int:
 async def _blotted(
     transport: Transport, path: str, offset: int, limit: int, secret: str | None
 ) -> bytes:
-    """Bytes of a file without the secret, also where it crosses the borders of this part."""
-    around = len(secret) - 1 if secret else 0
+    """Bytes of a file without the secret, also where it crosses the borders of this part.
+
+    Without anything that could be one where ``secret`` is None.
+    """
+    around = len(secret) - 1 if secret else SECRET_DIGITS - 1
     before = min(around, offset)
     (data,) = await transport.read([Slice(path, offset - before, before + limit + around)])
     if not data:
         return b""
     if secret:
         data = data.replace(secret.encode(), b"*" * len(secret.encode()))
+    else:
+        data = _SECRET.sub(lambda found: b"*" * len(found[0]), data)
     return data[before : before + limit]

@@ -9,7 +9,7 @@ from hpcbridge.auth.tokens import Tokens
 from hpcbridge.clusters.cluster import Cluster
 from hpcbridge.clusters.placement import Placement
 from hpcbridge.config.settings import Settings
-from hpcbridge.errors import SessionNotFound, StoreError, TunnelError
+from hpcbridge.errors import SessionNotFound, SessionsLeft, StoreError, TunnelError
 from hpcbridge.frontends.base import SESSION_ID
 from hpcbridge.network.addresses import Address
 from hpcbridge.replication.replica import Replica
@@ -189,7 +189,10 @@ class Sessions:
         self.launches.leave()
 
     async def close(self, *, end_sessions: bool = False) -> None:
-        """Let go of all sessions: their jobs go on, unless they are to be ended as well."""
+        """Let go of all sessions: their jobs go on, unless they are to be ended as well.
+
+        Raises :class:`~hpcbridge.errors.SessionsLeft` where some could not be ended.
+        """
         await self.launches.close()
         if self._pruning is not None:
             self._pruning.cancel()
@@ -199,13 +202,41 @@ class Sessions:
         alone = (end_sessions or self.pools.there) and await self._alone()
         if alone:
             await self.pools.drain()
-        if end_sessions and alone and self.registry.tasks:
-            for session in self.registry.sessions:
-                session.stop()
-            await asyncio.wait(self.registry.tasks, timeout=END_LIMIT)
+        begun = self._pruning is not None
+        left = await self._end_all() if end_sessions and alone and begun else []
         await self.registry.close()
         if self._replica is not None:
             await self._replica.close()
+        if left:
+            raise SessionsLeft(
+                f"Sessions that could not be ended within {END_LIMIT:g} s: {'; '.join(left)}. The "
+                "next service with the same database ends them."
+            )
+
+    async def _end_all(self) -> list[str]:
+        """End all sessions; those that could not be ended, and why as far as it is known."""
+        for session in self.registry.sessions:
+            session.stop()
+        if self.registry.tasks:
+            await asyncio.wait(self.registry.tasks, timeout=END_LIMIT)
+        try:
+            rows = await self._context.store.unfinished()
+        except StoreError as error:
+            return [f"nobody knows which, {error}"]
+        left = [self._why_left(row) for row in rows]
+        for each in left:
+            log.error("not ended: %s", each)
+        return left
+
+    def _why_left(self, row: SessionRow) -> str:
+        job = f"job {row.job_id}" if row.job_id else "its job may be about to appear"
+        session = self.registry.session(row.id)
+        if session is None:
+            why = "no such cluster is configured"
+        else:
+            watcher = session.cluster.watcher
+            why = watcher.trouble or "there is no proof yet that its job is over"
+        return f"{row.job_name} on {row.cluster} ({job}): {why.rstrip('.')}"
 
     async def _alone(self) -> bool:
         """Whether no other replica has these sessions too."""

@@ -48,7 +48,7 @@ async def on_another_port(
             raise silent_too_long(application, watcher.trouble)
         if watch.ours:
             try:
-                await session.cluster.scheduler.cancel([watch.job_id])
+                await session.cluster.scheduler.cancel({watch.job_id: watch.name})
             except ClusterError as error:
                 log.warning("session %s: %s", row.job_name, error)
         watcher.wake()

@@ -129,7 +129,7 @@ class Startup:
                         self._progress, self._submission, self._application, watch, following.port
                     )
                 await self._progress.check()
-                if self._run.went_back(watch):
+                if self.went_back(watch, following):
                     return await self.go_back(watch, following.port)
                 await over.check(following, watch)
                 if not await self._advance(following):
@@ -140,14 +140,18 @@ class Startup:
             self._cluster.follower.drop(following)
 
     async def _taken(self, following: Following, watch: Watch) -> bool:
-        """Whether another process has the application's port; also if its job is over for that."""
-        if self._progress.session.stopping or self._row.state != State.STARTING:
+        """Whether another process has the application's port; also if its job is over for that.
+
+        A short run may be over before any listing had it as running, its session still queued.
+        """
+        if self._progress.session.stopping:
             return False
         return following.taken or (watch.over and (await self._progress.remains()).taken)
 
-    def went_back(self, watch: Watch) -> bool:
-        """Whether the job of a ready session is no longer the running one."""
-        return self._run.went_back(watch)
+    def went_back(self, watch: Watch, following: Following) -> bool:
+        """Whether the session's job is no longer the running one: by the scheduler, or because
+        it has told another port, as a job does that ran again while nobody looked."""
+        return self._run.went_back(watch) or following.rerun
 
     async def go_back(self, watch: Watch, port: int | None = None) -> None:
         """ready or starting -> queued: held, suspended, requeued, or already started anew.

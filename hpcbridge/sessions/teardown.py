@@ -106,7 +106,7 @@ class Teardown:
         patience = time.monotonic() + (EPILOGUE if own_end else 0)
         while not watch.ended:
             if watch.ours and time.monotonic() >= patience:  # never one that has got the id
-                await cluster.scheduler.cancel([row.job_id])
+                await cluster.scheduler.cancel({row.job_id: row.attempt_name})
             cluster.watcher.wake()
             await self._progress.pause()
         cluster.watcher.drop(watch)

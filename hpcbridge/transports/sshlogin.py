@@ -140,7 +140,11 @@ def explained(error: Exception, host: str, login: Login | None, limit: float) ->
     if isinstance(error, asyncssh.PermissionDenied):
         if login is not None:
             return f"{where} refused the login of '{login.account}': {login.cure}"
-        return f"{where} refused the login: check the user name, the key and the agent."
+        return (
+            f"{where} refused the login: check the user name, the key and the agent, and whether a "
+            "certificate has expired or the host wants more than a key (a password, a second "
+            "factor)."
+        )
     if getattr(error, "code", None) == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
         return (
             f"{where} cannot be reached: sshd of the host before it does not allow forwarding to "

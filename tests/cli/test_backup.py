@@ -20,7 +20,7 @@ pytestmark = pytest.mark.servers
 
 @pytest.fixture
 def hpcbridge(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., str]:
     """What a command says, on either stream."""
 
@@ -28,7 +28,7 @@ def hpcbridge(
         monkeypatch.setattr(sys, "argv", ["hpcbridge", *map(str, arguments)])
         with pytest.raises(SystemExit) as caught:
             cli.main()
-        said = capsys.readouterr()
+        said = capfd.readouterr()
         assert (caught.value.code or 0) == status, said.err
         return said.out + said.err
 

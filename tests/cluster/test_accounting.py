@@ -125,7 +125,9 @@ async def test_accounting_tells_how_a_job_ended_that_the_controller_forgot(
 ) -> None:
     info = await slurm.describe_end(jobs[kind])
     assert info is not None
-    assert (info.state, info.reason, info.exit_status) == (JobState.ENDED, reason, status)
+    assert (info.state, info.reason) == (JobState.ENDED, reason)
+    # Of a job whose node failed, 26.05 tells 1, and earlier versions nothing of how it went.
+    assert info.exit_status in ((0, 1) if kind == "node failed" else (status,))
     if kind == "odd name":
         assert info.name == "hpcb-1|FAILED|1:0|x"
     if kind == "cancelled by root":

@@ -57,7 +57,9 @@ async def test_a_job_that_is_listed_under_other_ids_lives_on_and_can_be_ended(
     watch.hurry()
     await until(lambda: watch.ours)
     assert not watch.ended
-    await scheduler.cancel([job_id])
+    await scheduler.cancel({job_id: f"{request.name}0"})  # another job's, by its name
+    assert (await scheduler.list_jobs()).jobs.keys() == jobs.keys()
+    await scheduler.cancel({job_id: request.name})
     await until(lambda: watch.ended)
     await watcher.close()
     await ssh.remove(request.directory)
@@ -82,7 +84,7 @@ async def test_a_login_that_talks_and_has_options_of_its_own_hides_no_job(
             info = (await scheduler.list_jobs()).jobs[job_id]
             await asyncio.sleep(0.2)
         assert await scheduler.find(request.name) == job_id
-        await scheduler.cancel([job_id])
+        await scheduler.cancel({job_id: request.name})
         end = await scheduler.describe_end(job_id)
         assert end is not None
     finally:

@@ -59,13 +59,12 @@ async def test_a_session_whose_job_is_requeued_is_ready_again_with_its_new_run(
         site.call("scontrol", "update", f"jobid={job_id}", "requeue=1")
         site.call("scontrol", "requeue", job_id)
         await until(lambda: _is(client, session, "queued"), "the session waits again")
-
-        async def ready() -> bool:
-            # Slurm lets a requeued job wait for two minutes, from when its last run is cleaned up.
-            site.run("head", "root", ["scontrol", "update", f"jobid={job_id}", "StartTime=now"])
-            return await _is(client, session, "ready")
-
-        await until(ready, "the session is ready again")
+        await until(lambda: _states(site) == ["PENDING"], "the job's last run is cleaned up")
+        # From then on Slurm lets a requeued job wait for two minutes. Not at once: in the second in
+        # which the last run ended, slurmd refuses the next one ("already killed"), and Slurm ends
+        # the job ("Job credential revoked").
+        site.call("scontrol", "update", f"jobid={job_id}", "StartTime=now+3")
+        await until(lambda: _is(client, session, "ready"), "the session is ready again")
         assert site.call("squeue", "--noheader", "--format=%i %T").split() == [job_id, "RUNNING"]
         assert (await client.get(f"/paraview/{session['id']}")).json()["tunnel"] == "open"
 
@@ -101,3 +100,7 @@ async def test_a_crash_is_told_at_once_although_the_node_is_cleaned_up_for_long(
 
 async def _is(client: httpx.AsyncClient, session: dict[str, Any], wanted: str) -> bool:
     return await state(client, session) == wanted
+
+
+def _states(site: Testbed) -> list[str]:
+    return site.call("squeue", "--noheader", "--format=%T").split()

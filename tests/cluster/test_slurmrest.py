@@ -1,6 +1,7 @@
 """slurmrestd as it is: all versions of its interface, over TCP and its socket.
 
-`make test` runs this against the installed Slurm, `make test-slurm24` against that of Debian 13.
+`make test` runs this against the installed Slurm, `make test-slurm24` against that of Debian 13,
+and `make test-slurm26` against that of Debian 14.
 """
 
 import re
@@ -46,9 +47,13 @@ class OnHead(LocalTransport):
 
 
 def spoken(site: Testbed) -> list[str]:
-    """The versions that this Slurm offers."""
-    old = config.slurm_version(site.layout) < (23, 11)
-    return ["v0.0.36", "v0.0.37", "v0.0.38"] if old else ["v0.0.40", "v0.0.41", "v0.0.42"]
+    """Three versions that this Slurm offers, the newest one last."""
+    installed = config.slurm_version(site.layout)
+    if installed < (23, 11):
+        return ["v0.0.36", "v0.0.37", "v0.0.38"]
+    if installed < (25, 11):
+        return ["v0.0.40", "v0.0.41", "v0.0.42"]
+    return ["v0.0.43", "v0.0.44", "v0.0.45"]  # and v0.0.42, which 24.11 has as well
 
 
 def token_file(site: Testbed, folder: Path) -> Path:
@@ -118,8 +123,8 @@ async def test_a_job_is_submitted_seen_on_its_host_and_cancelled_twice(
     assert await scheduler.find(request.name) == job_id
     assert await scheduler.find(request.name + "x") is None
 
-    await scheduler.cancel([job_id, "999999"])
-    await scheduler.cancel([job_id])
+    await scheduler.cancel({job_id: request.name, "999999": "hpcb-0"})
+    await scheduler.cancel({job_id: request.name})
     job = await seen(scheduler, job_id, JobState.ENDED)
     assert job.reason == EndReason.CANCELLED
     ended = await scheduler.describe_end(job_id)
@@ -177,6 +182,7 @@ PARTICULAR = re.compile(
 
 def shown(site: Testbed, job_id: str) -> dict[str, str]:
     text = site.call("scontrol", "--oneliner", "show", "job", job_id)
+    text = re.sub(r"SubmitLine=.*?(?= [A-Z]\w*=)", "", text)  # has sbatch's options, from 25.05 on
     fields = dict(word.split("=", 1) for word in text.split() if "=" in word)
     fields = {k: v for k, v in fields.items() if not PARTICULAR.fullmatch(k)}
     fields["NumNodes"] = fields["NumNodes"].partition("-")[0]  # a range while the job waits
@@ -238,8 +244,8 @@ async def test_srun_and_mpiexec_find_in_the_job_what_sbatch_leaves_them(
     theirs, ours = environments
     assert {ours[name] for name in ("HOME", "USER", "LOGNAME")} == {HOME, "alice"}
     # Of one job or the other only, or told by sbatch of the host that it ran on.
-    own = "JOB_ID JOBID JOB_NAME TASK_PID SUBMIT_DIR SUBMIT_HOST PRIO_PROCESS JOB_START_TIME "
-    own = own + "JOB_END_TIME"
+    own = "JOB_ID JOBID JOB_SLUID JOB_NAME TASK_PID SUBMIT_DIR SUBMIT_HOST PRIO_PROCESS "
+    own = own + "JOB_START_TIME JOB_END_TIME"
     for environment in environments:
         for name in own.split():
             environment.pop(f"SLURM_{name}", None)
@@ -271,7 +277,7 @@ async def test_a_job_of_somebody_else_is_neither_listed_nor_cancelled(
     if config.slurm_version(site.layout) < (24, 11):
         # The controller of 24.11.5 refuses this as well, and then never answers anybody again.
         with pytest.raises(ClusterError, match="permission denied"):
-            await scheduler.cancel([theirs])
+            await scheduler.cancel({theirs: "wrap"})
     assert theirs in site.jobs()
 
 
@@ -413,13 +419,14 @@ async def test_a_controller_that_is_down_is_told_and_ends_nothing(
     site: Testbed, adapter: Adapter
 ) -> None:
     scheduler = adapter(command_timeout=12)
-    job_id = await scheduler.submit(requested(site))
+    request = requested(site)
+    job_id = await scheduler.submit(request)
     await seen(scheduler, job_id, JobState.RUNNING)
     with site.down("slurmctld"):
         for question in (
             lambda: scheduler.list_jobs(),
             lambda: scheduler.submit(requested(site)),
-            lambda: scheduler.cancel([job_id]),
+            lambda: scheduler.cancel({job_id: request.name}),
         ):
             with pytest.raises(ClusterUnreachable, match="controller"):
                 await question()

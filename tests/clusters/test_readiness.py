@@ -144,16 +144,20 @@ def test_a_huge_status_file_is_not_read_to_its_end() -> None:
     assert parse_status(b"x" * 10_000_000 + b"\nport=8080\n") == {}
 
 
-def test_a_port_is_taken_once() -> None:
+@pytest.mark.parametrize("known", [None, 8080])
+def test_a_port_is_taken_once_and_another_one_is_of_another_run(known: int | None) -> None:
     moved: list[int] = []
-    following = Following("/s", [LINE], lambda: moved.append(1))
+    following = Following("/s", [LINE], lambda: moved.append(1), port=known)
     following.read_status(b"port=8080\n")
+    assert (following.port, following.rerun, moved) == (8080, False, [1])
+    following.read_status(b"log=7\n")
+    assert not following.rerun
     following.read_status(b"port=9090\n")
-    assert following.port == 8080
-    assert moved == [1]
-    assert not following.exited.is_set()
-    following.read_status(b"port=9090\nexit=1\n")
-    assert following.exited.is_set()
+    following.read_status(b"port=9090\nover=1\nexit=1\n")
+    assert (following.port, following.rerun) == (8080, True)
+    assert (following.over, following.exited.is_set()) == (None, False)
+    following.read_status(b"port=8080\n")
+    assert following.rerun
 
 
 # -- what people get to see

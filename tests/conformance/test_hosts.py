@@ -57,7 +57,7 @@ class HostsBench(Bench):
         scheduler = self.connect()
         others = [await Job.submitted(self, scheduler) for _ in range(SLOTS * len(HOSTS))]
         yield
-        await scheduler.cancel([job.job_id for job in others])
+        await scheduler.cancel({job.job_id: job.request.name for job in others})
 
     async def forget(self, job_id: str) -> None:
         for path in self._state.glob(f"taken/*/{job_id}.*"):
@@ -109,7 +109,7 @@ class HostsBench(Bench):
 
         async def over() -> bool:
             jobs = (await scheduler.told()).jobs.values()
-            left = [each.job_id for each in jobs if each.state != JobState.ENDED]
+            left = {each.job_id: each.name for each in jobs if each.state != JobState.ENDED}
             await scheduler.cancel(left)
             return not left
 

@@ -39,7 +39,8 @@ class LocalBench(Bench):
         runner = self._runner
         others = [await Job.submitted(self, runner) for _ in range(SLOTS)]
         yield
-        await runner.cancel([job.job_id for job in others])
+        for job in others:
+            await job.cancel()
 
     async def crowd(self, names: Sequence[str]) -> None:
         for name in names:
@@ -48,11 +49,11 @@ class LocalBench(Bench):
 
     async def close(self) -> None:
         runner = self.connect()
-        while living := [
-            job.job_id
+        while living := {
+            job.job_id: job.name
             for job in (await runner.list_jobs()).jobs.values()
             if job.state != JobState.ENDED
-        ]:
+        }:
             await runner.cancel(living)  # as the service does, until there is proof
             await asyncio.sleep(0.02)
         await runner.close()

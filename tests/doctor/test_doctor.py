@@ -384,7 +384,7 @@ async def test_a_job_without_a_session_is_found_without_being_touched(
     findings = await examined(site.path, audit=True)
     assert red(findings) == ["no job without a session", "no session directory without a session"]
     assert len(site.processes()) == 1
-    await runner.cancel([job_id])
+    await runner.cancel({job_id: name})
     await until(lambda: not site.processes(), "the job's end")
     await runner.close()
 

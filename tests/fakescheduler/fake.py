@@ -245,8 +245,11 @@ def config(state, fault, arguments):
 
 
 def scancel(state, fault, arguments):
-    for job_id in arguments:
+    named, *ids = arguments
+    for job_id in ids:
         job = state["jobs"].get(job_id)
+        if job is not None and named != f"--name={job['name']}":
+            continue
         if job is None or job["state"] not in ("PENDING", "RUNNING"):
             continue
         if living(job["keeper"], job["ticks"]):

@@ -49,7 +49,7 @@ async def test_a_job_whose_directory_the_node_lacks_is_hopeless(bench: GridEngin
     request = JobRequest("hpcb-1", "/no/such/directory", job.request.script, text="#!/bin/sh\n")
     job.job_id = await job.scheduler.submit(request)
     assert "can't chdir to /no/such/directory" in await hopeless(job)
-    await job.scheduler.cancel([job.job_id])
+    await job.cancel()
     await job.over()
 
 
@@ -106,7 +106,7 @@ async def test_a_master_that_accepts_and_never_answers_is_an_outage(
         with pytest.raises(ClusterUnreachable):
             await impatient.list_jobs()
         with pytest.raises(ClusterUnreachable):
-            await impatient.cancel([job.job_id])
+            await impatient.cancel({job.job_id: job.request.name})
     await job.over()  # what qdel sent is carried out when the master wakes up
 
 

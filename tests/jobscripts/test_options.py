@@ -197,3 +197,23 @@ def test_the_template_for_gpus_asks_for_one_unless_it_is_told_otherwise(
     assert [line.removeprefix("#SBATCH ") for line in script if "gpu" in line and "#S" in line] == (
         asked
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "both"),
+    [
+        ({"gpus": 2, "gres": "gpu:1"}, True),
+        ({"gpus": 2, "gres": "tmpfs:1G,gpu:h100:1"}, True),
+        ({"gpus": 2, "gres": "tmpfs:1G"}, False),
+    ],
+)
+def test_gpus_are_asked_for_once(
+    context: ScriptContext, options: dict[str, object], both: bool
+) -> None:
+    """Slurm 26.05: "--gpus-per-node and --gres=gpu are mutually exclusive." """
+    context = replace(context, scheduler="slurmrest", options=options)  # type: ignore[arg-type]
+    if not both:
+        assert "--gres=tmpfs:1G" in render(OURS, "python.sh", context)
+        return
+    with pytest.raises(TemplateError, match=r"option gpus.*option gres.*say it once"):
+        render(OURS, "python.sh", context)

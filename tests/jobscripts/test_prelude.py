@@ -248,6 +248,22 @@ def test_a_port_that_something_uses_is_not_picked(run_job: RunJob, made: Made) -
         wait_until(lambda job=first: job.status.keys() == told, "the first port again")
 
 
+def test_a_job_that_is_run_again_takes_another_port(run_job: RunJob, made: Made) -> None:
+    """The same seed would give the same port, by which the service could not tell the two apart."""
+    text = bash("hpcbridge_run sleep 1009").replace("\n", "\nRANDOM=42\n", 1)
+    first = run_job("t.sh", made(text))
+    wait_until(lambda: "port" in first.status, "the port")
+    port = first.status["port"]
+    first.terminate()
+    again = Job(first.directory, (first.directory / "job.sh").read_text(), dict(os.environ))
+    try:
+        wait_until(lambda: "listening" in again.status, "the port of the next run")
+        assert again.status["port"] != port
+    finally:
+        again.terminate()
+        again.clean_up()
+
+
 @pytest.mark.parametrize("status", [99, 100])
 def test_grid_engine_is_not_told_an_exit_status_that_it_takes_for_an_order(
     made: Made, run_job: RunJob, status: int

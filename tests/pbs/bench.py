@@ -186,11 +186,11 @@ class RealBench(PBSBench):
             if self._login is not None:
                 await self._login.close()
 
-    async def _living(self) -> list[str]:
-        """The jobs of the test, by their names, that have not ended."""
+    async def _living(self) -> dict[str, str]:
+        """The names of the jobs of the test that have not ended, by their ids."""
         jobs = (await self.connect().list_jobs()).jobs.values()
         ours = [each for each in jobs if each.name in self.transport.names]
-        return [each.job_id for each in ours if not each.reason]
+        return {each.job_id: each.name for each in ours if not each.reason}
 
 
 @contextlib.asynccontextmanager

@@ -37,7 +37,7 @@ async def test_a_server_that_is_down_ends_nothing_and_has_nothing(
         scheduler.describe_end(job.job_id),
         scheduler.find(job.request.name),
         scheduler.outlook([job.job_id]),
-        scheduler.cancel([job.job_id]),
+        job.cancel(),
         scheduler.submit(job.request),
     ):
         with pytest.raises(ClusterUnreachable):
@@ -91,7 +91,7 @@ async def test_without_a_history_a_living_job_is_still_told_of(tmp_path: Path) -
     await job.end()
     assert await job.over() is None
     assert await scheduler.find(job.request.name) is None
-    await scheduler.cancel([job.job_id])
+    await job.cancel()
     await bench.close()
 
 

@@ -116,7 +116,8 @@ async def test_a_job_that_is_deleted_by_somebody_ends_its_session_as_cancelled(
         session_id = await launched(api, "cone")
         await reaches(api, session_id, "ready")
         (job_id,) = pbs.jobs
-        await api.sessions.session(session_id).cluster.scheduler.cancel([job_id])
+        session = api.sessions.session(session_id)
+        await session.cluster.scheduler.cancel({job_id: session.row.job_name})
         ended = await reaches(api, session_id, "ended")
         assert ended["reason"] in ("cancelled", "failed")  # Torque does not tell who did it
 

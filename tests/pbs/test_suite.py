@@ -116,7 +116,7 @@ async def test_a_job_that_cannot_start_is_held_for_ever_and_so_hopeless(
     if FACTS and words == "begun\n":
         pytest.skip("the nodes spool the output of jobs ($usecp), so the job could start")
     assert "too many failed attempts" in words
-    await scheduler.cancel([job.job_id])
+    await job.cancel()
     await job.over()
 
 
@@ -175,7 +175,7 @@ async def test_cancelling_a_waiting_job_ends_it_at_once(
     bench: PBSBench, scheduler: PBSScheduler
 ) -> None:
     job = await submitted(bench, scheduler, HELD)
-    await scheduler.cancel([job.job_id])
+    await job.cancel()
     info = await job.listed()
     assert info is None or (info.state, info.reason) == (JobState.ENDED, EndReason.CANCELLED)
 
@@ -189,7 +189,7 @@ async def test_an_ended_job_costs_no_further_question(
     assert await beside.listed()
     for_one = bench.asked() - before
     job = await submitted(bench, scheduler, HELD)
-    await scheduler.cancel([job.job_id])
+    await job.cancel()
     await job.over()
     before = bench.asked()
     assert await beside.listed()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hpcbridge.config.logs import LogSettings
-from hpcbridge.sessions.logs import Logs
+from hpcbridge.sessions.logs import CHUNK, Logs
 from hpcbridge.store import SessionRow
 from hpcbridge.transports.local import LocalTransport
 from tests.waiting import until
@@ -144,6 +144,24 @@ async def test_of_a_long_output_the_beginning_and_the_end_are_kept(tmp_path: Pat
     assert kept.endswith(b"\nthe end")
     assert b"bytes are left out here" in kept
     assert len(kept) < 1.1 * 2**20
+
+
+async def test_where_nobody_knows_the_secret_all_that_could_be_one_is_blotted_out(
+    tmp_path: Path,
+) -> None:
+    """The service that ended the session was killed before it copied the output."""
+    session = tmp_path / "session"
+    session.mkdir()
+    secret, checksum, other = "0123456789ab" * 4, "ab" * 32, "c0ffee" * 7 + "c0f"
+    parts = ["x" * (CHUNK - 20), secret, f"\n{checksum} {other} ", "y" * (CHUNK - 99), secret]
+    (session / "output.log").write_text("".join(parts))
+    logs = Logs(tmp_path / "logs", LogSettings())
+    logs.prepare()
+    await logs.keep(HereCluster(), a_row(session), None)  # type: ignore[arg-type]
+    kept = (tmp_path / f"logs/{NAME}.log").read_text()
+    expected = "".join(parts).replace(secret, "*" * 48).replace(checksum, "*" * 64)
+    assert kept == expected
+    assert other in kept
 
 
 async def test_a_link_in_the_place_of_the_output_is_not_followed(tmp_path: Path) -> None:

@@ -124,6 +124,17 @@ async def test_a_launch_whose_port_was_taken_is_tried_again_on_another(
     await ended(world, EndReason.STOPPED)
 
 
+async def test_a_run_with_a_taken_port_that_is_over_before_it_was_seen_is_tried_again(
+    world: World, strange_port: int
+) -> None:
+    session = await world.queued()
+    world.transport.session(session.row).tells(f"port={strange_port}\ntaken=1\nexit=1\n")
+    world.scheduler.end("1", EndReason.FAILED, 1)
+    await until(lambda: session.row.job_id == "2")
+    session.stop()
+    await ended(world, EndReason.STOPPED)
+
+
 async def test_a_port_that_is_taken_again_and_again_ends_the_launch(
     world: World, strange_port: int
 ) -> None:

@@ -9,7 +9,7 @@ from hpcbridge.config.installation import job_name
 from hpcbridge.errors import ClusterUnreachable, NotReadyInTime
 from hpcbridge.schedulers.base import EndReason
 from hpcbridge.store import SessionRow, State
-from tests.sessions.world import ID, World, ended, nothing_is_left
+from tests.sessions.world import ID, LINE, World, ended, nothing_is_left
 from tests.waiting import until
 
 
@@ -76,6 +76,33 @@ async def test_a_ready_session_gets_its_tunnel_back_on_the_same_local_end(
     assert session.settled.is_set()
     await until(lambda: world.publisher.routes == {ID: address})
     assert session.endpoint.address == address
+
+
+@pytest.mark.parametrize("state", ["starting", "ready"])
+async def test_a_job_that_ran_again_while_the_service_was_away_is_seen_by_its_port(
+    world: World, unused_tcp_port: int, state: str
+) -> None:
+    """It runs on the same node, and nothing tells the new service of the run that it was in."""
+    port = unused_tcp_port
+    await getattr(world, state)()
+    application = world.transport.session(world.row)
+    application.tells(f"port={world.port}\n")
+    session = await world.restart()
+    if state == "starting":
+        followed = world.cluster.follower._followed
+        await until(lambda: any(each.port == world.port for each in followed))
+    else:
+        await until(lambda: world.publisher.routes)
+    log = len(world.transport.files.get(f"{session.row.directory}/output.log", b""))
+    application.tells(f"log={log}\nport={port}\n")
+    await until(lambda: world.publisher.routes == {} and session.row.port is None)
+    await until(lambda: session.row.state == State.STARTING)
+    application.prints(f"wslink: {LINE}")
+    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", port)
+    await until(lambda: session.row.state == State.READY)
+    assert session.row.port == port
+    server.close()
+    await server.wait_closed()
 
 
 async def test_a_tunnel_that_cannot_be_reopened_is_tried_again(world: World) -> None:

@@ -24,12 +24,13 @@ def ended(reason: EndReason, error_class: str | None) -> SessionRow:
     )
 
 
+NO_ENDS = errors.StillStarting | errors.UploadFailed | errors.SessionsLeft
 POSSIBLE = [
     each
     for each in vars(errors).values()
     if inspect.isclass(each)
     and issubclass(each, BridgeError)
-    and not issubclass(each, RequestError | errors.StillStarting | errors.UploadFailed)
+    and not issubclass(each, RequestError | NO_ENDS)
 ]
 
 

@@ -33,7 +33,8 @@ class TaskSpoolerBench(Bench):
         scheduler = self.connect()
         others = [await Job.submitted(self, scheduler) for _ in range(SLOTS)]
         yield
-        await scheduler.cancel([job.job_id for job in others])
+        for job in others:
+            await job.cancel()
 
     @contextlib.asynccontextmanager
     async def garbled(self) -> AsyncIterator[None]:
@@ -45,7 +46,7 @@ class TaskSpoolerBench(Bench):
     async def close(self) -> None:
         scheduler = self.connect()
         jobs = (await scheduler.list_jobs()).jobs
-        await scheduler.cancel(jobs)
+        await scheduler.cancel({job_id: job.name for job_id, job in jobs.items()})
         for job_id in jobs:
             await Job(self, scheduler, JobRequest("", "", ""), job_id).over()
         socket = f"TS_SOCKET={self.directory}/socket"

@@ -11,8 +11,13 @@ umask 077
 ulimit -c 0  # a core file would hold the key of the session
 cd {{ job.directory }} || { echo "hpcbridge: no session directory on $HOSTNAME" >&2; exit 1; }
 exec >>output.log 2>&1 </dev/null
-# What a run before this one left, where the job is run again.
-[[ ! -e status ]] || command rm -f status
+# What a run before this one left, where the job is run again. This one takes another port: by that the
+# service can tell the two apart.
+HPCBRIDGE_PORT=''
+if [[ -e status ]]; then
+  HPCBRIDGE_PORT=$(sed -n 's/^port=//p' status)
+  command rm -f status
+fi
 [[ ! -s output.log ]] || hpcbridge_told="log=$(wc -c <output.log)"$'\n'
 export HPCBRIDGE_DIRECTORY={{ job.directory }}
 # Python buffers what it prints to a file, unless this is set before it starts: a ready line in a

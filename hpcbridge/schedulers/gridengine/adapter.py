@@ -1,7 +1,7 @@
 """The adapter: runs the commands, and hands their answers to the functions that read them."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from hpcbridge.config.batchsystems import GridEngineCluster
 from hpcbridge.errors import JobRejected, OutcomeUnknown
@@ -128,9 +128,16 @@ class GridEngineScheduler:
         except OutcomeUnknown:
             return None
 
-    async def cancel(self, job_ids: Iterable[str]) -> None:
-        """See :meth:`hpcbridge.schedulers.base.Scheduler.cancel`."""
-        argv = commands.qdel_argv(job_ids)
+    async def cancel(self, jobs: Mapping[str, str]) -> None:
+        """See :meth:`hpcbridge.schedulers.base.Scheduler.cancel`.
+
+        qdel takes an id or a name and not both, so the jobs are looked at just before.
+        """
+        if not jobs:
+            return
+        told = queue.parse_listing(await self._run(queue.listing_argv())).jobs
+        ours = [each for each in jobs if each not in told or told[each].name == jobs[each]]
+        argv = commands.qdel_argv(ours)
         if len(argv) > 1:
             commands.parse_qdel(await self._run(argv, patience=2))
 

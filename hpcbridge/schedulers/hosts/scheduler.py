@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,12 +105,12 @@ class HostsScheduler:
         except ClusterError:
             return job_id  # it is in the queue
         if job_id in waiting and waiting.index(job_id) >= self._settings.queue:
-            await self._turn_away(job_id)
+            await self._turn_away(job_id, request.name)
         return job_id
 
-    async def _turn_away(self, job_id: str) -> None:
+    async def _turn_away(self, job_id: str, name: str) -> None:
         try:
-            holders = (await self._ask("withdraw", ids=[job_id], forget=True))["holders"]
+            holders = (await self._ask("withdraw", jobs={job_id: name}, forget=True))["holders"]
         except ClusterError as error:
             raise OutcomeUnknown(f"The job may be queued: {error}") from error
         if holders.get(job_id):  # a host took it at the last moment
@@ -199,12 +199,12 @@ class HostsScheduler:
             raise ClusterUnreachable(f"The host of job {job_id} cannot be asked.")
         return listing.jobs.get(job_id)
 
-    async def cancel(self, job_ids: Iterable[str]) -> None:
+    async def cancel(self, jobs: Mapping[str, str]) -> None:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.cancel`."""
-        wanted = commands.ids(list(job_ids))
+        wanted = {job_id: jobs[job_id] for job_id in commands.ids(list(jobs))}
         if not wanted:
             return
-        told = (await self._ask("withdraw", ids=wanted, forget=False))["holders"]
+        told = (await self._ask("withdraw", jobs=wanted, forget=False))["holders"]
         holders: dict[str, list[str]] = {}
         for job_id, host in told.items():
             if any(each.name == host for each in self._fleet.hosts):

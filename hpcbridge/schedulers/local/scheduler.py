@@ -97,12 +97,12 @@ class LocalScheduler:
         job = self._runner.jobs.get(int(job_id)) if job_id.isdecimal() else None
         return None if job is None else told(job)
 
-    async def cancel(self, job_ids: Iterable[str]) -> None:
+    async def cancel(self, jobs: Mapping[str, str]) -> None:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.cancel`."""
         await self._runner.load()
-        for job_id in job_ids:
+        for job_id, name in jobs.items():
             job = self._runner.jobs.get(int(job_id)) if job_id.isdecimal() else None
-            if job is not None:
+            if job is not None and job.name == name:
                 await self._runner.end(job, EndReason.CANCELLED)
 
     async def close(self) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from hpcbridge.errors import JobRejected, UnexpectedReply
 from hpcbridge.schedulers.base import Forecast, JobInfo, JobRequest, JobState, Listing, Outlook
@@ -185,9 +185,16 @@ class PBSScheduler:
             jobs = await self._ask([job_id])
         return self._info(job_id, jobs) if job_id in jobs else None
 
-    async def cancel(self, job_ids: Iterable[str]) -> None:
-        """See :meth:`hpcbridge.schedulers.base.Scheduler.cancel`. Never by force."""
-        for some in portions(list(job_ids)):
+    async def cancel(self, jobs: Mapping[str, str]) -> None:
+        """See :meth:`hpcbridge.schedulers.base.Scheduler.cancel`. Never by force.
+
+        qdel cannot be told a name, so the jobs are looked at just before.
+        """
+        told = await self._ask(list(jobs)) if jobs else {}
+        ours = [
+            each for each in jobs if each not in told or self._info(each, told).name == jobs[each]
+        ]
+        for some in portions(ours):
             parse_qdel(await self._run(self._commands.argv("qdel", *some), patience=2))
 
     def notify(self, changed: Callable[[], None]) -> None:

@@ -1,7 +1,7 @@
 """What can be done about a job that Slurm refused, for those who set the job's options.
 
 Slurm's words for its errors are in its source, src/common/slurm_errno.c; they are the same from
-22.05 to 24.11, by sbatch(1) and by slurmrestd(8).
+22.05 to 26.05, by sbatch(1) and by slurmrestd(8).
 """
 
 import re

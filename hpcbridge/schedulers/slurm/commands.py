@@ -13,7 +13,7 @@ from hpcbridge.errors import (
     OutcomeUnknown,
     UnexpectedReply,
 )
-from hpcbridge.schedulers.answers import Dialect, last_line
+from hpcbridge.schedulers.answers import Dialect, last_line, lines_of
 from hpcbridge.schedulers.base import JobInfo, JobRequest, JobState, Listing
 from hpcbridge.schedulers.slurm.advice import advice
 from hpcbridge.schedulers.slurm.reasons import hopeless
@@ -21,6 +21,7 @@ from hpcbridge.schedulers.slurm.states import job_info
 from hpcbridge.transports.base import Completed
 
 JOB_ID = re.compile(r"[0-9]{1,12}")
+PARSABLE = re.compile(r"[0-9]{1,12}(;\S+)?")
 # Parts of job arrays and heterogeneous jobs: 12_3, 12_[1-9], 12+1.
 LISTED_ID = re.compile(r"[0-9]{1,12}([_+]\S*)?")
 
@@ -51,6 +52,7 @@ DIALECT = Dialect(
     r"|Unexpected message)",
 )
 
+GONE = re.compile(r"Invalid job id specified|already completing or completed", re.IGNORECASE)
 UNKNOWN_USER = re.compile(r"^squeue: error: Invalid user: (\S+)$", re.MULTILINE)
 
 
@@ -86,17 +88,20 @@ class Elsewhere(JobRejected):
 
 
 def parse_sbatch(done: Completed) -> str:
-    """The job id that ``sbatch --parsable`` printed on its last line.
+    """The job id that ``sbatch --parsable`` printed: on its last line, or else on the only one that
+    is an id, for a site's plugins and wrappers print before it and after it.
 
     Raises :class:`Elsewhere` where the name of a cluster follows.
     """
     error = done.err.strip()
     if done.exit_status == 0:
-        last, _, cluster = done.out.strip().rpartition("\n")[2].strip().partition(";")
-        if JOB_ID.fullmatch(last) and cluster:
-            raise Elsewhere(last, cluster)
-        if JOB_ID.fullmatch(last):
-            return last
+        lines = lines_of(done.out)
+        told = [line for line in lines if PARSABLE.fullmatch(line)]
+        if told and (told[-1] == lines[-1] or len(told) == 1):
+            job_id, _, cluster = told[-1].partition(";")
+            if cluster:
+                raise Elsewhere(job_id, cluster)
+            return job_id
         raise OutcomeUnknown(f"sbatch printed no job id{': ' + error if error else '.'}")
     DIALECT.raise_if_not_taken("sbatch", done)
     raise JobRejected(
@@ -148,17 +153,19 @@ def _record(fields: list[str], columns: list[str]) -> JobInfo:
     return dataclasses.replace(info, hopeless=hopeless(reason, state))
 
 
-def scancel_argv(job_ids: Iterable[str], *, cluster: str = "") -> list[str]:
-    """Cancel these jobs, their batch scripts included; unknown and ended ids are ignored."""
+def scancel_argv(job_ids: Iterable[str], name: str, *, cluster: str = "") -> list[str]:
+    """Cancel those of these jobs that have this name, their batch scripts included."""
     where = [f"--clusters={cluster}"] if cluster else []
-    return ["scancel", "--quiet", *where, *job_ids]
+    return ["scancel", f"--name={name}", *where, *job_ids]
 
 
 def parse_scancel(done: Completed) -> None:
-    """Nothing where the jobs are ended or being ended."""
+    """Nothing where the jobs are ended or being ended, or are other ones."""
     if done.exit_status != 0:
         DIALECT.raise_if_not_asked("scancel", done)
-        raise ClusterError(f"scancel failed ({done.exit_status}): {last_line(done)}")
+        said = lines_of(done.err)
+        if not said or not all(map(GONE.search, said)):
+            raise ClusterError(f"scancel failed ({done.exit_status}): {last_line(done)}")
 
 
 def scontrol_argv(job_id: str) -> list[str]:

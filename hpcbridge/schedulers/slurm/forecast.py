@@ -11,13 +11,14 @@ from hpcbridge.errors import JobRejected, UnexpectedReply
 from hpcbridge.schedulers.base import Forecast, JobRequest
 from hpcbridge.transports.base import Completed
 
-# sbatch.c: "Job %u to start at %s using %u processors on nodes %s in partition %s"
+# sbatch.c: "Job %u to start at %s using %u processors on nodes %s in partition %s"; 26.05 has "%s a
+# using".
 ESTIMATE = re.compile(
-    r"^sbatch: Job [0-9]+ to start at ([0-9]{1,12}) using ([0-9]+) processors on nodes \S+"
+    r"^sbatch: Job [0-9]+ to start at ([0-9]{1,12}) (?:a )?using ([0-9]+) processors on nodes \S+"
     r"(?: in partition ([A-Za-z0-9_.+-]+))?",
     re.MULTILINE,
 )
-REFUSED = re.compile(r"^(?:sbatch: error: |allocation failure: )(.*)$", re.MULTILINE)
+REFUSED = re.compile(r"^(?:sbatch: (?:error|fatal): |allocation failure: )(.*)$", re.MULTILINE)
 SHUT = re.compile("Required partition not available", re.IGNORECASE)
 
 

@@ -3,7 +3,7 @@
 import logging
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from hpcbridge.config.batchsystems import SlurmCluster
 from hpcbridge.errors import BridgeError, ClusterError, JobRejected, UnexpectedReply
@@ -72,7 +72,7 @@ class SlurmScheduler:
         try:
             return parse_sbatch(done)
         except Elsewhere as error:
-            argv = scancel_argv([error.job_id], cluster=error.cluster)
+            argv = scancel_argv([error.job_id], request.name, cluster=error.cluster)
             try:
                 parse_scancel(await self._run(argv, patience=2))
             except ClusterError as again:
@@ -151,11 +151,11 @@ class SlurmScheduler:
         # Accounting can call a job running that the controller has lost (sacctmgr(1), runawayjobs).
         return record if record and record.state == JobState.ENDED else None
 
-    async def cancel(self, job_ids: Iterable[str]) -> None:
+    async def cancel(self, jobs: Mapping[str, str]) -> None:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.cancel`."""
-        wanted = list(job_ids)
-        if wanted:
-            parse_scancel(await self._run(scancel_argv(wanted), patience=2))
+        for name in dict.fromkeys(jobs.values()):
+            ids = [job_id for job_id in jobs if jobs[job_id] == name]
+            parse_scancel(await self._run(scancel_argv(ids, name), patience=2))
 
     def notify(self, changed: Callable[[], None]) -> None:
         """Slurm tells nothing by itself."""

@@ -30,6 +30,8 @@ COMPLETING_REASONS = {
     "NodeDown": EndReason.NODE_FAILED,
     "Preempted": EndReason.PREEMPTED,
 }
+NOT_STARTED = -53
+"""The number in place of a signal's with which slurmd says that it could not begin a job."""
 SUSPENDED = "waiting to be resumed: it is suspended"
 END_STATES = {
     "COMPLETED": EndReason.FINISHED,
@@ -51,7 +53,7 @@ def job_info(
     word = state.partition(" ")[0]  # sacct writes "CANCELLED by 1000"
     detail = "" if detail in ("None", "(null)") else detail
     if word in END_STATES:
-        status = _exit_status(exit_code)
+        detail, status = in_words(detail, _exit_status(exit_code))
         return JobInfo(
             job_id, name, JobState.ENDED, host, detail, END_STATES[word], exit_status=status
         )
@@ -81,6 +83,18 @@ def how_it_went(reason: str, status: int | None) -> tuple[EndReason | None, int 
     if status and not reason:  # what fails by itself has a reason: NonZeroExitCode, ...
         return EndReason.CANCELLED, status
     return EndReason.FAILED if status else None, status
+
+
+def in_words(detail: str, status: int | None) -> tuple[str, int | None]:
+    """An end with Slurm's own code 0:53, which is no signal of a program, told as what it is."""
+    if status != NOT_STARTED:
+        return detail, status
+    said = f"{detail}, " if detail else ""
+    return (
+        f"{said}0:53: its node could not enter the job's directory or open its output there. Is "
+        "the file system of session_root mounted on all nodes?",
+        None,
+    )
 
 
 def _exit_status(text: str) -> int | None:

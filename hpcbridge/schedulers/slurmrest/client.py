@@ -1,12 +1,14 @@
 """Questions to slurmrestd: in which version, with which token, and what its errors mean."""
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
 from hpcbridge.config.slurmrest import SlurmRestCluster
-from hpcbridge.config.slurmrestversions import KNOWN, offered
+from hpcbridge.config.slurmrestversions import KNOWN, deprecated, offered
 from hpcbridge.errors import ClusterError, ClusterUnreachable, UnexpectedReply
 from hpcbridge.schedulers.slurmrest.connection import UNSPECIFIED, Connection, Reply, Request
 from hpcbridge.schedulers.slurmrest.replies import AUTHENTICATION, UNREACHABLE, Answer, Pings
@@ -15,6 +17,16 @@ from hpcbridge.schedulers.slurmrest.tokens import Tokens
 # slurm_errno.h: the controller was not reached, or did not answer.
 _NOT_ASKED = {1001, UNREACHABLE, AUTHENTICATION}
 _ANSWER_LOST = {1000, 1002, 1003, 1004, 1801, 1802, 1803, *range(5000, 5006)}
+
+
+@dataclass(frozen=True)
+class Interface:
+    """The version that is spoken, all that slurmrestd offers, and those that it will drop."""
+
+    spoken: str
+    offered: Sequence[str]
+    deprecated: Sequence[str]
+
 
 LOOK = 2.0
 """Seconds for a second look whether the controller is down; it would take 9 to find it so."""
@@ -55,6 +67,12 @@ class Client:
                 self._version = await self._discover()
             return self._version
 
+    async def interface(self) -> Interface:
+        """What slurmrestd says of its versions."""
+        spoken = await self.version()
+        text = (await self._timed(Request("GET", "openapi/v3"))).text
+        return Interface(spoken, offered(text), deprecated(text))
+
     async def ask(
         self,
         method: str,
@@ -94,7 +112,7 @@ class Client:
             if reply.unknown_path:
                 continue
             pings = reply.answer.pings if isinstance(reply.answer, Pings) else ()
-            up = any(ping.word == "UP" for ping in pings)
+            up = any(ping.is_up for ping in pings)
             if not up and await self._is_down(version):
                 said = "" if pings else f": {reply.words}"
                 raise ClusterUnreachable(

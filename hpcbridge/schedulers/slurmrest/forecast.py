@@ -126,7 +126,7 @@ def _within(wanted: Needs, partition: Partition) -> bool:
 
 def room(wanted: Needs, partition: Partition, nodes: Iterable[Node]) -> int:
     """How many such jobs would start at once on the partition's nodes, at most."""
-    if partition.shares == 0:
+    if partition.gives_whole_nodes:
         wanted = dataclasses.replace(wanted, whole=True)
     slots = [_slots(wanted, node) for node in nodes if partition.name in node.partitions]
     enough = sum(count > 0 for count in slots) >= wanted.nodes

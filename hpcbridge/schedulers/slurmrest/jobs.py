@@ -11,6 +11,7 @@ from hpcbridge.schedulers.slurm.states import (
     END_STATES,
     SUSPENDED,
     how_it_went,
+    in_words,
 )
 from hpcbridge.schedulers.slurmrest.replies import Job, PastJob
 
@@ -41,6 +42,7 @@ def info(job: Job) -> JobInfo:
     word = _state(job.states)
     detail = "" if job.why == "None" else job.why
     if word in END_STATES:
+        detail, status = in_words(detail, job.exit_status)
         return JobInfo(
             str(job.job_id),
             job.name,
@@ -48,7 +50,7 @@ def info(job: Job) -> JobInfo:
             job.host or None,
             detail,
             END_STATES[word],
-            exit_status=job.exit_status,
+            exit_status=status,
         )
     state = ACTIVE_STATES.get(word, JobState.UNKNOWN)
     if state == JobState.COMPLETING and (job.end or 0) > time.time() + SKEW:
@@ -87,7 +89,10 @@ def past(job: PastJob) -> JobInfo | None:
         return None
     # Slurm 22.05 tells 0 of every job, failed ones included.
     status = job.exit_status if job.exit_status or reason == EndReason.FINISHED else None
-    return JobInfo(str(job.job_id), job.name, JobState.ENDED, reason=reason, exit_status=status)
+    detail, status = in_words("", status)
+    return JobInfo(
+        str(job.job_id), job.name, JobState.ENDED, None, detail, reason, exit_status=status
+    )
 
 
 def _state(words: tuple[str, ...]) -> str:

@@ -131,10 +131,16 @@ class PastJob(Part):
 
 
 class Ping(Part):
-    """One controller: ``ping`` until v0.0.38, ``pinged`` from then on."""
+    """One controller: ``ping`` until v0.0.38, ``pinged`` until v0.0.44, then ``responding``."""
 
     hostname: Text = ""
     word: Text = Field("", validation_alias=AliasChoices("pinged", "ping"))
+    responding: bool = False
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it answers."""
+        return self.word == "UP" if self.word else self.responding
 
 
 class Answer(Part):

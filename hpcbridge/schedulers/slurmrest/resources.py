@@ -1,7 +1,7 @@
 """What slurmrestd tells of partitions, nodes and reservations.
 
 What an answer lacks is None or empty: v0.0.36 tells no partition's state and no node's use, and
-from v0.0.40 on nothing tells which partition is the default one.
+from v0.0.40 to v0.0.44 nothing tells which partition is the default one.
 """
 
 import re
@@ -18,7 +18,7 @@ _STARTS = {"IDLE", "MIXED"}
 _HARMLESS = {*_STARTS, "CLOUD", "DYNAMIC_NORM"}
 _GONE = {"DOWN", "DRAIN", "FAIL"}
 # Of a partition's: reservation_required, root_only and exclusive_user are not.
-_ORDINARY = {"default", "hidden", "no_root", "least_loaded_nodes"}
+_ORDINARY = {"default", "hidden", "no_root", "least_loaded_nodes", "lln"}
 
 
 def _limit(value: Any) -> Any:
@@ -32,6 +32,10 @@ def _limit(value: Any) -> Any:
 Limit = Annotated[int | None, BeforeValidator(_limit)]
 
 
+def _lower(value: Any) -> Any:
+    return [str(word).lower() for word in value] if isinstance(value, list) else value
+
+
 def _at(old: str, *new: str) -> AliasChoices:
     return AliasChoices(old, AliasPath(*new))
 
@@ -41,7 +45,7 @@ class Partition(Part):
 
     name: str
     states: States = Field((), validation_alias=_at("state", "partition", "state"))
-    flags: tuple[str, ...] = ()
+    flags: Annotated[tuple[str, ...], BeforeValidator(_lower)] = ()
     hosts: Text = Field(
         "", validation_alias=_at("allowed_allocation_nodes", "nodes", "allowed_allocation")
     )
@@ -68,13 +72,22 @@ class Partition(Part):
     cpu_memory: Limit = Field(
         None, validation_alias=_at("maximum_memory_per_cpu", "maximums", "partition_memory_per_cpu")
     )
-    #: How many jobs share a resource; 0 means that each has whole nodes. Told from v0.0.40 on.
+    #: How many jobs share a resource; 0 means that each has whole nodes. Told from v0.0.40 on;
+    #: from v0.0.45 on it is 0 anyway, and ``exclusive`` has the word.
     shares: Number = Field(None, validation_alias=AliasPath("maximums", "shares"))
+    exclusive: States = Field((), validation_alias=AliasPath("partition", "exclusive"))
 
     @property
     def is_up(self) -> bool:
-        """Whether it starts jobs, of users who have no reservation."""
-        return self.states == ("UP",) and _ORDINARY.issuperset(self.flags)
+        """Whether it starts jobs, of users who have no reservation, on nodes that may be in use by
+        others."""
+        shared = {"NO", "NODE"}.issuperset(self.exclusive)
+        return self.states == ("UP",) and shared and _ORDINARY.issuperset(self.flags)
+
+    @property
+    def gives_whole_nodes(self) -> bool:
+        """Whether each job has its nodes for itself."""
+        return "NODE" in self.exclusive if self.exclusive else self.shares == 0
 
     @property
     def closed(self) -> str:

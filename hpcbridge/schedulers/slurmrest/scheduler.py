@@ -1,10 +1,11 @@
 """The adapter: what hpcbridge asks of a batch system, asked of slurmrestd."""
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from hpcbridge.config.slurmrest import SlurmRestCluster
 from hpcbridge.config.slurmrestversions import is_typed
@@ -17,7 +18,7 @@ from hpcbridge.errors import (
 )
 from hpcbridge.schedulers.base import Forecast, JobInfo, JobRequest, Listing, Outlook, Site
 from hpcbridge.schedulers.slurmrest import forecast as forecasts
-from hpcbridge.schedulers.slurmrest.client import Client
+from hpcbridge.schedulers.slurmrest.client import Client, Interface
 from hpcbridge.schedulers.slurmrest.description import submission
 from hpcbridge.schedulers.slurmrest.jobs import info, outlooks, past
 from hpcbridge.schedulers.slurmrest.replies import (
@@ -124,21 +125,36 @@ class SlurmRestScheduler:
         jobs = reply.answer.jobs if isinstance(reply.answer, PastJobs) else ()
         return past(jobs[-1]) if jobs and str(jobs[-1].job_id) == job_id else None
 
-    async def cancel(self, job_ids: Iterable[str]) -> None:
-        """See :meth:`hpcbridge.schedulers.base.Scheduler.cancel`."""
-        wanted = [_checked(job_id) for job_id in job_ids]
+    async def interface(self) -> Interface:
+        """Which versions of the interface there are, for ``hpcbridge doctor``."""
+        return await self._client.interface()
+
+    async def cancel(self, jobs: Mapping[str, str]) -> None:
+        """See :meth:`hpcbridge.schedulers.base.Scheduler.cancel`.
+
+        slurmrestd cannot be told a name, so each job is looked at just before.
+        """
+        wanted = {_checked(job_id): name for job_id, name in jobs.items()}
         if not wanted:
             return
         version = await self._client.version()
         results = await asyncio.gather(
-            *(self._cancel(version, job_id) for job_id in wanted), return_exceptions=True
+            *(self._cancel(version, *each) for each in wanted.items()), return_exceptions=True
         )
         for result in results:
             if isinstance(result, BaseException):
                 raise result
 
-    async def _cancel(self, version: str, job_id: str) -> None:
-        reply = await self._client.ask("DELETE", f"slurm/{version}/job/{job_id}", patience=2)
+    async def _cancel(self, version: str, job_id: str, name: str) -> None:
+        path = f"slurm/{version}/job/{job_id}"
+        told: Sequence[Job] = ()
+        with contextlib.suppress(UnexpectedReply):
+            reply = await self._client.ask("GET", path, model=Jobs)
+            told = reply.answer.jobs if isinstance(reply.answer, Jobs) else ()
+        # Of an array and of a heterogeneous job, all parts are told, under ids of their own.
+        if told and all(job.name != name for job in told):
+            return
+        reply = await self._client.ask("DELETE", path, patience=2)
         fine = reply.status == 200 if not reply.numbers else reply.numbers <= {UNKNOWN_JOB, OVER}
         if not fine:
             raise ClusterError(f"Slurm did not cancel job {job_id}: {reply.words}")

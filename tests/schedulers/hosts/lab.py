@@ -26,7 +26,8 @@ class Lab:
         self.machines = machines
         self.state = machines.root / ".hosts" / "lab"
         self.clusters: list[Cluster] = []
-        self.ids: list[str] = []
+        #: The names of its jobs.
+        self.names: dict[str, str] = {}
 
     def service(self, **more: Any) -> HostsScheduler:
         """A new one, which knows nothing yet."""
@@ -43,8 +44,13 @@ class Lab:
         return JobRequest(name, str(directory), str(path), walltime)
 
     async def submitted(self, service: HostsScheduler, script: str, **more: Any) -> str:
-        self.ids.append(await service.submit(self.request(script, **more)))
-        return self.ids[-1]
+        request = self.request(script, **more)
+        job_id = await service.submit(request)
+        self.names[job_id] = request.name
+        return job_id
+
+    async def cancel(self, service: HostsScheduler, *job_ids: str) -> None:
+        await service.cancel({each: self.names[each] for each in job_ids})
 
     def begun(self, job_id: str) -> dict[str, Any]:
         (path,) = self.state.glob(f"taken/*/{job_id}.begun")

@@ -51,7 +51,7 @@ async def test_cancelling_ends_all_that_a_job_started(lab: Lab) -> None:
     service = lab.service()
     job_id = await lab.submitted(service, STUBBORN)
     await until(lambda: len(living(job_id)) >= 3, "a job of two sessions")
-    await lab.service().cancel([job_id])  # another service's
+    await lab.cancel(lab.service(), job_id)  # another service's
     assert (await seen(service, job_id)).reason == EndReason.CANCELLED
     assert living(job_id) == []
 
@@ -166,4 +166,4 @@ async def test_a_machine_that_is_not_configured_any_more_has_ended_its_jobs(lab:
         EndReason.NODE_FAILED,
         f"{host} is not among the cluster's hosts any more",
     )
-    await left.cancel([job_id])
+    await lab.cancel(left, job_id)

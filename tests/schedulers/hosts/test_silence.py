@@ -50,14 +50,14 @@ async def test_a_frozen_machine_stops_nobody_and_loses_nothing(lab: Lab) -> None
         with pytest.raises(ClusterUnreachable):
             await service.describe_end(jobs[A])
         with pytest.raises(ClusterUnreachable):
-            await service.cancel([jobs[A], jobs[B]])
+            await lab.cancel(service, jobs[A], jobs[B])
         assert (await seen(service, jobs[B])).reason == EndReason.CANCELLED
     finally:
         lab.machines[A].thaw()
 
     async def asked() -> bool:
         with contextlib.suppress(ClusterUnreachable):
-            await service.cancel([jobs[A]])
+            await lab.cancel(service, jobs[A])
             return True
         return False
 
@@ -90,7 +90,7 @@ async def test_a_machine_with_another_host_key_is_not_asked(lab: Lab) -> None:
     machine.known_hosts.write_text(known)
     await untold(service, jobs[A])
     with pytest.raises(ClusterUnreachable, match="did not show a host key that known_hosts has"):
-        await service.cancel([jobs[A]])
+        await lab.cancel(service, jobs[A])
     assert (await service.list_jobs()).jobs[jobs[B]].state == JobState.RUNNING
     machine.stop()
     machine._write("host_key", good.export_private_key().decode())

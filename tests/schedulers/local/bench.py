@@ -62,8 +62,14 @@ async def until_state(
     return found
 
 
+async def cancel(runner: LocalScheduler, *job_ids: str) -> None:
+    """As the service does, by ids and names."""
+    jobs = (await runner.list_jobs()).jobs
+    await runner.cancel({each: jobs[each].name if each in jobs else "" for each in job_ids})
+
+
 async def cancel_all(runner: LocalScheduler) -> None:
     jobs = (await runner.list_jobs()).jobs
-    await runner.cancel(jobs)
+    await cancel(runner, *jobs)
     for job_id in jobs:
         await until_state(runner, job_id)

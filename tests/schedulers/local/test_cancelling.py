@@ -7,7 +7,7 @@ import pytest
 
 from hpcbridge.schedulers.base import EndReason, JobState
 from hpcbridge.schedulers.local import keeper, processes
-from tests.schedulers.local.bench import STUBBORN, Bench, cancel_all, until_state
+from tests.schedulers.local.bench import STUBBORN, Bench, cancel, cancel_all, until_state
 from tests.waiting import until
 
 
@@ -17,7 +17,7 @@ async def test_cancel_ends_even_a_child_in_its_own_session_that_ignores_term(ben
     job_id = await runner.submit(request)
     child = Path(request.directory) / "child"
     await until(lambda: child.exists() and child.read_text().strip())
-    await runner.cancel([job_id])
+    await cancel(runner, job_id)
     job = await until_state(runner, job_id)
     assert job.reason == EndReason.CANCELLED
     assert bench.alive() == []
@@ -32,7 +32,7 @@ async def test_cancel_ends_a_process_whose_environment_cannot_be_read_just_then(
     job_id = await runner.submit(bench.request("exec sleep 60"))
     find = processes.with_cookie
     monkeypatch.setattr(processes, "with_cookie", lambda name: find(name) if next(looks) else [])
-    await runner.cancel([job_id])
+    await cancel(runner, job_id)
     assert (await until_state(runner, job_id)).reason == EndReason.CANCELLED
 
 
@@ -44,7 +44,7 @@ async def test_a_script_can_clean_up_after_term(
     request = bench.request("trap 'echo bye > bye; exit 0' TERM\ntouch up\nsleep 60 & wait")
     job_id = await runner.submit(request)
     await until((Path(request.directory) / "up").exists)
-    await runner.cancel([job_id])
+    await cancel(runner, job_id)
     job = await until_state(runner, job_id)
     assert (job.reason, job.exit_status) == (EndReason.CANCELLED, 0)
     assert (Path(request.directory) / "bye").exists()
@@ -79,7 +79,7 @@ async def test_xvfb_run_leaves_no_server_behind(bench: Bench) -> None:
     job_id = await runner.submit(request)
     await until((Path(request.directory) / "up").exists)
     assert len(bench.alive()) > 3
-    await runner.cancel([job_id])
+    await cancel(runner, job_id)
     await until_state(runner, job_id)
     assert bench.alive() == []
 
@@ -87,10 +87,10 @@ async def test_xvfb_run_leaves_no_server_behind(bench: Bench) -> None:
 async def test_cancelling_twice_or_what_is_unknown_or_over_is_no_error(bench: Bench) -> None:
     runner = bench.runner()
     job_id = await runner.submit(bench.request(STUBBORN))
-    await runner.cancel([job_id, job_id, "99", "", "-1", "abc", "²"])
-    await runner.cancel([job_id])
+    await cancel(runner, job_id, job_id, "99", "", "-1", "abc", "²")
+    await cancel(runner, job_id)
     job = await until_state(runner, job_id)
-    await runner.cancel([job_id])
+    await cancel(runner, job_id)
     assert (await runner.list_jobs()).jobs[job_id] == job
 
 
@@ -99,7 +99,7 @@ async def test_a_queued_job_ends_at_once_and_never_starts(bench: Bench) -> None:
     await runner.submit(bench.request("sleep 60"))
     request = bench.request("touch started")
     waiting = await runner.submit(request)
-    await runner.cancel([waiting])
+    await cancel(runner, waiting)
     assert (await runner.list_jobs()).jobs[waiting].reason == EndReason.CANCELLED
     await cancel_all(runner)
     assert not (Path(request.directory) / "started").exists()

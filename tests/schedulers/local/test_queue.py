@@ -8,7 +8,7 @@ import pytest
 
 from hpcbridge.errors import NoCapacity
 from hpcbridge.schedulers.base import EndReason, Forecast, JobState
-from tests.schedulers.local.bench import Bench, cancel_all, until_state
+from tests.schedulers.local.bench import Bench, cancel, cancel_all, until_state
 
 
 async def test_a_job_runs_in_its_directory_and_ends(bench: Bench) -> None:
@@ -47,9 +47,9 @@ async def test_who_waits_is_told_its_place_and_its_latest_start(bench: Bench) ->
     assert [told[each].ahead for each in ids[1:]] == [0, 1]
     starts = [(told[each].start or 0) - time.time() for each in ids[1:]]
     assert [round(each, -1) for each in starts] == [100, 200]
-    await runner.cancel([ids[1]])
+    await cancel(runner, ids[1])
     assert (await runner.outlook([ids[2]]))[ids[2]].ahead == 0
-    await runner.cancel([ids[2], ids[0]])
+    await cancel(runner, ids[2], ids[0])
     await until_state(runner, ids[0])
 
 
@@ -58,7 +58,7 @@ async def test_no_start_is_promised_behind_a_job_without_a_walltime(bench: Bench
     running = await runner.submit(bench.request("sleep 60"))
     waiting = await runner.submit(bench.request("sleep 60"))
     assert (await runner.outlook([waiting]))[waiting].start is None
-    await runner.cancel([waiting, running])
+    await cancel(runner, waiting, running)
     await until_state(runner, running)
 
 
@@ -72,7 +72,7 @@ async def test_a_forecast_says_how_long_a_further_job_would_wait(bench: Bench) -
     assert (round(full.wait or 0, -1), full.room) == (100, 0)
     ids.append(await runner.submit(bench.request("sleep 60")))
     assert (await runner.forecast(further)).closed.startswith("all its slots")
-    await runner.cancel(reversed(ids))
+    await cancel(runner, *reversed(ids))
     for each in ids:
         await until_state(runner, each)
 
@@ -83,7 +83,7 @@ async def test_a_full_queue_is_told_and_has_room_again_later(bench: Bench) -> No
     await runner.submit(bench.request("sleep 60"))
     with pytest.raises(NoCapacity, match=r"All slots \(1\) and places in the queue \(1\)"):
         await runner.submit(bench.request("true"))
-    await runner.cancel([first])
+    await cancel(runner, first)
     await until_state(runner, first)
     await runner.submit(bench.request("true"))
     await cancel_all(runner)

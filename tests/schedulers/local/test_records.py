@@ -9,7 +9,7 @@ from hpcbridge.errors import ClusterError
 from hpcbridge.schedulers.base import EndReason
 from hpcbridge.schedulers.local import processes, records
 from hpcbridge.schedulers.local import runner as running
-from tests.schedulers.local.bench import Bench, until_state
+from tests.schedulers.local.bench import Bench, cancel, until_state
 from tests.waiting import until
 
 
@@ -95,7 +95,7 @@ async def test_a_full_disk_neither_stops_the_queue_nor_keeps_a_job_alive(
     full_disk(True)
     with pytest.raises(ClusterError, match="No space left"):
         await runner.submit(bench.request("true"))
-    await runner.cancel([running])
+    await cancel(runner, running)
     assert (await until_state(runner, running)).reason == EndReason.CANCELLED
     job = await until_state(runner, waiting)
     assert job.reason == EndReason.FAILED

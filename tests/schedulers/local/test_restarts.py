@@ -10,7 +10,7 @@ import pytest
 
 from hpcbridge.schedulers.base import EndReason, JobState
 from hpcbridge.schedulers.local import processes
-from tests.schedulers.local.bench import STUBBORN, Bench, cancel_all, until_state
+from tests.schedulers.local.bench import STUBBORN, Bench, cancel, cancel_all, until_state
 from tests.waiting import until
 
 
@@ -46,7 +46,7 @@ async def test_an_adopted_job_can_be_cancelled(bench: Bench) -> None:
     job_id = await first.submit(bench.request(STUBBORN))
     await first.close()
     second = bench.runner()
-    await second.cancel([job_id])
+    await cancel(second, job_id)
     assert (await until_state(second, job_id)).reason == EndReason.CANCELLED
 
 
@@ -55,7 +55,7 @@ async def test_a_job_that_was_being_cancelled_is_ended_by_the_next_service(bench
     request = bench.request(STUBBORN)
     job_id = await first.submit(request)
     await until((Path(request.directory) / "child").exists)
-    await first.cancel([job_id])
+    await cancel(first, job_id)
     await first.close()
     assert bench.alive()
     assert (await until_state(bench.runner(), job_id)).reason == EndReason.CANCELLED
@@ -107,7 +107,7 @@ async def test_another_process_with_the_jobs_pid_is_neither_watched_nor_ended(
         second = bench.runner()
         job = await until_state(second, job_id)
         assert (job.reason, job.exit_status) == (EndReason.FAILED, 5)
-        await second.cancel([job_id])
+        await cancel(second, job_id)
         assert stranger.poll() is None
         stranger.kill()
 

@@ -399,22 +399,33 @@ async def test_the_jobs_of_several_accounts_are_asked_for_at_once() -> None:
 
 
 async def test_ids_that_are_none_never_reach_a_command() -> None:
-    adapter, script = scheduler(qdel=[printed()])
-    await adapter.cancel([])
-    await adapter.cancel(["--help", "-W force", "x;id", "1 2", ""])
+    adapter, script = scheduler(qdel=[printed()], qstat=[UNKNOWN])
+    await adapter.cancel({})
+    await adapter.cancel(dict.fromkeys(["--help", "-W force", "x;id", "1 2", ""], "n"))
     assert await adapter.describe_end("-x") is None
     assert await adapter.find("-u") is None
     assert await adapter.outlook(["*"]) == {}
     assert script.asked == []
-    await adapter.cancel(["7.pbs"])
-    assert script.asked == [["qdel", "7.pbs"]]
+    await adapter.cancel({"7.pbs": "n"})
+    assert script.asked[1:] == [["qdel", "7.pbs"]]
+
+
+async def test_a_job_that_has_another_name_is_left_alone() -> None:
+    text = recorded("E_run_done")
+    (attributes,) = (read_json(text.out) or {}).values()
+    adapter, script = scheduler(qdel=[printed()], qstat=[text, text])
+    await adapter.cancel({"818.pbslab": "another"})
+    assert not [argv for argv in script.asked if "qdel" in argv]
+    await adapter.cancel({"818.pbslab": str(attributes["Job_Name"])})
+    assert script.asked[-1] == ["qdel", "818.pbslab"]
 
 
 async def test_thousands_of_ids_fit_into_a_login_shells_line() -> None:
     ids = [f"{number}.pbs" for number in range(20000)]
-    adapter, script = scheduler(qdel=[printed()] * 3)
-    await adapter.cancel(ids)
-    assert sorted(each for argv in script.asked for each in argv[1:]) == sorted(ids)
+    adapter, script = scheduler(qdel=[printed()] * 3, qstat=[UNKNOWN] * 3)
+    await adapter.cancel(dict.fromkeys(ids, "n"))
+    deleted = [argv[1:] for argv in script.asked if argv[0] == "qdel"]
+    assert sorted(each for some in deleted for each in some) == sorted(ids)
     assert max(len(" ".join(argv)) for argv in script.asked) < 2**17
 
 

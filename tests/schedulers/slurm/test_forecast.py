@@ -17,8 +17,10 @@ TOLD = "sbatch: Job 8 to start at 1795308426 using 4 processors on nodes hpcb-n3
 ESTIMATE = Estimate(1795308426.0, 4, "viz")
 
 
-def test_the_estimate_is_read_with_its_partition() -> None:
-    assert slurmforecast.parse(printed(err=TOLD)) == ESTIMATE
+@pytest.mark.parametrize("told", [TOLD, TOLD.replace("using", "a using")])
+def test_the_estimate_is_read_with_its_partition(told: str) -> None:
+    """As 22.05 prints it, and 26.05."""
+    assert slurmforecast.parse(printed(err=told)) == ESTIMATE
 
 
 def test_warnings_around_the_estimate_do_no_harm() -> None:
@@ -38,6 +40,7 @@ def test_a_drained_partition_is_closed() -> None:
         "allocation failure: Invalid partition name specified\n",
         "allocation failure: Node count specification invalid\n",
         "allocation failure: Requested node configuration is not available\n",
+        "sbatch: fatal: --gpus-per-node and --gres=gpu are mutually exclusive.\n",
         "",
     ],
 )
@@ -51,7 +54,7 @@ def test_a_job_that_slurm_would_refuse_is_told_so(said: str) -> None:
     [
         "",
         "sbatch: Job 8 to start at 2026-11-22T00:47 using 1 processors on nodes n in partition viz",
-        "sbatch: Job 8 to start at Unknown using 1 processors on nodes n in partition viz",
+        "sbatch: Job 8 to start at Unknown a using 1 processors on nodes n in partition viz",
         "sbatch: Job 8 to start at 1795308426 using 1 processors on nodes n",
         "sbatch: Job 8 to start at 1795308426 using 1 processors on nodes n in partition $(id)",
     ],

@@ -56,7 +56,7 @@ class Script:
         self.version = version
         self.answers = answers
         self.requests: list[httpx.Request] = []
-        self._pinged = version if version in VERSIONS else "v0.0.42"
+        self._pinged = version if version in (*VERSIONS, "v0.0.45") else "v0.0.42"
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)

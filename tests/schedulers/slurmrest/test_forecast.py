@@ -11,7 +11,7 @@ from hpcbridge.schedulers.base import Forecast, Forecaster, JobRequest
 from hpcbridge.schedulers.slurmrest.needs import Needs, needs
 from tests.schedulers.slurmrest.fakerest import VERSIONS, Script, adapter, json, recorded
 
-NEW, OLD = "v0.0.42", "v0.0.38"
+NEWEST, NEW, OLD = "v0.0.45", "v0.0.42", "v0.0.38"
 UNKNOWN = Forecast()
 NOTHING = json(200, jobs=[], reservations=[], errors=[])
 
@@ -75,7 +75,7 @@ def cluster(*nodes: dict[str, Any], **partly: Any) -> Script:
 # -- what real clusters told
 
 
-@pytest.mark.parametrize("version", [OLD, NEW])
+@pytest.mark.parametrize("version", [OLD, NEW, NEWEST])
 @pytest.mark.parametrize(
     ("head", "fit"),
     [
@@ -167,6 +167,7 @@ async def test_the_oldest_version_tells_too_little() -> None:
 async def test_the_default_partition_is_known_where_it_is_told() -> None:
     assert await forecast(moment("idle", OLD), "-c 8") == Forecast(0.0, 4)
     assert await forecast(moment("idle", NEW), "-c 8") == UNKNOWN
+    assert await forecast(moment("idle", NEWEST), "-c 8") == Forecast(0.0, 4)
 
 
 @pytest.mark.parametrize("version", [OLD, NEW])
@@ -231,6 +232,11 @@ async def test_a_job_that_would_run_into_a_reservation_is_not_promised_a_start(
         {"maximum_memory_per_cpu": 499},
         {"maximums": {"partition_memory_per_cpu": {"set": True, "number": 499}}},
         {"maximums": {"time": {"set": True, "infinite": False, "number": 9}}},
+        {"flags": ["DEFAULT", "ROOT_ONLY"]},
+        {"flags": ["REQ_RESV"]},
+        {"partition": {"exclusive": "USER"}},
+        {"partition": {"exclusive": "TOPO"}},
+        {"partition": {"exclusive": ["SOMETHING_NEW"]}},
     ],
 )
 async def test_a_partition_that_may_not_take_the_job_promises_nothing(changes: Any) -> None:
@@ -247,8 +253,21 @@ async def test_an_account_and_a_qos_that_are_let_in_are_so() -> None:
     assert await forecast(cluster(changes=limits), f"{ours} -A y -q long") == UNKNOWN
 
 
-async def test_where_jobs_get_whole_nodes_each_node_has_room_for_one() -> None:
-    whole = {"maximums": {"shares": 0}}
+async def test_since_v0_0_45_the_number_of_shares_means_nothing() -> None:
+    told = {
+        "maximums": {"shares": 0},
+        "partition": {"exclusive": "NO", "oversubscribe": "NO"},
+        "flags": ["DEFAULT", "HIDDEN", "NO_ROOT", "LLN"],
+    }
+    assert await forecast(cluster(node(), changes=told)) == Forecast(0.0, 8)
+
+
+@pytest.mark.parametrize(
+    "whole", [{"maximums": {"shares": 0}}, {"partition": {"exclusive": "NODE"}}]
+)
+async def test_where_jobs_get_whole_nodes_each_node_has_room_for_one(
+    whole: dict[str, Any],
+) -> None:
     half = node(alloc_cpus=4, state="mixed")
     assert await forecast(cluster(node(), half, changes=whole)) == UNKNOWN
     others = json(200, jobs=[job()], errors=[])

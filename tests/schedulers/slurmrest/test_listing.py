@@ -160,7 +160,8 @@ async def test_an_answer_that_is_no_listing_says_nothing_about_jobs(answer: Any)
     script = Script(get_jobs=answer)
     with pytest.raises(UnexpectedReply):
         await adapter(script).list_jobs()
-    assert len(script.requests) == 2  # the ping and this: redirects are not followed
+    # The ping and this: redirects are not followed.
+    assert len(script.sent("GET", script.version)) == 2
 
 
 @pytest.mark.parametrize("cut", range(1, 80, 7))
@@ -260,3 +261,14 @@ async def test_a_completing_job_has_no_application_any_more(
 ) -> None:
     found = (await listed(job(job_state=states)))["7"]
     assert (found.state, found.reason) == (JobState.COMPLETING, reason)
+
+
+@pytest.mark.parametrize("reason", ["JobLaunchFailure", "None"])
+async def test_a_job_that_its_node_could_not_begin_is_told_in_words(reason: str) -> None:
+    code = {
+        "return_code": {"set": True, "number": 0},
+        "signal": {"id": {"set": True, "number": 53}},
+    }
+    told = await listed(job(job_state=["FAILED"], state_reason=reason, exit_code=code))
+    assert (told["7"].reason, told["7"].exit_status) == (EndReason.FAILED, None)
+    assert "could not enter the job's directory or open its output" in told["7"].detail

@@ -3,6 +3,8 @@
 import httpx
 import pytest
 
+from hpcbridge.config.slurmrestversions import deprecated
+from hpcbridge.doctor.slurmrest import finding
 from hpcbridge.errors import ClusterError, ClusterUnreachable, OutcomeUnknown
 from tests.schedulers.slurmrest.fakerest import (
     VERSIONS,
@@ -16,7 +18,7 @@ from tests.schedulers.slurmrest.fakerest import (
 from tests.schedulers.slurmrest.jobs import NEW, OLD, REQUEST, job, listing
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", [*VERSIONS, "v0.0.45"])
 async def test_the_newest_version_that_is_offered_is_spoken(version: str) -> None:
     script = Script(version, get_jobs=listing())
     scheduler = adapter(script)
@@ -43,8 +45,8 @@ async def test_a_server_with_only_newer_versions_is_told_with_what_it_offers() -
 
 
 async def test_a_newer_version_is_tried_when_it_is_configured() -> None:
-    script = Script("v0.0.45", get_jobs=listing(job()), get_ping=recorded("ping", NEW))
-    assert set((await adapter(script, version="v0.0.45").list_jobs()).jobs) == {"7"}
+    script = Script("v0.0.99", get_jobs=listing(job()), get_ping=recorded("ping", NEW))
+    assert set((await adapter(script, version="v0.0.99").list_jobs()).jobs) == {"7"}
 
 
 async def test_a_server_that_was_upgraded_is_met_in_its_new_version() -> None:
@@ -63,6 +65,8 @@ async def test_a_server_that_was_upgraded_is_met_in_its_new_version() -> None:
         recorded("ctld_down_ping", NEW),
         json(200, pings=[], errors=[]),
         json(200, pings=[{"hostname": "h", "ping": "DOWN"}], errors=[]),
+        json(200, pings=[{"hostname": "h", "responding": False}], errors=[]),
+        json(200, pings=[{"hostname": "h", "pinged": "DOWN", "responding": True}], errors=[]),
     ],
 )
 async def test_a_controller_that_is_down_is_so_although_the_ping_has_status_200(
@@ -76,6 +80,33 @@ async def test_a_controller_that_is_down_is_so_although_the_ping_has_status_200(
             await question
         assert not isinstance(caught.value, OutcomeUnknown)
     assert not script.sent("POST", "job")
+
+
+class Ageing(Script):
+    """Slurm 26.05, as it lists its versions."""
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/openapi/v3":
+            get = {"v0.0.42": {"deprecated": True}, "v0.0.44": {}, "v0.0.45": {}}
+            paths = {f"/slurm/{version}/jobs/": {"get": told} for version, told in get.items()}
+            return fresh(json(200, paths=paths))
+        return await super().__call__(request)
+
+
+async def test_a_version_that_the_next_release_may_lack_is_told() -> None:
+    newest = finding("lab", await adapter(Ageing("v0.0.45")).interface(), configured=False)
+    assert newest.good
+    assert newest.said == "It offers v0.0.42 (deprecated), v0.0.44, v0.0.45; v0.0.45 is spoken."
+    old = await adapter(Ageing("v0.0.42"), version="v0.0.42").interface()
+    configured = finding("lab", old, configured=True)
+    assert not configured.good
+    assert "Remove the setting 'version', and v0.0.45 is spoken." in configured.said
+    assert "Update hpcbridge" in finding("lab", old, configured=False).said
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"paths": []}', '{"paths": {"/slurm/v0.0.45/x/": 7}}'])
+def test_an_odd_description_calls_nothing_deprecated(text: str) -> None:
+    assert deprecated(text) == []
 
 
 async def test_a_ping_that_fails_for_its_token_is_not_taken_for_an_outage() -> None:

@@ -75,11 +75,15 @@ def find(state: State, request: "dict[str, Any]") -> "dict[str, Any]":
 
 
 def withdraw(state: State, request: "dict[str, Any]") -> "dict[str, Any]":
-    """End jobs that wait; which machine has those that do not."""
+    """End jobs that wait; which machine has those that do not. Jobs of other names are others."""
     state.make()
     holders = {}
-    for job_id in request["ids"]:
+    for job_id, name in request["jobs"].items():
         waits = os.path.join(state.queue, job_id + ".json")
+        holder = state.holder(job_id)
+        job = read_job(state.record(holder, job_id, ".json") if holder else waits)
+        if job is not None and job["name"] != name:
+            continue
         try:
             if request["forget"]:
                 os.unlink(waits)
