@@ -126,11 +126,11 @@ async def test_two_services_at_once_start_each_job_once(lab: Lab) -> None:
     services = [lab.service(slots=4), lab.service(slots=4)]
     requests = [lab.request("echo run >>runs; sleep 1000") for _ in range(6)]
     for number, each in enumerate(requests):
-        lab.ids.append(await services[number % 2].submit(each))
+        lab.names[await services[number % 2].submit(each)] = each.name
     found = await asyncio.gather(*(each.list_jobs() for each in services * 2))
-    for job_id in lab.ids:
+    for job_id in lab.names:
         await seen(services[0], job_id, JobState.RUNNING)
-    assert all(set(each.jobs) >= set(lab.ids) for each in found)
+    assert all(set(each.jobs) >= set(lab.names) for each in found)
     hosts = Counter(path.parent.name for path in lab.state.glob("taken/*/*.begun"))
     assert sum(hosts.values()) == 6
     assert max(hosts.values()) <= 4
