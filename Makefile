@@ -7,7 +7,7 @@ PORT ?= 8080
 ACCOUNTING ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-slurm demo-replicas test test-slurm24 check test-pbs cluster cluster-down bench bench-resilience setup-demo setup-test setup-python lock clean
+.PHONY: help demo demo-slurm demo-replicas test test-slurm24 test-paraview check test-pbs cluster cluster-down bench bench-resilience setup-demo setup-test setup-python lock clean
 
 help: ## This list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -42,7 +42,7 @@ check: setup-test ## Lint, types and unit tests: under two minutes
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/python -m scripts.imports --check
-	.venv/bin/pytest -q -n 4 -m "not cluster and not browser and not servers"
+	.venv/bin/pytest -q -n 4 -m "not cluster and not browser and not servers and not paraviews"
 
 test: check ## Everything: check, then real Slurm, Grid Engine, PostgreSQL, Apache, HAProxy, ParaView, Chromium
 	@.venv/bin/python -m scripts.software
@@ -55,6 +55,9 @@ test-pbs: setup-python ## The PBS suite on a real PBS: HPCBRIDGE_TEST_PBS=local 
 test-slurm24: setup-test ## Both Slurm adapters on the Slurm 24.11 of Debian 13, put into a directory (root)
 	@.venv/bin/python -m testbed.trixie .venv/bin/pytest -q tests/cluster/test_slurmrest.py tests/cluster/test_conformance.py tests/cluster/test_conformance_rest.py
 
+test-paraview: setup-test ## ParaView 5.13 of Debian 13 and 6 of the next one with trame, kept in directories (root)
+	@.venv/bin/python -m testbed.paraviews .venv/bin/pytest -q tests/paraviews
+
 bench: setup-test ## The tables of docs/benchmarks.md
 	@.venv/bin/python -m benchmarks
 
@@ -66,4 +69,5 @@ lock: ## Renew constraints.txt from what is installed
 
 clean: ## Remove what the targets made, the cluster last
 	@$(PYTHON) -m testbed down
+	@$(PYTHON) -m testbed.paraviews --remove
 	rm -rf .venv .demo .packages .mypy_cache .ruff_cache .pytest_cache
