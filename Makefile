@@ -7,7 +7,7 @@ PORT ?= 8080
 ACCOUNTING ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-slurm demo-replicas test test-slurm24 test-slurm26 check test-pbs cluster cluster-down bench bench-resilience setup-demo setup-test setup-python lock clean
+.PHONY: help demo demo-slurm demo-replicas test test-slurm24 test-slurm26 test-paraview check test-pbs cluster cluster-down bench bench-resilience setup-demo setup-test setup-python lock clean
 
 help: ## This list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -42,7 +42,7 @@ check: setup-test ## Lint, types and unit tests: under two minutes
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/python -m scripts.imports --check
-	.venv/bin/pytest -q -n 4 -m "not cluster and not browser and not servers"
+	.venv/bin/pytest -q -n 4 -m "not cluster and not browser and not servers and not paraviews"
 
 test: check ## Everything: check, then real Slurm, Grid Engine, PostgreSQL, Apache, HAProxy, ParaView, Chromium
 	@.venv/bin/python -m scripts.software
@@ -60,6 +60,9 @@ test-slurm24: setup-test ## Both Slurm adapters and accounting on the Slurm 24.1
 test-slurm26: setup-test ## The same and accounting on the Slurm 26.05 of Debian 14 (root)
 	@.venv/bin/python -m testbed.trixie --release forky .venv/bin/pytest -q $(SLURM_TESTS) -o timeout=300
 
+test-paraview: setup-test ## ParaView 5.13 of Debian 13 and 6 of the next one with trame, kept in directories (root)
+	@.venv/bin/python -m testbed.paraviews .venv/bin/pytest -q tests/paraviews
+
 bench: setup-test ## The tables of docs/benchmarks.md
 	@.venv/bin/python -m benchmarks
 
@@ -71,4 +74,5 @@ lock: ## Renew constraints.txt from what is installed
 
 clean: ## Remove what the targets made, the cluster last
 	@$(PYTHON) -m testbed down
+	@$(PYTHON) -m testbed.paraviews --remove
 	rm -rf .venv .demo .packages .mypy_cache .ruff_cache .pytest_cache

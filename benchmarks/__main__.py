@@ -21,6 +21,7 @@ MODULES = (
     "slurm_launch",
     "first_picture",
     "trame_page",
+    "portal_viewer",
     "adapters",
     "identity",
     "warm_launch",

@@ -2,8 +2,6 @@
 
 import contextlib
 import secrets
-import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,6 +10,7 @@ from urllib.parse import urlencode
 
 from playwright.sync_api import Browser, Frame, Page
 
+from benchmarks import byhand
 from benchmarks.bridge import Bridge
 from benchmarks.figures import Run, Unavailable, interleave, paired_ratio
 from benchmarks.table import Section, total_and_parts
@@ -104,29 +103,16 @@ def _inner(page: Page) -> Frame | None:
 
 def _by_hand(browser: Browser, folder: Path) -> Run:
     """The program from a shell, and its page from its own port."""
-    secret, key = secrets.token_hex(24), folder / "key"
+    secret, key, port = secrets.token_hex(24), folder / "key", byhand.free_port()
     key.write_text(secret)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-u", "-m", "hpcbridge.apps.surfaces", "--server"]
+    command = [sys.executable, "-m", "hpcbridge.apps.surfaces", "--server"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--authKeyFile", str(key)]
-    began = time.monotonic()
-    with (
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as program,
-        contextlib.closing(browser.new_page()) as page,
-    ):
-        try:
-            assert program.stdout is not None
-            for line in program.stdout:
-                if b"App running at:" in line:
-                    break
-            else:
-                raise Unavailable("the trame application did not start")
+    query = urlencode({"sessionURL": f"ws://127.0.0.1:{port}/ws", "secret": secret})
+    with contextlib.closing(browser.new_page()) as page:
+        began = time.monotonic()
+        with byhand.started(command, b"App running at:"):
             ready = time.monotonic()
-            query = urlencode({"sessionURL": f"ws://127.0.0.1:{port}/ws", "secret": secret})
             page.goto(f"http://127.0.0.1:{port}/index.html?{query}")
             page.wait_for_function(PICTURE, timeout=90_000, polling=10)
             ended = time.monotonic()
-        finally:
-            program.kill()
     return Run(ended - began, {"ready": ready - began, "page": ended - ready})

@@ -26,7 +26,10 @@ _PROGRAMS = {
 }
 #: Packages that are unpacked where they are used, and not installed: Grid Engine has a qsub, as PBS
 #: has, and one of them would be in the other's place.
-UNPACKED = ("gridengine-common", "gridengine-client", "gridengine-exec", "gridengine-master")
+GRIDENGINE = ("gridengine-common", "gridengine-client", "gridengine-exec", "gridengine-master")
+#: Unpacked as well, as on a node whose administrator installs nothing.
+OSMESA = ("libosmesa6",)
+UNPACKED = GRIDENGINE + OSMESA
 _ARCHIVES = HERE.parent / ".packages"
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
@@ -78,9 +81,9 @@ def install() -> bool:
     return True
 
 
-def unpack(target: Path) -> None:
-    """Unpack the packages of UNPACKED below ``target``."""
-    for name in UNPACKED:
+def unpack(target: Path, names: tuple[str, ...]) -> None:
+    """Unpack some of the packages of UNPACKED below ``target``."""
+    for name in names:
         archives = sorted(_ARCHIVES.glob(f"{name}_*.deb"))
         if not archives:
             raise TestbedError(f"{name} was not fetched: run python3 -m testbed install.")

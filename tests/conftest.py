@@ -16,6 +16,7 @@ from tests.sshpeer import SSHPeer
 FOLDERS = {
     "cluster": ("cluster", "gridengine"),
     "servers": ("conformance", "pbs", "postgres", "schedulers/hosts"),
+    "paraviews": ("paraviews",),
 }
 """What all tests of a folder are marked with."""
 

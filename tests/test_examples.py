@@ -17,6 +17,7 @@ def test_there_are_examples() -> None:
         "one-machine",
         "slurm-ssh",
         "paraview",
+        "paraview-mpi",
         "slurm-mpi",
         "apptainer",
         "gpu",

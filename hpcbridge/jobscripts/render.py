@@ -140,6 +140,7 @@ class _Environment(ImmutableSandboxedEnvironment):
             "directive": values.directive,
             "hms": values.hms,
             "choice": values.placement,
+            "positive": values.positive,
         }
         self.filters = {name: self.filters[name] for name in _HARMLESS_FILTERS} | ours
 

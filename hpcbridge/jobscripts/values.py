@@ -203,6 +203,14 @@ def placement(value: object, *allowed: str) -> object:
     return value
 
 
+def positive(value: object) -> object:
+    """A whole number of 1 or more, unchanged; else an error that says so."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        key = getattr(value, "_key", "A value")
+        _refuse(key, f"is {plain(value)!r:.100}; it must be a whole number, 1 or more")
+    return value
+
+
 def hms(seconds: object, days: bool = True) -> Verbatim:
     """Seconds as ``HH:MM:SS``, from a day on as ``D-HH:MM:SS`` (sbatch(1), ``--time``).
 

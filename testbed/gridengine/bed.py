@@ -170,7 +170,7 @@ def _prepare(layout: Layout) -> None:
     for folder in (layout.state, layout.log, layout.state / "ssh"):
         accounts.directory(folder)
     accounts.prepare(layout)
-    packages.unpack(layout.state / "unpacked")
+    packages.unpack(layout.state / "unpacked", packages.GRIDENGINE)
     values = {"host": HOST, "node": HOST, "address": ADDRESS, "user": USERS[0]}
     values |= {"state": str(layout.state), "users": " ".join(USERS)}
     key = accounts.make_key(layout.state / f"ssh/host_{HOST}", HOST)

@@ -1,4 +1,4 @@
-"""ParaView over several nodes: pvserver by MPI behind pvpython, seen through the launcher API."""
+"""ParaView over several nodes: pvserver by MPI behind pvpython, or pvbatch, by the launcher API."""
 
 import json
 from typing import Any
@@ -12,6 +12,7 @@ from tests.serviceprocess import Start
 from tests.waiting import until
 from tests.wslinkclient import Wslink1Client
 
+pytestmark = pytest.mark.timeout(400)  # for slow machines
 # Ranks that wait would otherwise keep the few cores busy that all nodes share.
 POLITE = "env OMPI_MCA_mpi_yield_when_idle=1"
 PROXIES = {
@@ -33,7 +34,7 @@ def parallel(
             "cluster": "lab",
             "template": "pvserver.sh",
             "walltime": 600,
-            "wait": 90,
+            "wait": 240,
             "options": {"nodes": 2, "tasks": 1, "cpus": 2, "exclusive": True},
             "properties": visualizer | {"pvserver": "pvserver"},
             "parameters": {"proxies": {"type": "str", "default": "/home/alice/proxies.json"}},
@@ -77,40 +78,59 @@ def nodes_of(site: Testbed, program: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("mpi", ["mpiexec", "srun --mpi=pmix"])
+WAYS = {
+    "pvserver.sh": ("pvserver", {"pvserver": "pvserver", "mpi": f"{POLITE} mpiexec"}),
+    "pvserver": (
+        "pvserver",
+        {"pvserver": "pvserver", "mpi": 2, "mpiexec": f"{POLITE} srun --mpi=pmix"},
+    ),
+    "pvbatch by srun": ("pvbatch", {"mpi": 2, "mpiexec": f"{POLITE} srun --mpi=pmix"}),
+    "pvbatch by mpiexec": ("pvbatch", {"mpi": 2, "mpiexec": f"{POLITE} mpiexec"}),
+}
+"""What draws, and by which properties; of pvserver.sh, and else of paraview.sh."""
+
+
+@pytest.mark.parametrize("way", WAYS)
 async def test_two_ranks_on_two_nodes_draw_one_picture(
-    start: Start, parallel: dict[str, Any], site: Testbed, mpi: str
+    start: Start,
+    parallel: dict[str, Any],
+    visualizer: dict[str, str],
+    site: Testbed,
+    way: str,
 ) -> None:
-    parallel["applications"]["parallel"]["properties"]["mpi"] = f"{POLITE} {mpi}"
+    program, properties = WAYS[way]
+    application = parallel["applications"]["parallel"]
+    application["template"] = "pvserver.sh" if way == "pvserver.sh" else "paraview.sh"
+    application["properties"] = visualizer | properties
     service = start(parallel)
-    async with service.client() as client:
+    async with service.client(timeout=300) as client:
         reply = await client.post("/paraview", json={"application": "parallel"})
         assert reply.status_code == 200, reply.text
         session = reply.json()
-        running = nodes_of(site, "pvserver")
+        running = nodes_of(site, program)
         assert len(running) == len(set(running)) == 2
         async with Wslink1Client.connect(session["sessionURL"], session["secret"]) as view:
             blue, red = parts(await process_ids(view))
         assert min(blue, red) > 0.95
         await client.delete(f"/paraview/{session['id']}")
-    await until_gone(site)
+    await until_gone(site, program)
 
 
 async def test_a_pvserver_that_cannot_start_ends_the_launch_at_once(
     start: Start, parallel: dict[str, Any]
 ) -> None:
     parallel["applications"]["parallel"]["properties"]["pvserver"] = "/nowhere/pvserver"
-    async with start(parallel).client(timeout=60) as client:
+    async with start(parallel).client(timeout=300) as client:
         reply = await client.post("/paraview", json={"application": "parallel"})
     assert reply.status_code == 502
     assert "/nowhere/pvserver" in reply.json()["error"]
     assert "hpcbridge: pvserver ended with status" in reply.json()["error"]
 
 
-async def until_gone(site: Testbed) -> None:
+async def until_gone(site: Testbed, program: str) -> None:
     """Wait until no rank is left on any node."""
 
     async def gone() -> bool:
-        return not nodes_of(site, "pvserver") + nodes_of(site, "Xvfb")
+        return not nodes_of(site, program) + nodes_of(site, "Xvfb")
 
-    await until(gone, "pvserver and its displays have ended")
+    await until(gone, f"{program} and its displays have ended")

@@ -3,9 +3,13 @@
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from hpcbridge.jobscripts import ScriptContext, TemplateSet, check, render
 
 from .conftest import SECRET, Job
 
@@ -144,3 +148,81 @@ def test_trame_on_paraview_gets_trames_words_and_its_environment(
         *("--secret-file", "--authKeyFile", "/srv/apps/app.py"),
     ]
     assert started[-5:] == ["--server", "--timeout", "0", "--x", "y z"]
+
+
+@pytest.fixture
+def mpiexec(tmp_path: Path) -> str:
+    """A command that says how it was started, and then starts one rank."""
+    path = tmp_path / "mpiexec"
+    path.write_text('#!/bin/bash\necho "mpiexec $1 $2"\nexec "${@:3}"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_pvbatch_runs_the_script_in_its_ranks_and_nothing_in_front_of_them(
+    run_job: RunJob, paraview: Callable[[str], dict[str, str]], mpiexec: str
+) -> None:
+    properties = paraview("chooses")
+    more = {"mpi": 4, "mpiexec": mpiexec, "pvbatch": properties["pvpython"], "rendering": "osmesa"}
+    here = {"VTK_DEFAULT_OPENGL_WINDOW": ""}
+    job = run_job("paraview.sh", properties=properties | more, parameters={"size": 3}, env=here)
+    assert job.finish() == 0, job.log
+    assert job.log.startswith("mpiexec -n 4\n")
+    assert "window vtkOSOpenGLRenderWindow" in job.log
+    started = words(job.log)
+    assert started[:3] == ["--force-offscreen-rendering", "launch.py", "/srv/apps/app.py"]
+    assert started[-1] == "--size=3"
+
+
+def test_pvserver_runs_in_the_ranks_and_connects_to_pvpython(
+    run_job: RunJob, paraview: Callable[[str], dict[str, str]], mpiexec: str, tmp_path: Path
+) -> None:
+    server = tmp_path / "pvserver"
+    server.write_text('#!/bin/bash\nprintf "%s\\n" "$@" >server\n')
+    server.chmod(0o755)
+    program = tmp_path / "waiting"
+    program.write_text(
+        '#!/bin/bash\nuntil [[ -s server ]]; do read -rt .05 <> <(:); done\nprintf "<%s>\\n" "$@"\n'
+    )
+    program.chmod(0o755)
+    properties = paraview("chooses") | {"pvpython": str(program), "rendering": "egl"}
+    more = {"mpi": 2, "mpiexec": mpiexec, "pvserver": str(server)}
+    job = run_job("paraview.sh", properties=properties | more, parameters={})
+    assert job.finish() == 0, job.log
+    started = words(job.log)
+    told = (job.directory / "server").read_text().splitlines()
+    assert told[:2] == ["--force-offscreen-rendering", "--reverse-connection"]
+    assert started[0].startswith("--connect-id=")
+    assert started[0] in told
+    port = started[started.index("--reverse-connect-port") + 1]
+    assert f"--server-port={port}" in told
+
+
+@pytest.mark.parametrize("scheduler", ["slurm", "slurmrest", "pbs", "local"])
+def test_each_batch_system_has_its_own_way_to_start_ranks(
+    context: ScriptContext, scheduler: str
+) -> None:
+    properties: dict[str, Any] = {"script": "/srv/app.py", "mpi": 8}
+    asked = replace(context, scheduler=scheduler, properties=properties)
+    command = "srun" if scheduler.startswith("slurm") else "mpiexec"
+    assert f"mpi=({command})\nmpi+=(-n 8)" in render(TemplateSet(), "paraview.sh", asked)
+
+
+@pytest.mark.parametrize(
+    ("properties", "said"),
+    [
+        ({"mpi": "four"}, "app.mpi is 'four'; it must be a whole number, 1 or more"),
+        ({"mpi": 0}, "is '0'; it must be a whole number, 1 or more"),
+        ({"mpi": True}, "is 'true'; it must be a whole number, 1 or more"),
+        ({"pvserver": "pvserver"}, "mpi"),
+        ({"pvbatch": "/opt/bin/pvbatch"}, "mpi"),
+        ({"mpi": 2, "pvsever": "pvserver"}, "pvserver"),
+        ({"rendering": "glx"}, "it can be xvfb, egl, osmesa, auto"),
+    ],
+)
+def test_a_check_tells_what_of_paraview_cannot_be(
+    context: ScriptContext, properties: dict[str, Any], said: str
+) -> None:
+    given = {"script": "/srv/app.py", **properties}
+    found = check(TemplateSet(), "paraview.sh", replace(context, properties=given, parameters={}))
+    assert any(said in str(problem) for problem in found), found

@@ -5,7 +5,8 @@
 #
 # Placeholders in double braces become values, each quoted for the shell; directive lines
 # need "| directive" instead, and options.sh writes those of the cluster's batch system.
-#   app.NAME      the properties of this application: script; pythonpath, timeout may be left out
+#   app.NAME      the properties of this application: script; pythonpath, timeout and
+#                 libraries (a folder with libOSMesa, where the nodes lack it) may be left out
 #   param.NAME    what the user chose, handed to the script as --NAME=VALUE
 #   cluster.NAME  the options of the cluster, all of which may be left out (options.sh)
 #   job.NAME      bind, directory, walltime: set by hpcbridge
@@ -15,6 +16,9 @@
 {% include "environment.sh" %}
 
 export VTK_DEFAULT_OPENGL_WINDOW=vtkOSOpenGLRenderWindow
+{% if app.libraries is defined %}
+export LD_LIBRARY_PATH={{ app.libraries }}
+{% endif %}
 {% if app.pythonpath is defined %}
 export PYTHONPATH={{ app.pythonpath }}
 {% endif %}

@@ -10,8 +10,13 @@
 #                   rendering   xvfb (software, on a virtual X display), egl (a GPU, or software),
 #                               osmesa (software), or auto, which asks pvpython; 5.x was built for
 #                               one of them, 6 has all and needs no display
+#                   libraries   a folder with libOSMesa, or other libraries that the nodes lack
 #                   venv        a virtual environment for pvpython --venv, such as one with trame
 #                   pythonpath  the same for a pvpython that has no --venv: where wslink is
+#                   mpi         how many processes draw together, by MPI: pvbatch with the script
+#                               in the first, or, where pvserver is named, pvserver behind pvpython
+#                   mpiexec     the command that starts them; "srun" in Slurm, else "mpiexec"
+#                   pvbatch, pvserver    these programs; "pvbatch", and none
 #                   trame       true for a trame application
 #                   arguments   a list of more words for the application
 #                   data, content, screen
@@ -23,9 +28,17 @@
 
 {% include "prelude.sh" %}
 {% include "environment.sh" %}
+{% set by_mpi = app.mpi is defined or app.mpiexec is defined or app.pvbatch is defined
+   or app.pvserver is defined %}
+{% if by_mpi %}
+{% include "ranks.sh" %}
+{% endif %}
 
 {% if app.pythonpath is defined %}
 export PYTHONPATH={{ app.pythonpath }}
+{% endif %}
+{% if app.libraries is defined %}
+export LD_LIBRARY_PATH={{ app.libraries }}
 {% endif %}
 unset TRAME_ARGS  # trame would take it in place of all arguments below
 pvpython=("${hpcbridge_inside[@]}" {{ app.pvpython | default("pvpython") }})
@@ -42,13 +55,32 @@ if [[ $("${pvpython[@]}" -c "$asked") == *"needs a display"* ]]; then
 fi
 {% endif %}
 case $rendering in
-  xvfb) hpcbridge_xvfb {{ app.screen | default("1920x1080") }} ;;
   egl) export VTK_DEFAULT_OPENGL_WINDOW=vtkEGLRenderWindow ;;
   osmesa) export VTK_DEFAULT_OPENGL_WINDOW=vtkOSOpenGLRenderWindow ;;
 esac
+{% if not by_mpi or app.pvserver is defined %}
+[[ $rendering != xvfb ]] || hpcbridge_xvfb {{ app.screen | default("1920x1080") }}
+{% endif %}
 # The first GPU that was granted. Where the others are hidden, they are numbered from 0 anyway.
 ((${#hpcbridge_gpus[@]})) && export VTK_DEFAULT_EGL_DEVICE_INDEX=${hpcbridge_gpus[0]}
 
+{% if by_mpi %}
+{% if app.mpiexec is defined %}
+read -ra mpi <<<{{ app.mpiexec }}
+{% elif job.scheduler in ("slurm", "slurmrest") %}
+mpi=(srun)
+{% else %}
+mpi=(mpiexec)
+{% endif %}
+mpi+=(-n {{ app.mpi | positive }})
+hpcbridge_ranks "$rendering" {{ app.screen | default("1920x1080") }}
+{% if app.pvserver is defined %}
+hpcbridge_pvserver {{ app.pvserver }}
+pvpython+=(--connect-id="$pvserver_id")
+{% else %}
+pvpython=("${mpi[@]}" bash rank.sh "${hpcbridge_inside[@]}" {{ app.pvbatch | default("pvbatch") }})
+{% endif %}
+{% endif %}
 {% if app.venv is defined %}
 pvpython+=(--venv {{ app.venv }})
 {% endif %}
@@ -61,6 +93,9 @@ handed=(--secret-file --authKeyFile)
 {% else %}
 arguments+=(--timeout {{ app.timeout | default(300) }})
 handed=()
+{% endif %}
+{% if app.pvserver is defined %}
+arguments+=(--reverse-connect-port "$pvserver_port")
 {% endif %}
 {% if app.data is defined %}
 arguments+=(--data {{ app.data }})
