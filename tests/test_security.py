@@ -74,6 +74,8 @@ CLAIMS: dict[str, dict[str, str]] = {
     "The secret is seen": {
         "trusted file": "jobscripts/test_launch.py::"
         "test_a_secret_file_that_cannot_be_trusted_is_refused",
+        "kept output": "sessions/test_logs.py::"
+        "test_where_nobody_knows_the_secret_all_that_could_be_one_is_blotted_out",
         "process": "jobscripts/test_prelude.py::"
         "test_the_secret_is_in_no_process_and_no_environment",
         "script": "jobscripts/test_render.py::test_a_context_has_no_place_for_a_secret",
@@ -324,6 +326,28 @@ CLAIMS: dict[str, dict[str, str]] = {
         "test_no_process_outlives_its_job_where_it_has_a_group",
         "sessions": "schedulers/local/test_daemons.py::"
         "test_who_cleared_its_environment_in_the_jobs_session_ends_with_it",
+    },
+    "ssh(1) as the back end of tunnels tells, trusts or leaves more": {
+        "host keys": "transports/test_openssh.py::"
+        "test_several_hops_are_each_a_master_and_each_checked",
+        "as strict as ours": "transports/test_connection.py::"
+        "test_no_line_of_an_ssh_config_turns_the_check_of_host_keys_off",
+        "nothing handed on": "transports/test_openssh.py::"
+        "test_a_ticket_logs_in_and_is_not_handed_on",
+        "arguments, environment": "transports/test_openssh.py::"
+        "test_arguments_and_environment_of_ssh_tell_nothing",
+        "dies with the service": "transports/test_openssh.py::"
+        "test_a_service_that_is_killed_leaves_no_ssh_and_the_next_one_tidies_up",
+        "control socket": "transports/test_openssh.py::test_a_control_socket_of_others_is_not_used",
+        "local end": "test_tunnels.py::test_a_unix_socket_has_its_mode_and_goes_with_the_tunnel",
+    },
+    "Somebody changes the queue of machines without a batch system": {
+        "refused": "schedulers/hosts/test_kills.py::"
+        "test_a_machine_that_others_can_write_to_is_refused",
+        "its files": "schedulers/hosts/test_silence.py::"
+        "test_a_machine_that_sees_other_files_is_told_and_gets_no_job",
+        "configured machines": "schedulers/hosts/test_lives.py::"
+        "test_a_machine_that_is_not_configured_any_more_has_ended_its_jobs",
     },
     "A backup is read by others": {
         "private": "cli/test_backup.py::"

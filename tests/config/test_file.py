@@ -15,7 +15,8 @@ from hpcbridge.config.settings import Settings
 from hpcbridge.errors import ConfigError
 
 CLUSTER_KEYS = (
-    "scheduler, title, session_root, options, python, drain, grace, slots, queue, environment"
+    "scheduler, title, session_root, options, python, drain, grace, slots, queue, environment, "
+    "run_as, trust_jobs"
 )
 SSH_KEYS = (
     "user, known_hosts, config, identity_files, connect_timeout, keepalive_interval, "

@@ -31,8 +31,8 @@ def test_all_descriptors_are_taken_and_children_get_what_is_usual() -> None:
     assert done.stdout.strip() == f"256 ({hard}, {hard})"
 
 
-def test_there_is_room_for_a_quarter_of_the_descriptors() -> None:
-    assert (room(100), room(1024), room(1 << 20)) == (1, 206, 262_094)
+def test_there_is_room_for_a_sixth_of_the_descriptors() -> None:
+    assert (room(100), room(1024), room(1 << 20)) == (1, 137, 174_729)
 
 
 async def test_failed_accepts_are_told_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:

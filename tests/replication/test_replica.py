@@ -39,11 +39,16 @@ async def test_only_a_ready_sessions_route_is_waited_for_and_not_for_ever(
     async with launcher() as api:
         coming, store = api.sessions.coming, api.sessions.store
         assert await coming("no such session") is None
-        for state in State:
-            row = SessionRow(id=state, job_name=state, application="a", cluster="b", state=state)
+        rows = [
+            SessionRow(id=state, job_name=state, application="a", cluster="b", state=state)
+            for state in State
+        ]
+        for row in rows:
             await store.add(row)
         monkeypatch.setattr(manager_module, "COMING", 0.01)
         for state in set(State) - {State.READY}:
             assert await coming(state) is None
         with pytest.raises(TunnelError, match="not open here yet"):
             await coming(State.READY)
+        for row in rows:
+            await store.update(row, state=State.ENDED, job_ended=True)

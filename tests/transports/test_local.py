@@ -100,7 +100,7 @@ async def test_a_file_server_that_is_gone_is_told_in_time_and_holds_up_nobody_el
 ) -> None:
     """Whoever opens a file there waits for it to come back, and cannot be cancelled."""
     back, lstat = Event(), Path.is_symlink
-    monkeypatch.setattr(local_module, "_read", lambda _: back.wait(60) and None)
+    monkeypatch.setattr(local_module, "_read", lambda *_: back.wait(60) and None)
     monkeypatch.setattr(Path, "is_symlink", lambda path: back.wait(60) and lstat(path))
     monkeypatch.setattr(local_module, "FILES_LIMIT", 0.1)
     transport = LocalTransport()

@@ -47,7 +47,7 @@ async def test_no_process_outlives_its_job_where_it_has_a_group(
     try:
         grouped = cgroup.place() is not None
         if "wait" in script or "sleep 600" in script.rpartition(";")[2]:
-            await runner.cancel([job_id])
+            await runner.cancel({job_id: request.name})
         job = await until_state(runner, job_id)
         assert job.reason in (EndReason.CANCELLED, EndReason.FINISHED)
         if grouped or "wait" in script:
