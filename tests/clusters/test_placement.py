@@ -289,6 +289,22 @@ async def test_a_silent_cluster_that_is_asked_for_by_name_is_tried(world: MakeWo
     assert await here.go("a") == "a"
 
 
+async def test_a_silent_cluster_is_tried_where_the_application_has_no_other(
+    world: MakeWorld,
+) -> None:
+    here = await world(a=DOWN, cone={"cluster": ["a"]})
+    here.clusters["a"].watcher.health.failed()
+    assert here.outlook("a").notice.startswith("a has not answered since ")
+    assert await here.go() == "a"
+    two = await world(a=DOWN, b=DOWN, cone={"cluster": ["a", "b"]})
+    for name in "ab":
+        two.clusters[name].watcher.health.failed()
+    assert (await two.go()).startswith("shut: a has not answered since ")
+    drained = await world(clusters={"a": {"drain": "new disks"}})
+    drained.clusters["a"].watcher.health.failed()
+    assert (await drained.go("a")).startswith("shut: a takes no new sessions: new disks.")
+
+
 async def test_silence_that_the_watcher_met_counts_until_it_hears_again(world: MakeWorld) -> None:
     here = await world(a=NOW, b=LATE, c=LATE)
     here.placement.start()

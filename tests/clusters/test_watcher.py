@@ -189,6 +189,19 @@ async def test_a_job_that_is_only_missing_in_the_listing_is_not_over(
     assert not watch.ended
 
 
+async def test_a_second_answer_about_another_job_does_not_keep_a_missing_one_alive(
+    scheduler: FakeScheduler, watcher: Watcher
+) -> None:
+    """A scheduler that lost its state gives the id to somebody else's job."""
+    watch = await seen(watcher, scheduler.add("n", JobState.RUNNING))
+    job_id = watch.job_id
+    del scheduler.jobs[job_id]
+    scheduler.details[job_id] = JobInfo(job_id, "other", JobState.RUNNING, "evil")
+    await until(lambda: watch.ended)
+    assert watch.job is not None
+    assert (watch.job.name, watch.job.host, watch.listed) == ("n", None, False)
+
+
 async def test_a_second_question_that_failed_ends_nothing(
     scheduler: FakeScheduler, watcher: Watcher
 ) -> None:

@@ -226,3 +226,24 @@ async def test_a_route_leads_to_where_the_session_is_now_whatever_was_missed(
     await session.endpoint.reopen("localhost", world.port + 1)
     assert opened == [("localhost", world.port + 1)]
     assert session.endpoint.state == "open"
+
+
+async def test_whoever_waits_hears_what_ended_it_or_else_what_its_record_says(
+    world: World,
+) -> None:
+    session = await world.queued()
+    world.tasks[-1].cancel()
+    await asyncio.wait(world.tasks)
+    end = {"message": "The job was cancelled.", "error_class": "JobRejected"}
+    await world.store.update(session.row, state=State.ENDED, reason=EndReason.CANCELLED, **end)
+    session.settled.clear()
+    told = asyncio.create_task(session.news.wait(3600))
+    await asyncio.sleep(0)
+    error = TunnelError("The node refused the tunnel.")
+    await session.over(error)
+    assert session.error is error
+    assert session.settled.is_set()
+    async with asyncio.timeout(60):
+        await told
+    await session.over()
+    assert (type(session.error), str(session.error)) == (JobRejected, "The job was cancelled.")

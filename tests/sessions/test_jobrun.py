@@ -1,4 +1,4 @@
-"""Which run of its job a session is in, by the node, the scheduler's count, and what it suspends."""
+"""Which run of its job a session is in: by node, by number, and where the job is suspended."""
 
 from typing import Any
 
