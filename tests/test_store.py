@@ -285,6 +285,34 @@ async def test_a_file_that_others_could_read_is_closed_to_them(url: str, path: P
     await store.close()
 
 
+@pytest.mark.parametrize("name", ["", "/:memory:"])
+async def test_a_database_in_memory_makes_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = await Store.open(f"sqlite+aiosqlite://{name}")
+    await store.add(row())
+    assert await store.get(row().id) is not None
+    await store.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "file"),
+    [
+        ("sqlite+aiosqlite:////var/lib/x.sqlite", Path("/var/lib/x.sqlite")),
+        ("sqlite+aiosqlite:///x.sqlite", Path("x.sqlite")),
+        ("sqlite+aiosqlite://", None),
+        ("sqlite+aiosqlite:///", None),
+        ("sqlite+aiosqlite:///:memory:", None),
+        ("postgresql+asyncpg://host/name", None),
+        ("no URL", None),
+    ],
+)
+def test_the_file_of_a_database_is_known_where_it_is_one(url: str, file: Path | None) -> None:
+    assert database.sqlite_file(url) == file
+
+
 async def test_errors_hold_no_secret(store: Store) -> None:
     await store.add(row())
     with pytest.raises(StoreError) as caught:

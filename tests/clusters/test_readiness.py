@@ -180,6 +180,70 @@ def test_terminal_and_control_codes_are_removed(data: bytes, text: str) -> None:
     assert printable(data) == text
 
 
+def test_whoever_waits_is_told_once_of_each_thing_that_a_job_tells() -> None:
+    moved: list[int] = []
+    following = Following("/d", [LINE], lambda: moved.append(1))
+    told = b""
+    for number, word in enumerate(
+        (b"port=8080\n", b"listening=0\n", b"listening=1\n", b"exit=3\n")
+    ):
+        told += word
+        for _ in range(3):
+            following.read_status(told)
+        assert (len(moved), following.exited.is_set()) == (number + 1, number == 3)
+    for _ in range(3):
+        following.read_output(LINE.encode())
+    assert len(moved) == 5
+    assert not following.serving, "what was told before the line does not count"
+    for _ in range(3):
+        following.read_status(told)
+    assert (len(moved), following.serving) == (6, True)
+
+
+@pytest.mark.parametrize(
+    ("told", "serving"),
+    [
+        ("port=8080\n", True),
+        ("port=8080\nlistening=0\n", False),
+        ("port=8080\nlistening=0\nlistening=1\n", True),
+        ("port=8080\nlistening=1\ntaken=1\n", False),
+        ("log=7\n", False),
+    ],
+)
+def test_an_application_serves_once_it_is_ready_and_has_its_port_for_itself(
+    told: str, *, serving: bool
+) -> None:
+    following = Following("/d", [LINE], nothing)
+    following.read_output(LINE.encode())
+    assert (following.serving, following.hasty) == (False, True)
+    following.read_status(told.encode())
+    assert (following.serving, following.hasty) == (serving, not serving)
+    following.read_status(f"{told}over=0\n".encode())
+    assert (following.over, following.hasty) == (0, False)
+    assert not Following("/d", [], nothing, quiet=True).hasty
+
+
+def test_of_a_run_before_nothing_counts_that_its_job_has_told() -> None:
+    following = Following("/d", [], nothing, 8080)
+    following.read_status(b"port=8080\nlog=3\nlistening=1\nexit=1\n")
+    assert (following.waits_for_run, following.port, following.offset) == (True, None, 0)
+    assert not following.exited.is_set()
+    following.read_status(b"log=300\nport=9090\n")
+    assert (following.waits_for_run, following.port, following.offset) == (False, 9090, 300)
+    following.read_status(b"log=300\nport=7070\n")
+    assert following.port == 9090
+    unknown = Following("/d", [], nothing, 0)
+    unknown.read_status(b"exit=1\n")
+    assert unknown.waits_for_run
+    unknown.read_status(b"port=8080\n")
+    assert (unknown.waits_for_run, unknown.port, unknown.offset) == (False, 8080, 0)
+
+
+def test_a_text_of_one_letter_needs_nothing_of_what_was_read_before() -> None:
+    line = ReadyLine("x")
+    assert [line.feed(part) for part in (b"x", b"y", b"", b"yx")] == [True, False, False, True]
+
+
 def test_only_the_end_of_a_log_is_kept() -> None:
     following = Following("/s", [LINE], nothing)
     for _ in range(100):

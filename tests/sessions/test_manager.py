@@ -37,13 +37,13 @@ def cluster() -> Cluster:
 
 
 @pytest.fixture
-async def sessions(tmp_path: Path, cluster: Cluster) -> AsyncIterator[Sessions]:
+async def sessions(tmp_path: Path, database: str, cluster: Cluster) -> AsyncIterator[Sessions]:
     settings = Settings(
         server={"state_dir": tmp_path / "state"},  # type: ignore[arg-type]
         clusters={"fake": {"scheduler": "local", "session_root": "/s", "grace": 0.1}},  # type: ignore[dict-item]
         applications={"one": APPLICATION, "other": APPLICATION},  # type: ignore[dict-item]
     )
-    store = await Store.open(f"sqlite+aiosqlite:///{tmp_path}/db.sqlite")
+    store = await Store.open(database)
     routes = RouteTable([FakePublisher()])
     sessions = Sessions(
         settings, SessionContext(store, routes, cast(Any, FakeFiles())), {"fake": cluster}
