@@ -551,6 +551,28 @@ def test_a_service_that_ends_in_the_middle_of_a_call_leaves_no_traceback(
     assert [each.getMessage() for each in caplog.records if each.levelno > logging.INFO] == []
 
 
+async def test_a_fault_that_is_not_the_databases_is_told_as_what_it_is(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken() -> None:
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        async with store.writing() as session:
+            monkeypatch.setattr(session, "commit", broken)
+
+    async def gives_up() -> None:
+        async with store.writing() as session:
+            session.add(row())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await gives_up()
+    assert await store.get(row().id) is None
+    pool: Any = store.engine.pool
+    assert pool.checkedout() == 0
+
+
 async def test_who_is_cancelled_twice_still_waits_for_the_end_of_the_transaction() -> None:
     going_on, rolled_back = asyncio.Event(), asyncio.Event()
 

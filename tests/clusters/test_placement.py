@@ -242,6 +242,15 @@ async def test_past_waits_count_where_the_scheduler_tells_nothing(world: MakeWor
     assert (here.outlook("a").wait, here.outlook("c").wait) == (100.0, 15.0)
 
 
+async def test_past_waits_count_where_the_adapter_can_foresee_nothing(world: MakeWorld) -> None:
+    here = await world(b=LATE, c=LATE)
+    here.clusters["a"].scheduler = FakeScheduler()
+    here.waits |= {"a": [10.0]}
+    here.placement.start()
+    assert await here.go() == "a"
+    assert here.outlook("a").wait == 10.0
+
+
 async def test_past_waits_count_where_the_services_account_may_not_ask(world: MakeWorld) -> None:
     no = JobRejected("Slurm would refuse the job: Invalid account.")
     here = await world(a=no, b=no, c=no)

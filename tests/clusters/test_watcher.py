@@ -1,6 +1,7 @@
 """One loop a cluster: what it believes, and what it does not."""
 
 import asyncio
+import dataclasses
 import itertools
 import time
 from collections.abc import AsyncIterator
@@ -11,7 +12,7 @@ import pytest
 from hpcbridge.clusters import watcher as watcher_module
 from hpcbridge.clusters.watcher import Watch, Watcher
 from hpcbridge.errors import ClusterUnreachable, UnexpectedReply
-from hpcbridge.schedulers.base import EndReason, JobInfo, JobState
+from hpcbridge.schedulers.base import EndReason, JobInfo, JobState, Listing
 from tests.fakes import FakeScheduler
 from tests.intervals import watch_every
 from tests.waiting import until
@@ -200,6 +201,31 @@ async def test_a_second_answer_about_another_job_does_not_keep_a_missing_one_ali
     await until(lambda: watch.ended)
     assert watch.job is not None
     assert (watch.job.name, watch.job.host, watch.listed) == ("n", None, False)
+
+
+async def test_of_an_account_that_is_gone_each_job_is_asked_for_by_its_id(
+    scheduler: FakeScheduler, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An account that was removed while its jobs run: a listing says nothing of them."""
+    job_id = scheduler.add("n", JobState.RUNNING)
+    job = scheduler.jobs.pop(job_id)
+    list_jobs = scheduler.list_jobs
+
+    async def without_bob() -> Listing:
+        return dataclasses.replace(await list_jobs(), unknown={"bob"})
+
+    monkeypatch.setattr(scheduler, "list_jobs", without_bob)
+    scheduler.details[job_id] = UnexpectedReply("sacct told nothing (1).")
+    watch = watcher.watch(job_id, "n", 0, nothing, "bob")
+    other = watcher.watch("77", "n2", 3600, nothing, "alice")
+    await until(lambda: watch.unknown_since)
+    await rounds(scheduler, 5)
+    assert (watch.job, watch.ended) == (None, False)
+    scheduler.details[job_id] = job
+    await until(lambda: watch.job == job)
+    assert (watch.unknown_since, watch.missing) == (None, 0)
+    assert set(scheduler.described) == {job_id}
+    assert other.job is None
 
 
 async def test_a_second_question_that_failed_ends_nothing(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hpcbridge.config.logs import LogSettings
-from hpcbridge.errors import ClusterUnreachable
+from hpcbridge.errors import ClusterUnreachable, ConfigError
 from hpcbridge.sessions.logs import LogPart, Logs
 from hpcbridge.store import SessionRow
 from hpcbridge.transports.local import LocalTransport
@@ -207,6 +207,30 @@ async def test_living_output_says_whether_there_may_be_more(tmp_path: Path) -> N
     ]
     row.directory = ""
     assert await logs.live(cluster, row, 0, 4) == LogPart(b"", 0, more=False, ended=False)
+
+
+async def test_of_output_that_became_shorter_while_it_was_copied_the_rest_is_kept(
+    tmp_path: Path,
+) -> None:
+    class Shrinking(LocalTransport):
+        async def read(self, wanted: Any) -> Any:
+            (tmp_path / "output.log").write_bytes(b"01234")
+            if wanted[0].limit > 1:
+                return await super().read(wanted)
+            return [b"x" if wanted[0].offset < 10 else b""]  # so long it was
+
+    cluster = SimpleNamespace(transport=Shrinking())
+    logs = Logs(tmp_path / "logs", LogSettings())
+    logs.prepare()
+    await logs.keep(cluster, a_row(tmp_path), None)  # type: ignore[arg-type]
+    assert (tmp_path / f"logs/{NAME}.log").read_bytes() == b"01234"
+
+
+def test_a_directory_of_logs_that_cannot_be_made_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    logs = Logs(tmp_path / "file/logs", LogSettings())
+    with pytest.raises(ConfigError, match=r"logs\.directory: .*/logs cannot be prepared"):
+        logs.prepare()
 
 
 async def test_nothing_is_kept_of_a_session_that_printed_nothing_or_cannot_be_read(
