@@ -18,6 +18,7 @@ import alembic.command
 import alembic.config
 import pytest
 import pytest_asyncio
+from sqlalchemy.exc import SQLAlchemyError
 
 from hpcbridge.database import engine as database
 from hpcbridge.database import transactions
@@ -311,6 +312,27 @@ async def test_a_database_in_memory_makes_no_file(
 )
 def test_the_file_of_a_database_is_known_where_it_is_one(url: str, file: Path | None) -> None:
     assert database.sqlite_file(url) == file
+
+
+def test_a_full_file_system_is_only_looked_for_where_the_database_is_a_file_of_it(
+    monkeypatch: pytest.MonkeyPatch, path: Path, url: str
+) -> None:
+    monkeypatch.setattr(database, "SCARCE", 1 << 62)
+    engines = [database.make_engine(each) for each in (url, "sqlite+aiosqlite://")]
+    engines.append(database.make_engine("postgresql+asyncpg://127.0.0.1/hpcbridge"))
+    full = f" The file system of {path.parent} is full: make room there."
+    assert [database._hint(engine) for engine in engines] == [full, "", ""]
+    monkeypatch.setattr(database, "SCARCE", 0)
+    assert database._hint(engines[0]) == ""
+
+
+def test_the_drivers_own_errors_are_the_databases() -> None:
+    class Lost(Exception):
+        """As asyncpg raises where a connection is lost."""
+
+    Lost.__module__ = "asyncpg.exceptions"
+    known = (Lost(), OSError(), SQLAlchemyError(), RuntimeError(), ValueError())
+    assert [database.is_from_database(each) for each in known] == [True, True, True, False, False]
 
 
 async def test_errors_hold_no_secret(store: Store) -> None:

@@ -10,11 +10,14 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from hpcbridge.clusters import readiness
 from hpcbridge.clusters.readiness import Follower, Following, ReadyLine, parse_status, printable
+from hpcbridge.clusters.remains import Remains
 from hpcbridge.config.clusters import SSHSettings
 from hpcbridge.errors import ClusterUnreachable
 from hpcbridge.transports.base import Slice, Transport
@@ -546,3 +549,126 @@ async def test_fifty_ready_lines_are_each_seen(sessions: Sessions) -> None:
         with (paths[number] / "output.log").open("ab", buffering=0) as log:
             log.write(b"wslink: Starting factory")
         await until(followings[number].ready.is_set)
+
+
+# -- one round of it
+
+
+def by_hand(sessions: Sessions, *followings: Following) -> Follower:
+    """The follower, whose rounds the test makes."""
+    sessions.follower._followed = set(followings)
+    return sessions.follower
+
+
+async def read_in_a_round(sessions: Sessions, transport: Counted) -> tuple[bool, list[str]]:
+    """Whether there is more to read, and the files that were looked at."""
+    transport.slices.clear()
+    behind = await sessions.follower._read_logs()
+    return behind, sorted(each.path.removeprefix(f"{sessions.root}/") for each in transport.slices)
+
+
+async def test_of_a_job_that_has_begun_its_status_is_read_along_with_its_log(
+    counted: tuple[Sessions, Counted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions, transport = counted
+    monkeypatch.setattr(readiness, "CHUNK", 10)
+    path = sessions.directory("s")
+    following = Following(str(path), [LINE], nothing)
+    by_hand(sessions, following, Following(str(path), [LINE], nothing, 8080))
+    assert await read_in_a_round(sessions, transport) == (False, ["s/output.log"])
+    (path / "output.log").touch()
+    assert await read_in_a_round(sessions, transport) == (False, ["s/output.log", "s/status"])
+    (path / "output.log").write_text("0123456789")
+    assert await read_in_a_round(sessions, transport) == (True, ["s/output.log", "s/status"])
+    (path / "status").write_text("port=8080\n")
+    assert sessions.woken == 0
+    assert await read_in_a_round(sessions, transport) == (False, ["s/output.log", "s/status"])
+    assert (following.port, sessions.woken) == (8080, 1)
+    assert await read_in_a_round(sessions, transport) == (False, ["s/output.log"])
+    (path / "output.log").write_text(f"0123456789{LINE}")
+    assert await read_in_a_round(sessions, transport) == (True, ["s/output.log"])
+    assert await read_in_a_round(sessions, transport) == (False, ["s/output.log", "s/status"])
+    assert (following.serving, sessions.woken) == (True, 1)
+    assert await read_in_a_round(sessions, transport) == (False, [])
+
+
+async def test_status_files_are_looked_at_often_where_something_is_waited_for(
+    counted: tuple[Sessions, Counted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(readiness, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    begun, printed = (Following(name, [LINE], nothing) for name in ("begun", "printed"))
+    printed.read_output(LINE.encode())
+    ready = [Following("ready", [], nothing, quiet=True) for _ in range(600)]
+    follower = by_hand(counted[0], begun, printed, *ready)
+
+    def due(at: float) -> set[str]:
+        clock[0] = 100 + at
+        return {each.directory for each in follower._due()}
+
+    assert due(0) == {"begun", "printed", "ready"}
+    assert due(0.2) == {"printed"}
+    assert due(0.25) == {"begun", "printed"}
+    assert due(0.3) == {"printed"}
+    assert due(2.9) == {"begun", "printed"}
+    assert due(3) == {"printed", "ready"}, "200 of them in a second"
+    by_hand(counted[0], *ready[:100])
+    assert due(6) == {"ready"}
+    assert due(6.9) == set()
+    assert due(7) == {"ready"}
+
+
+async def test_of_a_ready_application_nothing_is_read_but_whether_it_is_over(
+    counted: tuple[Sessions, Counted],
+) -> None:
+    sessions, transport = counted
+    path, moved = sessions.directory("s"), asyncio.Event()
+    (path / "output.log").write_text(LINE)
+    (path / "status").write_text("port=8080\nlistening=1\nover=3\n")
+    following = sessions.follower.follow_end(str(path), moved.set)
+    assert (following.quiet, following.ready.is_set()) == (True, True)
+    await until(moved.is_set)
+    assert following.over == 3
+    assert {each.path for each in transport.slices} == {f"{path}/status"}
+
+
+async def test_what_a_job_left_is_told_as_far_as_it_can_be_read(
+    counted: tuple[Sessions, Counted],
+) -> None:
+    sessions, transport = counted
+    path = sessions.directory("s")
+
+    async def left() -> Remains:
+        return await sessions.follower.remains(str(path))
+
+    assert await left() == Remains()
+    (path / "status").write_text("listening=0\n")
+    assert await left() == Remains(began=True)
+    (path / "scheduler.out").write_text("slurmstepd: error\n")
+    said = "slurmstepd: error"
+    assert await left() == Remains(said, said, began=True)
+    (path / "status").write_text("port=8080\ntaken=1\nover=3\n")
+    (path / "output.log").write_text("no licence\n")
+    known: dict[str, Any] = {"began": True, "told": True, "taken": True}
+    assert await left() == Remains("no licence", said, 3, **known)
+    (path / "status").write_text("port=8080\nover=3\nexit=4\n")
+    assert await left() == Remains("no licence", said, 4, began=True, told=True)
+    (path / "status").unlink()
+    assert await left() == Remains("no licence", said, began=True)
+    transport.failing = ClusterUnreachable("down")
+    assert await left() == Remains()
+
+
+async def test_why_output_cannot_be_read_is_known_until_it_can(
+    counted: tuple[Sessions, Counted],
+) -> None:
+    sessions, transport = counted
+    follower = sessions.follower
+    transport.failing = ClusterUnreachable("The login host does not answer.")
+    following = sessions.follow(sessions.directory("s"))
+    await until(lambda: follower.trouble == "The login host does not answer.")
+    transport.failing = RuntimeError("a bug")
+    await until(lambda: follower.trouble == "see the service's log")
+    transport.failing = None
+    await until(lambda: follower.trouble == "")
+    follower.drop(following)

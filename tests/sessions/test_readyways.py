@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from hpcbridge.errors import NotReadyInTime, TunnelError
-from hpcbridge.schedulers.base import EndReason, JobState
+from hpcbridge.schedulers.base import EndReason, JobState, Listing
 from hpcbridge.sessions import applicationend, teardown
 from hpcbridge.store import State
 from tests.sessions.world import ID, LINE, World, ended
@@ -404,6 +404,30 @@ async def test_a_cluster_that_cannot_be_asked_leaves_the_end_open(
     await until(lambda: session.unknown_since is not None and session.tunnel_state is None)
     assert session.row.state == State.READY
     world.scheduler.down = None
+    await until(lambda: session.row.state == State.ENDED)
+
+
+async def test_only_a_listing_from_after_its_end_tells_that_a_job_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(applicationend, "PATIENCE", 0.0)
+    session = await world.ready()
+    list_jobs, asked, going_on = world.scheduler.list_jobs, asyncio.Event(), asyncio.Event()
+
+    async def slow() -> Listing:
+        asked.set()
+        await going_on.wait()
+        return await list_jobs()
+
+    monkeypatch.setattr(world.scheduler, "list_jobs", slow)
+    await asked.wait()
+    world.transport.session(session.row).tells(f"port={world.port}\nover=1\n")
+    await until(lambda: session.tunnel_state is None)
+    for _ in range(20):
+        session.moved.set()
+        await asyncio.sleep(0.001)
+    assert session.row.state == State.READY
+    going_on.set()
     await until(lambda: session.row.state == State.ENDED)
 
 
