@@ -18,6 +18,7 @@ import alembic.command
 import alembic.config
 import pytest
 import pytest_asyncio
+from sqlalchemy.exc import SQLAlchemyError
 
 from hpcbridge.database import engine as database
 from hpcbridge.database import transactions
@@ -285,6 +286,55 @@ async def test_a_file_that_others_could_read_is_closed_to_them(url: str, path: P
     await store.close()
 
 
+@pytest.mark.parametrize("name", ["", "/:memory:"])
+async def test_a_database_in_memory_makes_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = await Store.open(f"sqlite+aiosqlite://{name}")
+    await store.add(row())
+    assert await store.get(row().id) is not None
+    await store.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "file"),
+    [
+        ("sqlite+aiosqlite:////var/lib/x.sqlite", Path("/var/lib/x.sqlite")),
+        ("sqlite+aiosqlite:///x.sqlite", Path("x.sqlite")),
+        ("sqlite+aiosqlite://", None),
+        ("sqlite+aiosqlite:///", None),
+        ("sqlite+aiosqlite:///:memory:", None),
+        ("postgresql+asyncpg://host/name", None),
+        ("no URL", None),
+    ],
+)
+def test_the_file_of_a_database_is_known_where_it_is_one(url: str, file: Path | None) -> None:
+    assert database.sqlite_file(url) == file
+
+
+def test_a_full_file_system_is_only_looked_for_where_the_database_is_a_file_of_it(
+    monkeypatch: pytest.MonkeyPatch, path: Path, url: str
+) -> None:
+    monkeypatch.setattr(database, "SCARCE", 1 << 62)
+    engines = [database.make_engine(each) for each in (url, "sqlite+aiosqlite://")]
+    engines.append(database.make_engine("postgresql+asyncpg://127.0.0.1/hpcbridge"))
+    full = f" The file system of {path.parent} is full: make room there."
+    assert [database._hint(engine) for engine in engines] == [full, "", ""]
+    monkeypatch.setattr(database, "SCARCE", 0)
+    assert database._hint(engines[0]) == ""
+
+
+def test_the_drivers_own_errors_are_the_databases() -> None:
+    class Lost(Exception):
+        """As asyncpg raises where a connection is lost."""
+
+    Lost.__module__ = "asyncpg.exceptions"
+    known = (Lost(), OSError(), SQLAlchemyError(), RuntimeError(), ValueError())
+    assert [database.is_from_database(each) for each in known] == [True, True, True, False, False]
+
+
 async def test_errors_hold_no_secret(store: Store) -> None:
     await store.add(row())
     with pytest.raises(StoreError) as caught:
@@ -521,6 +571,28 @@ def test_a_service_that_ends_in_the_middle_of_a_call_leaves_no_traceback(
 
     asyncio.run(serve())
     assert [each.getMessage() for each in caplog.records if each.levelno > logging.INFO] == []
+
+
+async def test_a_fault_that_is_not_the_databases_is_told_as_what_it_is(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken() -> None:
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        async with store.writing() as session:
+            monkeypatch.setattr(session, "commit", broken)
+
+    async def gives_up() -> None:
+        async with store.writing() as session:
+            session.add(row())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await gives_up()
+    assert await store.get(row().id) is None
+    pool: Any = store.engine.pool
+    assert pool.checkedout() == 0
 
 
 async def test_who_is_cancelled_twice_still_waits_for_the_end_of_the_transaction() -> None:

@@ -1,13 +1,21 @@
 """A cluster put together from its settings: where its files are, and whose connections it has."""
 
+import dataclasses
+import subprocess
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from hpcbridge.clusters import cluster as cluster_module
 from hpcbridge.clusters.cluster import Cluster, build
-from hpcbridge.config.batchsystems import LocalCluster
+from hpcbridge.config.batchsystems import LocalCluster, SlurmCluster
+from hpcbridge.errors import ConfigError
 from hpcbridge.identity.views import Views
+from hpcbridge.transports.connection import SSHHost
+from hpcbridge.transports.local import LocalTransport
+from hpcbridge.transports.ssh import SSHTransport
+from hpcbridge.transports.sudo import SudoTransport
 from tests.fakes import fake_cluster
 
 
@@ -93,3 +101,108 @@ async def test_a_cluster_that_is_closed_closes_all_that_it_has(
         for part in ("watcher", "tunnels", "follower", "scheduler", "transport")
     }
     assert sorted(closed) == sorted(everything - shared)
+
+
+# -- put together for users
+
+
+def slurm(folder: Path, identity: dict[str, Any], **more: Any) -> SlurmCluster:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "ca"], check=True)
+    known = {"mode": "ssh-ca", "ca_key": folder / "ca"} | identity
+    return SlurmCluster(scheduler="slurm", identity=known, **more)  # type: ignore[arg-type]
+
+
+LOGIN: dict[str, Any] = {"host": "login", "user": "bridge"}
+
+
+@pytest.mark.parametrize(
+    ("ssh", "certified"), [(LOGIN, True), (LOGIN | {"identity_files": ["/k"]}, False)]
+)
+async def test_the_ca_lets_the_services_own_account_in_unless_that_has_a_key(
+    tmp_path: Path, ssh: dict[str, Any], *, certified: bool
+) -> None:
+    cluster = build("big", slurm(tmp_path, {}, ssh=ssh), tmp_path)
+    assert cluster.login is not None
+    assert (cluster.login._login is not None) == certified
+    if cluster.login._login is not None:
+        assert cluster.login._login.least_uid is None, "it may be a system's account"
+    assert cluster.service == "bridge"
+    view = cluster.hold("ann")
+    assert view.login is not None
+    assert view.login._login is not None
+    assert view.login._login.least_uid is not None
+    await cluster.close()
+
+
+@pytest.mark.parametrize("ssh", [None, LOGIN])
+async def test_sudo_runs_what_is_a_users_on_the_login_host_or_here(
+    tmp_path: Path, ssh: dict[str, Any] | None
+) -> None:
+    settings = slurm(tmp_path, {"mode": "sudo", "ca_key": None, "runas": ["ann"]}, ssh=ssh)
+    cluster = build("big", settings, tmp_path)
+    assert (cluster.login is None) == (ssh is None)
+    if cluster.login is not None:
+        assert cluster.login._login is None
+    view, inner = cluster.hold("ann"), SSHTransport if ssh else LocalTransport
+    assert isinstance(cluster.transport, inner)
+    assert isinstance(view.transport, SudoTransport)
+    assert isinstance(view.transport._inner, inner)
+    assert view.tunnels is cluster.tunnels
+    assert (view.login is None) == (ssh is None)
+    assert view.own == []
+    await cluster.close()
+
+
+@pytest.mark.parametrize(
+    ("identity", "lacks", "said"),
+    [
+        ({"mode": "sudo", "ca_key": None, "runas": ["ann"]}, {"commands": ()}, "identity.mode"),
+        ({"listing": "service"}, {"lists_others": False}, "identity.listing"),
+    ],
+)
+async def test_what_an_adapter_cannot_do_for_users_stops_the_start(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    identity: dict[str, Any],
+    lacks: dict[str, Any],
+    said: str,
+) -> None:
+    settings = slurm(tmp_path, identity, ssh=LOGIN)
+    await build("big", settings, tmp_path).close()
+    kind = dataclasses.replace(cluster_module.kind_of(settings), **lacks)
+    monkeypatch.setattr(cluster_module, "kind_of", lambda _: kind)
+    with pytest.raises(ConfigError, match=rf"clusters\.big\.{said}: "):
+        build("big", settings, tmp_path)
+    able = dataclasses.replace(kind, lists_others=True, as_user=lambda given, _: given)
+    monkeypatch.setattr(cluster_module, "kind_of", lambda _: able)
+    await build("big", settings, tmp_path).close()
+
+
+async def test_an_adapter_may_make_a_users_settings_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = slurm(tmp_path, {"listing": "user"}, ssh=LOGIN)
+
+    def as_user(given: SlurmCluster, account: str) -> SlurmCluster:
+        return given.model_copy(update={"title": f"as {account}"})
+
+    kind = dataclasses.replace(cluster_module.kind_of(settings), as_user=as_user)
+    monkeypatch.setattr(cluster_module, "kind_of", lambda _: kind)
+    cluster = build("big", settings, tmp_path)
+    view = cluster.hold("ann")
+    assert (view.settings.title, cluster.settings.title) == ("as ann", settings.title)
+    assert view.own == [view.tunnels, view.watcher]
+    await cluster.close()
+
+
+async def test_a_cluster_that_is_closed_leaves_no_login(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, closed = build("big", slurm(tmp_path, {}, ssh=LOGIN), tmp_path), []
+
+    async def close(host: SSHHost) -> None:
+        closed.append(host)
+
+    monkeypatch.setattr(SSHHost, "close", close)
+    await cluster.close()
+    assert cluster.login in closed

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from hpcbridge.clusters import forecasts as forecasts_module
 from hpcbridge.clusters import placement as placement_module
 from hpcbridge.clusters.cluster import Cluster
+from hpcbridge.clusters.forecasts import KnownForecast
 from hpcbridge.clusters.placement import Placement
 from hpcbridge.errors import (
     AccountRefused,
@@ -242,6 +244,15 @@ async def test_past_waits_count_where_the_scheduler_tells_nothing(world: MakeWor
     assert (here.outlook("a").wait, here.outlook("c").wait) == (100.0, 15.0)
 
 
+async def test_past_waits_count_where_the_adapter_can_foresee_nothing(world: MakeWorld) -> None:
+    here = await world(b=LATE, c=LATE)
+    here.clusters["a"].scheduler = FakeScheduler()
+    here.waits |= {"a": [10.0]}
+    here.placement.start()
+    assert await here.go() == "a"
+    assert here.outlook("a").wait == 10.0
+
+
 async def test_past_waits_count_where_the_services_account_may_not_ask(world: MakeWorld) -> None:
     no = JobRejected("Slurm would refuse the job: Invalid account.")
     here = await world(a=no, b=no, c=no)
@@ -287,6 +298,22 @@ async def test_a_silent_cluster_that_is_asked_for_by_name_is_tried(world: MakeWo
     here.placement.start()
     await until(lambda: here.outlook("a").silent_since)
     assert await here.go("a") == "a"
+
+
+async def test_a_silent_cluster_is_tried_where_the_application_has_no_other(
+    world: MakeWorld,
+) -> None:
+    here = await world(a=DOWN, cone={"cluster": ["a"]})
+    here.clusters["a"].watcher.health.failed()
+    assert here.outlook("a").notice.startswith("a has not answered since ")
+    assert await here.go() == "a"
+    two = await world(a=DOWN, b=DOWN, cone={"cluster": ["a", "b"]})
+    for name in "ab":
+        two.clusters[name].watcher.health.failed()
+    assert (await two.go()).startswith("shut: a has not answered since ")
+    drained = await world(clusters={"a": {"drain": "new disks"}})
+    drained.clusters["a"].watcher.health.failed()
+    assert (await drained.go("a")).startswith("shut: a takes no new sessions: new disks.")
 
 
 async def test_silence_that_the_watcher_met_counts_until_it_hears_again(world: MakeWorld) -> None:
@@ -339,6 +366,84 @@ async def test_nobody_is_asked_while_nobody_wants_to_know(
     await until(quiet)
     here["b"].says = NOW
     assert await here.go() == "b"  # asked anew for this launch
+
+
+async def test_a_question_that_took_long_is_asked_more_seldom(
+    world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(forecasts_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(forecasts_module, "SHARE", 20)
+    here = await world()
+    poller, forecast = here.placement._forecasts["a"], here["a"].forecast
+
+    async def slow(request: JobRequest) -> Forecast:
+        clock[0] += 5.0
+        return await forecast(request)
+
+    monkeypatch.setattr(here["a"], "forecast", slow)
+    poller.start()
+    await until(lambda: poller._soonest)
+    assert poller._soonest == 1005.0 + 20 * 5.0
+    await here.placement.close()
+    assert poller._task is not None
+    assert poller._task.done()
+
+
+async def test_where_nothing_is_asked_launches_are_not_counted(world: MakeWorld) -> None:
+    here = await world(clusters={"a": {"drain": "new disks"}})
+    known = KnownForecast(time.monotonic())
+    for name, count in (("a", 0), ("b", 1)):
+        assert here.outlook(name).wait is None  # somebody wants to know
+        poller = here.placement._forecasts[name]
+        poller.launched()
+        assert poller.launched_since(known) == count
+    later = KnownForecast(time.monotonic() + 2 * forecasts_module.SOON + 1)
+    assert here.placement._forecasts["b"].launched_since(later) == 0
+
+
+async def test_what_was_answered_long_ago_is_not_relied_upon(
+    world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    here = await world()
+    poller, health = here.placement._forecasts["a"], here.clusters["a"].watcher.health
+    poller._known["cone"] = known = KnownForecast(clock[0], SOON)
+    health.failed()
+    assert (poller.of("cone"), poller.of("other")) == (known, None)
+    assert poller.silent_since is not None
+    assert here.outlook("a").wait == 60.0
+    clock[0] += 20
+    assert here.outlook("a").wait == 40.0
+    clock[0] += 100
+    assert here.outlook("a").wait == 0.0, "it should have started by now"
+    clock[0] += forecasts_module.STALE - 121
+    assert poller.of("cone") is known
+    clock[0] += 1
+    assert (poller.of("cone"), poller.silent_since) == (None, None)
+    monkeypatch.undo()
+
+
+async def test_a_refusal_is_told_once_in_the_log(
+    world: MakeWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = await world(a=JobRejected("No such partition."))
+    poller = here.placement._forecasts["a"]
+    for _ in range(3):
+        poller._known["cone"] = await poller._ask("cone")
+    assert caplog.text.count("cone on a: No such partition.") == 1
+    here["a"].says = JobRejected("Invalid account.")
+    assert (await poller._ask("cone")).refused == "Invalid account."
+    assert caplog.text.count("cone on a: Invalid account.") == 1
+    assert here.clusters["a"].watcher.health.tried > 0, "it has answered"
+
+
+def test_a_time_of_another_day_is_told_with_the_day() -> None:
+    now = time.time()
+    today, day = time.localtime(now), time.localtime(now - 86400)
+    assert placement_module._clock(now) == time.strftime("%H:%M %Z", today)
+    assert placement_module._clock(now - 86400) == time.strftime("%A %H:%M %Z", day)
 
 
 @pytest.mark.parametrize("wrong", ["d", "", "-p", 5, ["a"], {"a": 1}, True])

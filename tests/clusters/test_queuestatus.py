@@ -1,6 +1,7 @@
 """What waiting jobs may expect: asked for together, seldom, and without anybody waiting for it."""
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
 
@@ -194,3 +195,43 @@ async def test_a_question_that_fails_is_not_asked_again_at_once(
     watches = [interval.waiting()]
     await interval.asked(watches, 10)
     assert await interval.asked(watches, 60) == 4
+
+
+async def test_whoever_closes_it_waits_until_nothing_is_asked_any_more(
+    scheduler: FakeScheduler, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, over = asyncio.Event(), asyncio.Event()
+
+    async def slow(job_ids: Collection[str]) -> Mapping[str, Outlook]:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            over.set()
+        raise AssertionError
+
+    monkeypatch.setattr(scheduler, "outlook", slow)
+    watcher.watch(scheduler.add("n"), "n", 10, nothing)
+    await asked.wait()
+    await watcher.close()
+    assert over.is_set()
+
+
+async def test_a_job_that_began_to_run_meanwhile_gets_no_outlook(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    interval, moved = Beat(monkeypatch), []
+    runs, waits = interval.waiting(), interval.waiting()
+    for watch in (runs, waits):
+        interval.scheduler.outlooks[watch.job_id] = SOON
+        watch.changed = lambda watch=watch: moved.append(watch)  # type: ignore[misc]
+    running = dataclasses.replace(interval.scheduler.jobs[runs.job_id], state=JobState.RUNNING)
+    interval.scheduler._ask = lambda: setattr(runs, "job", running)  # type: ignore[method-assign]
+    interval.now += queuestatus_module.PATIENCE
+    assert await interval.asked([runs, waits], 1) == 1
+    assert (runs.outlook, waits.outlook, moved) == (None, SOON, [waits])
+    del interval.scheduler.outlooks[waits.job_id]
+    interval.now += 60
+    assert await interval.asked([waits], 1) == 1
+    assert (waits.outlook, len(moved)) == (Outlook(), 2), "nothing is known of it any more"

@@ -10,11 +10,14 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from hpcbridge.clusters import readiness
 from hpcbridge.clusters.readiness import Follower, Following, ReadyLine, parse_status, printable
+from hpcbridge.clusters.remains import Remains
 from hpcbridge.config.clusters import SSHSettings
 from hpcbridge.errors import ClusterUnreachable
 from hpcbridge.transports.base import Slice, Transport
@@ -192,6 +195,70 @@ def test_a_port_is_taken_once_and_another_one_is_of_another_run(known: int | Non
 )
 def test_terminal_and_control_codes_are_removed(data: bytes, text: str) -> None:
     assert printable(data) == text
+
+
+def test_whoever_waits_is_told_once_of_each_thing_that_a_job_tells() -> None:
+    moved: list[int] = []
+    following = Following("/d", [LINE], lambda: moved.append(1))
+    told = b""
+    for number, word in enumerate(
+        (b"port=8080\n", b"listening=0\n", b"listening=1\n", b"exit=3\n")
+    ):
+        told += word
+        for _ in range(3):
+            following.read_status(told)
+        assert (len(moved), following.exited.is_set()) == (number + 1, number == 3)
+    for _ in range(3):
+        following.read_output(LINE.encode())
+    assert len(moved) == 5
+    assert not following.serving, "what was told before the line does not count"
+    for _ in range(3):
+        following.read_status(told)
+    assert (len(moved), following.serving) == (6, True)
+
+
+@pytest.mark.parametrize(
+    ("told", "serving"),
+    [
+        ("port=8080\n", True),
+        ("port=8080\nlistening=0\n", False),
+        ("port=8080\nlistening=0\nlistening=1\n", True),
+        ("port=8080\nlistening=1\ntaken=1\n", False),
+        ("log=7\n", False),
+    ],
+)
+def test_an_application_serves_once_it_is_ready_and_has_its_port_for_itself(
+    told: str, *, serving: bool
+) -> None:
+    following = Following("/d", [LINE], nothing)
+    following.read_output(LINE.encode())
+    assert (following.serving, following.hasty) == (False, True)
+    following.read_status(told.encode())
+    assert (following.serving, following.hasty) == (serving, not serving)
+    following.read_status(f"{told}over=0\n".encode())
+    assert (following.over, following.hasty) == (0, False)
+    assert not Following("/d", [], nothing, quiet=True).hasty
+
+
+def test_of_a_run_before_nothing_counts_that_its_job_has_told() -> None:
+    following = Following("/d", [], nothing, 8080)
+    following.read_status(b"port=8080\nlog=3\nlistening=1\nexit=1\n")
+    assert (following.waits_for_run, following.port, following.offset) == (True, None, 0)
+    assert not following.exited.is_set()
+    following.read_status(b"log=300\nport=9090\n")
+    assert (following.waits_for_run, following.port, following.offset) == (False, 9090, 300)
+    following.read_status(b"log=300\nport=7070\n")
+    assert following.port == 9090
+    unknown = Following("/d", [], nothing, 0)
+    unknown.read_status(b"exit=1\n")
+    assert unknown.waits_for_run
+    unknown.read_status(b"port=8080\n")
+    assert (unknown.waits_for_run, unknown.port, unknown.offset) == (False, 8080, 0)
+
+
+def test_a_text_of_one_letter_needs_nothing_of_what_was_read_before() -> None:
+    line = ReadyLine("x")
+    assert [line.feed(part) for part in (b"x", b"y", b"", b"yx")] == [True, False, False, True]
 
 
 def test_only_the_end_of_a_log_is_kept() -> None:
@@ -536,3 +603,126 @@ async def test_fifty_ready_lines_are_each_seen(sessions: Sessions) -> None:
         with (paths[number] / "output.log").open("ab", buffering=0) as log:
             log.write(b"wslink: Starting factory")
         await until(followings[number].ready.is_set)
+
+
+# -- one round of it
+
+
+def by_hand(sessions: Sessions, *followings: Following) -> Follower:
+    """The follower, whose rounds the test makes."""
+    sessions.follower._followed = set(followings)
+    return sessions.follower
+
+
+async def read_in_a_round(sessions: Sessions, transport: Counted) -> tuple[bool, list[str]]:
+    """Whether there is more to read, and the files that were looked at."""
+    transport.slices.clear()
+    behind = await sessions.follower._read_logs()
+    return behind, sorted(each.path.removeprefix(f"{sessions.root}/") for each in transport.slices)
+
+
+async def test_of_a_job_that_has_begun_its_status_is_read_along_with_its_log(
+    counted: tuple[Sessions, Counted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions, transport = counted
+    monkeypatch.setattr(readiness, "CHUNK", 10)
+    path = sessions.directory("s")
+    following = Following(str(path), [LINE], nothing)
+    by_hand(sessions, following, Following(str(path), [LINE], nothing, 8080))
+    assert await read_in_a_round(sessions, transport) == (False, ["s/output.log"])
+    (path / "output.log").touch()
+    assert await read_in_a_round(sessions, transport) == (False, ["s/output.log", "s/status"])
+    (path / "output.log").write_text("0123456789")
+    assert await read_in_a_round(sessions, transport) == (True, ["s/output.log", "s/status"])
+    (path / "status").write_text("port=8080\n")
+    assert sessions.woken == 0
+    assert await read_in_a_round(sessions, transport) == (False, ["s/output.log", "s/status"])
+    assert (following.port, sessions.woken) == (8080, 1)
+    assert await read_in_a_round(sessions, transport) == (False, ["s/output.log"])
+    (path / "output.log").write_text(f"0123456789{LINE}")
+    assert await read_in_a_round(sessions, transport) == (True, ["s/output.log"])
+    assert await read_in_a_round(sessions, transport) == (False, ["s/output.log", "s/status"])
+    assert (following.serving, sessions.woken) == (True, 1)
+    assert await read_in_a_round(sessions, transport) == (False, [])
+
+
+async def test_status_files_are_looked_at_often_where_something_is_waited_for(
+    counted: tuple[Sessions, Counted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(readiness, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    begun, printed = (Following(name, [LINE], nothing) for name in ("begun", "printed"))
+    printed.read_output(LINE.encode())
+    ready = [Following("ready", [], nothing, quiet=True) for _ in range(600)]
+    follower = by_hand(counted[0], begun, printed, *ready)
+
+    def due(at: float) -> set[str]:
+        clock[0] = 100 + at
+        return {each.directory for each in follower._due()}
+
+    assert due(0) == {"begun", "printed", "ready"}
+    assert due(0.2) == {"printed"}
+    assert due(0.25) == {"begun", "printed"}
+    assert due(0.3) == {"printed"}
+    assert due(2.9) == {"begun", "printed"}
+    assert due(3) == {"printed", "ready"}, "200 of them in a second"
+    by_hand(counted[0], *ready[:100])
+    assert due(6) == {"ready"}
+    assert due(6.9) == set()
+    assert due(7) == {"ready"}
+
+
+async def test_of_a_ready_application_nothing_is_read_but_whether_it_is_over(
+    counted: tuple[Sessions, Counted],
+) -> None:
+    sessions, transport = counted
+    path, moved = sessions.directory("s"), asyncio.Event()
+    (path / "output.log").write_text(LINE)
+    (path / "status").write_text("port=8080\nlistening=1\nover=3\n")
+    following = sessions.follower.follow_end(str(path), moved.set)
+    assert (following.quiet, following.ready.is_set()) == (True, True)
+    await until(moved.is_set)
+    assert following.over == 3
+    assert {each.path for each in transport.slices} == {f"{path}/status"}
+
+
+async def test_what_a_job_left_is_told_as_far_as_it_can_be_read(
+    counted: tuple[Sessions, Counted],
+) -> None:
+    sessions, transport = counted
+    path = sessions.directory("s")
+
+    async def left() -> Remains:
+        return await sessions.follower.remains(str(path))
+
+    assert await left() == Remains()
+    (path / "status").write_text("listening=0\n")
+    assert await left() == Remains(began=True)
+    (path / "scheduler.out").write_text("slurmstepd: error\n")
+    said = "slurmstepd: error"
+    assert await left() == Remains(said, said, began=True)
+    (path / "status").write_text("port=8080\ntaken=1\nover=3\n")
+    (path / "output.log").write_text("no licence\n")
+    known: dict[str, Any] = {"began": True, "told": True, "taken": True}
+    assert await left() == Remains("no licence", said, 3, **known)
+    (path / "status").write_text("port=8080\nover=3\nexit=4\n")
+    assert await left() == Remains("no licence", said, 4, began=True, told=True)
+    (path / "status").unlink()
+    assert await left() == Remains("no licence", said, began=True)
+    transport.failing = ClusterUnreachable("down")
+    assert await left() == Remains()
+
+
+async def test_why_output_cannot_be_read_is_known_until_it_can(
+    counted: tuple[Sessions, Counted],
+) -> None:
+    sessions, transport = counted
+    follower = sessions.follower
+    transport.failing = ClusterUnreachable("The login host does not answer.")
+    following = sessions.follow(sessions.directory("s"))
+    await until(lambda: follower.trouble == "The login host does not answer.")
+    transport.failing = RuntimeError("a bug")
+    await until(lambda: follower.trouble == "see the service's log")
+    transport.failing = None
+    await until(lambda: follower.trouble == "")
+    follower.drop(following)

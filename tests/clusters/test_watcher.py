@@ -1,9 +1,10 @@
 """One loop a cluster: what it believes, and what it does not."""
 
 import asyncio
+import dataclasses
 import itertools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from hpcbridge.clusters import watcher as watcher_module
 from hpcbridge.clusters.watcher import Watch, Watcher
 from hpcbridge.errors import ClusterUnreachable, UnexpectedReply
-from hpcbridge.schedulers.base import EndReason, JobInfo, JobState
+from hpcbridge.schedulers.base import EndReason, JobInfo, JobState, Listing
 from tests.fakes import FakeScheduler
 from tests.intervals import watch_every
 from tests.waiting import until
@@ -187,6 +188,44 @@ async def test_a_job_that_is_only_missing_in_the_listing_is_not_over(
     await rounds(scheduler, 5)
     assert scheduler.described
     assert not watch.ended
+
+
+async def test_a_second_answer_about_another_job_does_not_keep_a_missing_one_alive(
+    scheduler: FakeScheduler, watcher: Watcher
+) -> None:
+    """A scheduler that lost its state gives the id to somebody else's job."""
+    watch = await seen(watcher, scheduler.add("n", JobState.RUNNING))
+    job_id = watch.job_id
+    del scheduler.jobs[job_id]
+    scheduler.details[job_id] = JobInfo(job_id, "other", JobState.RUNNING, "evil")
+    await until(lambda: watch.ended)
+    assert watch.job is not None
+    assert (watch.job.name, watch.job.host, watch.listed) == ("n", None, False)
+
+
+async def test_of_an_account_that_is_gone_each_job_is_asked_for_by_its_id(
+    scheduler: FakeScheduler, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An account that was removed while its jobs run: a listing says nothing of them."""
+    job_id = scheduler.add("n", JobState.RUNNING)
+    job = scheduler.jobs.pop(job_id)
+    list_jobs = scheduler.list_jobs
+
+    async def without_bob() -> Listing:
+        return dataclasses.replace(await list_jobs(), unknown={"bob"})
+
+    monkeypatch.setattr(scheduler, "list_jobs", without_bob)
+    scheduler.details[job_id] = UnexpectedReply("sacct told nothing (1).")
+    watch = watcher.watch(job_id, "n", 0, nothing, "bob")
+    other = watcher.watch("77", "n2", 3600, nothing, "alice")
+    await until(lambda: watch.unknown_since)
+    await rounds(scheduler, 5)
+    assert (watch.job, watch.ended) == (None, False)
+    scheduler.details[job_id] = job
+    await until(lambda: watch.job == job)
+    assert (watch.unknown_since, watch.missing) == (None, 0)
+    assert set(scheduler.described) == {job_id}
+    assert other.job is None
 
 
 async def test_a_second_question_that_failed_ends_nothing(
@@ -453,3 +492,74 @@ async def test_an_end_is_an_end_though_its_details_cannot_be_asked_for(
     assert watch.job is not None
     assert (watch.job.reason, watch.job.exit_status) == (EndReason.PREEMPTED, 1)
     assert watch.unknown_since is None
+
+
+async def test_whoever_closes_it_waits_until_nothing_is_asked_any_more(
+    scheduler: FakeScheduler, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, over = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> Listing:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            over.set()
+        raise AssertionError
+
+    class Observer:
+        interval, closed = 60.0, False
+
+        def listed(self, listing: Listing, watched: Collection[str]) -> None:
+            """Nothing is listed here."""
+
+        async def close(self) -> None:
+            self.closed = True
+
+    monkeypatch.setattr(scheduler, "list_jobs", slow)
+    observer = Observer()
+    watcher.observe(observer)
+    await asked.wait()
+    await watcher.close()
+    assert (over.is_set(), observer.closed, watcher._observer) == (True, True, None)
+
+
+async def test_an_observer_sees_each_listing_and_who_is_watched_until_it_looks_no_more(
+    scheduler: FakeScheduler, watcher: Watcher
+) -> None:
+    seen_names: list[set[str]] = []
+
+    class Observer:
+        interval, closed = 0.01, 0
+
+        def listed(self, listing: Listing, watched: Collection[str]) -> None:
+            assert set(listing.jobs) == {"1"}
+            seen_names.append(set(watched))
+
+        async def close(self) -> None:
+            self.closed += 1
+
+    scheduler.add("n")
+    observer = Observer()
+    watcher.observe(observer)
+    await until(lambda: len(seen_names) > 2)  # though no job is watched
+    watch = watcher.watch("1", "n", 0, nothing)
+    await until(lambda: {"n"} in seen_names)
+    assert seen_names[0] == set()
+    scheduler.down = ClusterUnreachable("The controller does not answer.")
+    await until(lambda: watcher.trouble == "The controller does not answer.")
+    assert watcher.health.silent_since is not None
+    count = len(seen_names)
+    scheduler.down = ValueError("a bug")
+    await until(lambda: watcher.trouble == "")
+    assert len(seen_names) == count, "what failed is no listing"
+    scheduler.down = None
+    await until(lambda: len(seen_names) > count)
+    assert (watcher.health.silent_since, watcher.trouble, watcher._failures) == (None, "", 0)
+    await watcher.stop_observing()
+    await watcher.stop_observing()
+    count = len(seen_names)
+    await rounds(scheduler, 2)
+    assert (observer.closed, len(seen_names)) == (1, count)
+    watcher.drop(watch)

@@ -11,6 +11,7 @@ from hpcbridge.errors import (
     ClusterUnreachable,
     JobRejected,
     LeadershipLost,
+    RouteError,
     TemplateError,
     TunnelError,
 )
@@ -226,3 +227,115 @@ async def test_a_route_leads_to_where_the_session_is_now_whatever_was_missed(
     await session.endpoint.reopen("localhost", world.port + 1)
     assert opened == [("localhost", world.port + 1)]
     assert session.endpoint.state == "open"
+    world.publisher.failing = 1
+    with pytest.raises(RouteError, match="cannot be withdrawn yet"):
+        await session.endpoint.reopen("localhost", world.port)
+    assert (len(opened), session.endpoint.state) == (1, None)
+    await session.endpoint.reopen("localhost", world.port)
+    assert len(opened) == 2
+
+
+async def test_whoever_waits_hears_what_ended_it_or_else_what_its_record_says(
+    world: World,
+) -> None:
+    session = await world.queued()
+    world.tasks[-1].cancel()
+    await asyncio.wait(world.tasks)
+    end = {"message": "The job was cancelled.", "error_class": "JobRejected"}
+    await world.store.update(session.row, state=State.ENDED, reason=EndReason.CANCELLED, **end)
+    session.settled.clear()
+    told = asyncio.create_task(session.news.wait(3600))
+    await asyncio.sleep(0)
+    error = TunnelError("The node refused the tunnel.")
+    await session.over(error)
+    assert session.error is error
+    assert session.settled.is_set()
+    async with asyncio.timeout(60):
+        await told
+    await session.over()
+    assert (type(session.error), str(session.error)) == (JobRejected, "The job was cancelled.")
+
+
+async def test_who_is_connected_here_is_told_to_the_leader_when_it_changes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, int]] = []
+
+    async def report(session_id: str, connections: int, unused: float) -> None:
+        assert unused >= 0
+        told.append((session_id, connections))
+
+    monkeypatch.setattr(world.store.endpoints, "report", report)
+    session = await world.starting()
+    await session.report()
+    assert told == [], "there is no tunnel yet"
+    world.become_ready()
+    await until(lambda: session.row.state == State.READY)
+
+    async def twice(connections: int) -> None:
+        traffic = session.endpoint.traffic
+        await until(lambda: traffic and traffic.connections == connections)
+        await session.report()
+        await session.report()
+
+    await twice(0)
+    host, _, port = (session.endpoint.address or "").rpartition(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    await twice(1)
+    writer.close()
+    await twice(0)
+    assert told == [(ID, 0), (ID, 1), (ID, 0)]
+
+
+async def test_what_the_leader_learns_of_a_waiting_job_is_written_once_for_the_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are no others, it is not written: it is no step."""
+
+    async def written() -> str:
+        row = await world.store.get(ID)
+        assert row is not None
+        return row.message
+
+    async def tell(*_: object) -> None:
+        """A real one needs PostgreSQL."""
+
+    session = await world.queued()
+    world.scheduler.change("1", detail="Priority")
+    await until(lambda: session.row.message == "Waiting in the queue: Priority.")
+    looks = world.scheduler.looks
+    await until(lambda: world.scheduler.looks > looks + 3)
+    assert await written() == "Waiting in the queue."
+    monkeypatch.setattr(world.store, "tell", tell)
+    monkeypatch.setattr(world.store, "shared", True)
+    world.scheduler.change("1", detail="Resources")
+
+    async def resources() -> bool:
+        return await written() == "Waiting in the queue: Resources."
+
+    await until(resources)
+    version, looks = session.row.version, world.scheduler.looks
+    session.moved.set()
+    await until(lambda: world.scheduler.looks > looks + 3)
+    assert session.row.version == version
+    monkeypatch.setattr(world.store, "shared", False)
+
+
+async def test_what_ends_a_session_is_foreseen_once_it_is_ready(world: World) -> None:
+    world.more = {"longest": 3600}
+    session = await world.queued()
+    assert session.expiries == []
+    session.row.state, session.row.ready_at = State.READY, time.time()
+    (end,) = session.expiries
+    assert end.reason == EndReason.TIMED_OUT
+    session.application = None
+    assert session.expiries == []
+    assert session.gives_up_at is None
+    session.row.state = State.QUEUED
+
+
+async def test_whether_a_client_here_wants_it_is_asked_of_the_session(world: World) -> None:
+    session = await world.queued()
+    assert not session.wanted_here()
+    with session.client_waits():
+        assert session.wanted_here()

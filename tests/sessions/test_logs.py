@@ -5,12 +5,14 @@ import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from hpcbridge.config.logs import LogSettings
-from hpcbridge.sessions.logs import CHUNK, Logs
+from hpcbridge.errors import ClusterUnreachable, ConfigError
+from hpcbridge.sessions.logs import CHUNK, LogPart, Logs
 from hpcbridge.store import SessionRow
 from hpcbridge.transports.local import LocalTransport
 from tests.waiting import until
@@ -164,6 +166,25 @@ async def test_where_nobody_knows_the_secret_all_that_could_be_one_is_blotted_ou
     assert other in kept
 
 
+@pytest.mark.parametrize("over", [-1, 0, 1, 1000])
+async def test_what_is_kept_has_no_byte_more_or_less_than_the_limit_says(
+    tmp_path: Path, over: int
+) -> None:
+    session, whole = tmp_path / "session", 2**20
+    session.mkdir()
+    printed = (bytes(range(251)) * 4200)[: whole + over]
+    (session / "output.log").write_bytes(printed)
+    logs = Logs(tmp_path / "logs", LogSettings(session_limit=1))
+    logs.prepare()
+    await logs.keep(HereCluster(), a_row(session), None)  # type: ignore[arg-type]
+    kept = (tmp_path / f"logs/{NAME}.log").read_bytes()
+    if over <= 0:
+        assert kept == printed
+    else:
+        half, cut = whole // 2, b"\n[... %d bytes are left out here ...]\n" % over
+        assert kept == printed[:half] + cut + printed[-half:]
+
+
 async def test_a_link_in_the_place_of_the_output_is_not_followed(tmp_path: Path) -> None:
     session, other = tmp_path / "session", tmp_path / "database"
     session.mkdir()
@@ -173,6 +194,81 @@ async def test_a_link_in_the_place_of_the_output_is_not_followed(tmp_path: Path)
     logs.prepare()
     await logs.keep(HereCluster(), a_row(session), None)  # type: ignore[arg-type]
     assert not list((tmp_path / "logs").iterdir())
+
+
+async def test_kept_output_is_read_in_parts_until_its_end(tmp_path: Path) -> None:
+    row, logs = a_row(tmp_path), Logs(tmp_path, LogSettings())
+    assert await logs.kept(row, 0, 10) is None
+    (tmp_path / f"{NAME}.log").write_bytes(b"0123456789")
+    parts = [await logs.kept(row, offset, 4) for offset in (0, 4, 6, 8, 10, 99)]
+    assert [part and (part.data, part.next, part.more, part.ended) for part in parts] == [
+        (b"0123", 4, True, True),
+        (b"4567", 8, True, True),
+        (b"6789", 10, False, True),
+        (b"89", 10, False, True),
+        (b"", 10, False, True),
+        (b"", 99, False, True),
+    ]
+
+
+async def test_living_output_says_whether_there_may_be_more(tmp_path: Path) -> None:
+    row, logs = a_row(tmp_path), Logs(tmp_path, LogSettings())
+    row.secret = "34"
+    (tmp_path / "output.log").write_bytes(b"0123456789")
+    cluster: Any = HereCluster()
+    parts = [await logs.live(cluster, row, offset, 4) for offset in (0, 4, 8, 10)]
+    assert [(part.data, part.more, part.ended) for part in parts] == [
+        (b"012*", True, False),
+        (b"*567", True, False),
+        (b"89", False, False),
+        (b"", False, False),
+    ]
+    row.directory = ""
+    assert await logs.live(cluster, row, 0, 4) == LogPart(b"", 0, more=False, ended=False)
+
+
+async def test_of_output_that_became_shorter_while_it_was_copied_the_rest_is_kept(
+    tmp_path: Path,
+) -> None:
+    class Shrinking(LocalTransport):
+        async def read(self, wanted: Any) -> Any:
+            (tmp_path / "output.log").write_bytes(b"01234")
+            if wanted[0].limit > 1:
+                return await super().read(wanted)
+            return [b"x" if wanted[0].offset < 10 else b""]  # so long it was
+
+    cluster = SimpleNamespace(transport=Shrinking())
+    logs = Logs(tmp_path / "logs", LogSettings())
+    logs.prepare()
+    await logs.keep(cluster, a_row(tmp_path), None)  # type: ignore[arg-type]
+    assert (tmp_path / f"logs/{NAME}.log").read_bytes() == b"01234"
+
+
+def test_a_directory_of_logs_that_cannot_be_made_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    logs = Logs(tmp_path / "file/logs", LogSettings())
+    with pytest.raises(ConfigError, match=r"logs\.directory: .*/logs cannot be prepared"):
+        logs.prepare()
+
+
+async def test_nothing_is_kept_of_a_session_that_printed_nothing_or_cannot_be_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Silent(LocalTransport):
+        async def read(self, wanted: Any) -> Any:
+            raise ClusterUnreachable("The login host does not answer.")
+
+    cluster: Any = SimpleNamespace(transport=LocalTransport())
+    logs = Logs(tmp_path / "logs", LogSettings())
+    logs.prepare()
+    await logs.keep(cluster, a_row(tmp_path), None)
+    (tmp_path / "output.log").touch()
+    await logs.keep(cluster, a_row(tmp_path), None)
+    assert caplog.records == []
+    cluster.transport = Silent()
+    await logs.keep(cluster, a_row(tmp_path), None)
+    assert "its output is not kept: The login host does not answer." in caplog.text
+    assert list((tmp_path / "logs").iterdir()) == []
 
 
 async def test_what_is_old_or_too_much_is_removed(tmp_path: Path) -> None:

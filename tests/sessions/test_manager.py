@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from hpcbridge.auth.identity import How, Identity
 from hpcbridge.clusters.cluster import Cluster
 from hpcbridge.config.settings import Settings
 from hpcbridge.errors import (
@@ -37,13 +38,13 @@ def cluster() -> Cluster:
 
 
 @pytest.fixture
-async def sessions(tmp_path: Path, cluster: Cluster) -> AsyncIterator[Sessions]:
+async def sessions(tmp_path: Path, database: str, cluster: Cluster) -> AsyncIterator[Sessions]:
     settings = Settings(
         server={"state_dir": tmp_path / "state"},  # type: ignore[arg-type]
         clusters={"fake": {"scheduler": "local", "session_root": "/s", "grace": 0.1}},  # type: ignore[dict-item]
         applications={"one": APPLICATION, "other": APPLICATION},  # type: ignore[dict-item]
     )
-    store = await Store.open(f"sqlite+aiosqlite:///{tmp_path}/db.sqlite")
+    store = await Store.open(database)
     routes = RouteTable([FakePublisher()])
     sessions = Sessions(
         settings, SessionContext(store, routes, cast(Any, FakeFiles())), {"fake": cluster}
@@ -240,3 +241,60 @@ async def test_a_session_that_has_ended_meanwhile_is_given_to_nobody(
     with pytest.raises(SessionFailed, match="has just ended"):
         await session.claim()
     assert not session.keepalive.claimed
+
+
+async def test_whoever_asks_for_a_session_keeps_it_and_learns_what_became_of_it(
+    sessions: Sessions,
+) -> None:
+    for unknown in ("0" * 40, "no id", "\0"):
+        with pytest.raises(SessionNotFound):
+            await sessions.get(unknown)
+    session = await sessions.launches.begin("one", {}, client="alice")
+    session.keepalive.here()
+    assert await sessions.get(session.row.id) is session.row
+    assert session.wanted_here(), "the time to keep it begins anew"
+    await sessions.stop(session.row.id)
+    await until(lambda: sessions.session(session.row.id) is None)
+    row = await sessions.get(session.row.id)
+    assert (row.state, row.reason) == (State.ENDED, EndReason.STOPPED)
+    with pytest.raises(SessionNotFound):
+        await sessions.get(row.id, Identity("bob", How.TOKEN))
+    assert await sessions.living(Identity("bob", How.TOKEN)) == []
+
+
+async def test_a_service_that_stops_lets_sessions_be_or_ends_them(sessions: Sessions) -> None:
+    session = await sessions.launches.begin("one", {}, client="alice")
+    await until(lambda: session.row.state == State.QUEUED)
+    await sessions.close(end_sessions=True)
+    assert (session.row.reason, session.row.job_ended) == (EndReason.STOPPED, True)
+    assert sessions.registry.tasks == []
+    assert sessions._pruning is not None
+    assert sessions._pruning.done()
+
+
+async def test_old_sessions_are_forgotten_again_and_again_though_the_store_failed(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    async def prune(keep: float) -> None:
+        asked.append(keep)
+        if len(asked) == 2:
+            raise StoreError("The database is locked.")
+
+    monkeypatch.setattr("hpcbridge.sessions.manager.PRUNE_INTERVAL", 0.005)
+    monkeypatch.setattr(sessions.store, "prune", prune)
+    pruning = asyncio.create_task(sessions._prune())
+    await until(lambda: len(asked) > 3)
+    pruning.cancel()
+    assert set(asked) == {sessions._settings.store.keep_ended}
+
+
+async def test_nothing_waits_any_more_once_a_launch_was_answered(
+    sessions: Sessions, cluster: Cluster, port: int
+) -> None:
+    session = await sessions.launches.begin("one", {}, client="alice")
+    await become_ready(session, cluster, port)
+    before = asyncio.all_tasks()
+    assert await sessions.launches.ready(session)
+    await until(lambda: asyncio.all_tasks() <= before)

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from hpcbridge.errors import NotReadyInTime, TunnelError
-from hpcbridge.schedulers.base import EndReason, JobState
+from hpcbridge.schedulers.base import EndReason, JobState, Listing
 from hpcbridge.sessions import applicationend, teardown
 from hpcbridge.store import State
 from tests.sessions.world import ID, LINE, World, ended
@@ -162,6 +163,17 @@ async def test_a_stop_while_the_job_with_the_taken_port_is_ended_ends_the_sessio
     await ended(world, EndReason.STOPPED)
 
 
+async def test_a_launch_whose_taken_port_cannot_be_given_up_in_time_is_ended(world: World) -> None:
+    session = await world.starting()
+    world.scheduler.ignores_cancel = 10**6
+    world.transport.session(session.row).tells(f"port={world.port}\ntaken=1\n")
+    await until(lambda: "on another port" in session.row.message)
+    session.row.submitting_at = time.time() - 3600
+    await until(lambda: session.row.state == State.ENDED)
+    world.scheduler.ignores_cancel = 0
+    await ended(world, EndReason.NEVER_READY, "does not answer", error=NotReadyInTime)
+
+
 # -- by the port, or by an answer
 
 
@@ -229,6 +241,20 @@ async def test_the_job_is_watched_while_its_port_is_waited_for(
     await some_looks(world)
     world.scheduler.end("1", EndReason.OUT_OF_MEMORY, 137)
     await ended(world, EndReason.OUT_OF_MEMORY, "before it was ready")
+
+
+async def test_an_application_that_ends_while_its_port_is_waited_for_ends_the_session(
+    world: World, free_port: int, impatient: None
+) -> None:
+    world.more = {"ready_path": "/"}
+    session = await world.starting()
+    application = world.transport.session(session.row)
+    application.tells(f"port={free_port}\n")
+    await some_looks(world)
+    application.tells(f"port={free_port}\nover=3\n")
+    await until(lambda: session.row.state == State.ENDED)
+    world.scheduler.end("1", EndReason.FAILED, 3)
+    await ended(world, EndReason.FAILED, "before it was ready", "exit status 3")
 
 
 Answer = Callable[[bytes], bytes | None]
@@ -333,6 +359,16 @@ async def test_there_is_no_way_to_the_port_as_soon_as_the_application_is_over(
     await ended(world, EndReason.OUT_OF_MEMORY)
 
 
+async def test_no_front_end_leads_to_the_port_of_an_application_that_is_over(
+    world: World, impatient: None
+) -> None:
+    session = await world.ready()
+    world.publisher.failing = 3
+    world.transport.session(session.row).tells(f"port={world.port}\nover=1\n")
+    await until(lambda: session.row.state == State.ENDED)
+    assert (world.publisher.failing, world.publisher.routes) == (0, {})
+
+
 async def test_an_epilogue_has_its_time_and_not_more(
     world: World, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -379,6 +415,30 @@ async def test_a_cluster_that_cannot_be_asked_leaves_the_end_open(
     await until(lambda: session.unknown_since is not None and session.tunnel_state is None)
     assert session.row.state == State.READY
     world.scheduler.down = None
+    await until(lambda: session.row.state == State.ENDED)
+
+
+async def test_only_a_listing_from_after_its_end_tells_that_a_job_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(applicationend, "PATIENCE", 0.0)
+    session = await world.ready()
+    list_jobs, asked, going_on = world.scheduler.list_jobs, asyncio.Event(), asyncio.Event()
+
+    async def slow() -> Listing:
+        asked.set()
+        await going_on.wait()
+        return await list_jobs()
+
+    monkeypatch.setattr(world.scheduler, "list_jobs", slow)
+    await asked.wait()
+    world.transport.session(session.row).tells(f"port={world.port}\nover=1\n")
+    await until(lambda: session.tunnel_state is None)
+    for _ in range(20):
+        session.moved.set()
+        await asyncio.sleep(0.001)
+    assert session.row.state == State.READY
+    going_on.set()
     await until(lambda: session.row.state == State.ENDED)
 
 

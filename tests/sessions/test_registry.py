@@ -32,7 +32,7 @@ async def views() -> "AsyncIterator[Views[Cluster]]":
 
 @pytest.fixture
 async def registry(
-    tmp_path: Path, views: "Views[Cluster]", fast_watcher: None
+    tmp_path: Path, database: str, views: "Views[Cluster]", fast_watcher: None
 ) -> AsyncIterator[SessionRegistry]:
     """One that leads, on a cluster on which users have accounts of their own."""
     cluster = fake_cluster()
@@ -44,7 +44,7 @@ async def registry(
         clusters={"fake": {"scheduler": "local", "session_root": "/s", "grace": 0.1}},  # type: ignore[dict-item]
         applications={"cone": application | {"warm": warm, "walltime": 86400}},  # type: ignore[dict-item]
     )
-    store = await Store.open(f"sqlite+aiosqlite:///{tmp_path}/db.sqlite")
+    store = await Store.open(database)
     routes = RouteTable([FakePublisher()])
     context = SessionContext(store, routes, cast(Any, FakeFiles()))
     registry = SessionRegistry(settings, context, {"fake": cluster})

@@ -1,5 +1,7 @@
 """How a job ended, by what it left behind where its scheduler keeps no history."""
 
+from dataclasses import replace
+
 import pytest
 
 from hpcbridge.clusters.remains import Remains, completed
@@ -57,6 +59,22 @@ def test_a_completing_job_whose_script_is_still_ending_was_cancelled() -> None:
     assert completed(job, Remains(told=True, exit_status=0)).reason == EndReason.FINISHED
     assert completed(job, Remains(told=True, exit_status=143)).reason == EndReason.CANCELLED
     assert completed(job, Remains()).reason is None
+
+
+def test_a_job_that_was_killed_with_its_script_says_what_is_known_of_it() -> None:
+    told = completed(GONE, Remains(began=True, told=True))
+    assert told.detail == "it was killed, or its node failed; gone"
+    unknown = Remains(said="=>> PBS: job killed: ncpus 3.1 exceeded limit 1 (sum)", exit_status=271)
+    assert completed(GONE, unknown) == replace(
+        GONE,
+        reason=EndReason.FAILED,
+        detail="ncpus 3.1 exceeded limit 1 (sum)",
+        exit_status=271,
+    )
+    made_room = "*** JOB 7 ON n1 CANCELLED AT 2026-11-29T22:10:00 DUE TO PREEMPTION ***"
+    assert completed(GONE, Remains(said=made_room)).reason == EndReason.PREEMPTED
+    other = made_room.replace("PREEMPTION", "JOB REQUEUE")
+    assert completed(GONE, Remains(said=other, exit_status=0)).reason == EndReason.CANCELLED
 
 
 def test_what_the_scheduler_tells_counts_more() -> None:

@@ -6,8 +6,8 @@ import time
 import pytest
 
 from hpcbridge.config.installation import job_name
-from hpcbridge.errors import ClusterUnreachable, NotReadyInTime
-from hpcbridge.schedulers.base import EndReason
+from hpcbridge.errors import ClusterUnreachable, NotReadyInTime, TunnelError
+from hpcbridge.schedulers.base import EndReason, JobState
 from hpcbridge.store import SessionRow, State
 from tests.sessions.world import ID, LINE, World, ended, nothing_is_left
 from tests.waiting import until
@@ -103,6 +103,24 @@ async def test_a_job_that_ran_again_while_the_service_was_away_is_seen_by_its_po
     assert session.row.port == port
     server.close()
     await server.wait_closed()
+
+
+async def test_a_job_that_waits_again_is_not_reached_for_any_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.ready()
+    tried = asyncio.Event()
+
+    async def refused(*_: object, **__: object) -> None:
+        tried.set()
+        raise TunnelError("The node does not answer.")
+
+    monkeypatch.setattr(world.cluster.tunnels, "open", refused)
+    session = await world.restart()
+    await tried.wait()
+    world.scheduler.change("1", state=JobState.QUEUED, host=None)
+    await until(lambda: session.row.state == State.QUEUED)
+    assert not session.settled.is_set()
 
 
 async def test_a_tunnel_that_cannot_be_reopened_is_tried_again(world: World) -> None:

@@ -50,6 +50,14 @@ async def test_a_directory_that_cannot_be_staged_is_told(world: World) -> None:
     assert world.scheduler.submitted == []
 
 
+async def test_a_connection_that_was_lost_before_the_job_was_sent_is_told(world: World) -> None:
+    """Nothing is looked for by its name: nothing was submitted."""
+    world.transport.stage_fault = OutcomeUnknown("The connection was lost.")
+    await world.launch()
+    await ended(world, EndReason.REJECTED, "connection was lost", error=OutcomeUnknown)
+    assert world.scheduler.submitted == []
+
+
 async def test_a_broken_template_is_told(world: World) -> None:
     world.files.fault = TemplateError("job.sh: line 3")
     await world.launch()

@@ -100,3 +100,16 @@ async def test_what_nobody_wants_any_more_is_cancelled_without_haste(world: Worl
     assert time.monotonic() - began > 0.4
     world.scheduler.ignores_cancel = 0
     await until(lambda: world.row.job_ended)
+
+
+async def test_a_job_that_the_listing_lacks_is_looked_for_and_cancelled_at_once(
+    world: World,
+) -> None:
+    """It is asked for by its id: its grace is for jobs of which nothing is known."""
+    world.has_grace(3600)
+    session = await world.ready()
+    world.scheduler.details["1"] = world.scheduler.jobs.pop("1")
+    session.stop()
+    await until(lambda: world.scheduler.cancelled)
+    world.scheduler.jobs["1"] = world.scheduler.details.pop("1")  # type: ignore[assignment]
+    await ended(world, EndReason.STOPPED)
