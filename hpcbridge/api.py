@@ -29,7 +29,7 @@ from hpcbridge.sessions.manager import Sessions
 from hpcbridge.web import logs, uploads
 from hpcbridge.web.access import Access
 from hpcbridge.web.launcher import Launcher
-from hpcbridge.web.middleware import Forwarded, Guard, error_reply
+from hpcbridge.web.middleware import Forwarded, Guard, StrictTransport, error_reply
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +86,8 @@ def create_app(settings: Settings, sessions: Sessions, access: Access | None = N
         )
     frontend = settings.frontend
     apache = frontend.server_name if frontend.kind == "apache" else None
+    if server.hsts is not None:
+        app.add_middleware(StrictTransport, said=server.hsts)
     app.add_middleware(Forwarded, trusted=server.trusted_proxies, apache=apache)
     return app
 
