@@ -30,7 +30,7 @@ from hpcbridge.sessions.manager import Sessions
 from hpcbridge.web import logs, uploads
 from hpcbridge.web.access import Access
 from hpcbridge.web.launcher import Launcher
-from hpcbridge.web.middleware import Forwarded, Guard, KnownHost, error_reply
+from hpcbridge.web.middleware import Forwarded, Guard, KnownHost, StrictTransport, error_reply
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +89,8 @@ def create_app(settings: Settings, sessions: Sessions, access: Access | None = N
     app.add_middleware(KnownHost, names=names, trusted=server.trusted_proxies)
     frontend = settings.frontend
     apache = frontend.server_name if frontend.kind == "apache" else None
+    if server.hsts is not None:
+        app.add_middleware(StrictTransport, said=server.hsts)
     app.add_middleware(Forwarded, trusted=server.trusted_proxies, apache=apache)
     return app
 

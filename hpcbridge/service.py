@@ -7,9 +7,10 @@ import grp
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -23,6 +24,7 @@ from hpcbridge.errors import ConfigError
 from hpcbridge.files.directories import closed_to_others
 from hpcbridge.frontends.address import session_addresses
 from hpcbridge.frontends.base import Publisher
+from hpcbridge.frontends.door import behind_tls
 from hpcbridge.frontends.embedded import front_protocol
 from hpcbridge.frontends.localend import local_end
 from hpcbridge.frontends.origin import HostNames
@@ -39,6 +41,7 @@ from hpcbridge.sessions.manager import Sessions
 from hpcbridge.sessions.uploads import Uploads
 from hpcbridge.store import Store
 from hpcbridge.web.access import Access
+from hpcbridge.web.certificates import Certificates
 from hpcbridge.web.listener import listening
 from hpcbridge.web.sessionaccess import SessionAccess
 
@@ -58,15 +61,14 @@ async def serve(settings: Settings, *, end_sessions: bool, ready: Callable[[str]
     """
     server = settings.server
     descriptors = raise_limit()
+    certificates = Certificates(server) if server.tls_certificate else None
     asyncio.get_running_loop().set_exception_handler(Complaints())
     with listening(server, _group(settings.frontend.group)) as (listener, url):
         async with running(settings, end_sessions=end_sessions) as (sessions, routes):
             access = Access(settings, sessions)
             config = uvicorn.Config(
                 create_app(settings, sessions, access),
-                http=_front(settings, routes, sessions, access, descriptors)
-                if settings.frontend.kind == "embedded"
-                else TimedProtocol,
+                http=_protocol(settings, routes, sessions, access, descriptors, certificates),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -77,14 +79,49 @@ async def serve(settings: Settings, *, end_sessions: bool, ready: Callable[[str]
             )
             web = _Web(config, sessions.leave)
             asyncio.get_running_loop().call_soon(_announce, web, ready, url)
-            await web.serve(sockets=[listener])
+            async with _beside(certificates.watch() if certificates else None):
+                await web.serve(sockets=[listener])
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None] | None) -> AsyncIterator[None]:
+    """Run ``work``, if there is any, until the end of the block."""
+    task = asyncio.create_task(work) if work else None
+    try:
+        yield
+    finally:
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def _protocol(
+    settings: Settings,
+    routes: RouteTable,
+    sessions: Sessions,
+    access: Access,
+    descriptors: int,
+    certificates: Certificates | None,
+) -> Any:
+    """What serves a connection: uvicorn's, or the built-in front end, perhaps behind TLS."""
+    if settings.frontend.kind != "embedded":
+        return TimedProtocol
+    limits = settings.limits
+    counts = Counts(
+        limits.connections or room(descriptors),
+        limits.connections_per_address,
+        limits.connections_per_session,
+        access.front_ends,
+    )
+    front = _front(settings, routes, sessions, access, counts)
+    return behind_tls(front, certificates.context, counts) if certificates else front
 
 
 def _front(
-    settings: Settings, routes: RouteTable, sessions: Sessions, access: Access, descriptors: int
+    settings: Settings, routes: RouteTable, sessions: Sessions, access: Access, counts: Counts
 ) -> type[H11Protocol]:
     """The built-in front end."""
-    server, limits, addresses = settings.server, settings.limits, session_addresses(settings)
+    server, addresses = settings.server, session_addresses(settings)
     own = SessionAccess(settings, sessions, access, addresses) if addresses else None
     return front_protocol(
         routes,
@@ -95,12 +132,8 @@ def _front(
         coming=sessions.coming,
         addresses=addresses,
         **({"enters": own.enter} if own else {}),
-        counts=Counts(
-            limits.connections or room(descriptors),
-            limits.connections_per_address,
-            limits.connections_per_session,
-            access.front_ends,
-        ),
+        counts=counts,
+        hsts=server.hsts,
     )
 
 

@@ -349,6 +349,16 @@ CLAIMS: dict[str, dict[str, str]] = {
         "configured machines": "schedulers/hosts/test_lives.py::"
         "test_a_machine_that_is_not_configured_any_more_has_ended_its_jobs",
     },
+    "The service's own TLS is weak, or its key is another's": {
+        "versions and ciphers": "web/test_tls.py::test_old_versions_and_weak_ciphers_are_refused",
+        "key": "web/test_tls.py::test_a_key_that_others_can_read_stops_the_start",
+        "read again": "web/test_tls.py::test_a_renewed_certificate_is_used_and_a_broken_one_is_not",
+        "handshake": "web/test_tls.py::"
+        "test_visitors_who_never_end_their_handshake_are_counted_and_given_up",
+        "cookies": "browser/test_tls.py::"
+        "test_a_page_opened_by_a_ticket_runs_over_tls_with_secure_cookies_alone",
+        "hsts": "web/test_tls.py::test_clients_hear_https_everywhere_and_that_it_shall_stay_so",
+    },
     "A backup is read by others": {
         "private": "cli/test_backup.py::"
         "test_a_backup_is_whole_private_and_without_the_secrets_of_what_is_over",

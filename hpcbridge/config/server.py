@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from hpcbridge.config.fields import FilePath, Folder, HostName, Network, Origin, Primitive, Section
 
@@ -28,6 +28,22 @@ class ServerSettings(Section):
         None,
         description="Unix socket to listen on instead of host and port; frontend.group, or else "
         "this account alone, may connect.",
+    )
+    tls_certificate: FilePath | None = Field(
+        None,
+        description="Certificate (PEM, the chain's others behind it) with which the service itself "
+        "speaks HTTPS on host and port; read again within some seconds when it or tls_key changes.",
+    )
+    tls_key: FilePath | None = Field(
+        None,
+        description="Its private key (PEM, no passphrase); this account's or root's file, mode "
+        "0600.",
+    )
+    hsts: str | None = Field(
+        None,
+        pattern=r"^max-age=[0-9]{1,10}(; includeSubDomains)?(; preload)?$",
+        description="Strict-Transport-Security of all replies, as 'max-age=31536000'; needs "
+        "tls_certificate. Browsers keep it: begin with a small one.",
     )
     endpoint: str = Field(
         "/paraview",
@@ -115,6 +131,25 @@ class ServerSettings(Section):
             return {}
         found = self.content if isinstance(self.content, dict) else {"/": self.content}
         return dict(sorted(found.items(), key=lambda each: len(each[0]), reverse=True))
+
+    @property
+    def scheme(self) -> str:
+        """Of the service's own addresses: http or https."""
+        return "http" if self.tls_certificate is None else "https"
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> "ServerSettings":
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key belong together; one of them is missing")
+        if self.tls_certificate is not None and self.unix_socket is not None:
+            raise ValueError(
+                "tls_certificate: a unix_socket has no TLS; the web server that connects to it has"
+            )
+        if self.hsts is not None and self.tls_certificate is None:
+            raise ValueError(
+                "hsts: needs tls_certificate; where another program speaks TLS, it sends this"
+            )
+        return self
 
     @field_validator("content")
     @classmethod

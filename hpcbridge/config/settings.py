@@ -68,6 +68,15 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _tls_is_spoken(self) -> "Settings":
+        if self.server.tls_certificate is not None and self.frontend.kind != "embedded":
+            raise ValueError(
+                f"server.tls_certificate: with frontend.kind = '{self.frontend.kind}', that web "
+                "server speaks TLS, and this service is behind it"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _applications_are_seen(self) -> "Settings":
         frontend, tops = self.frontend, [path.rstrip("/") for path in self.server.folders]
         if frontend.session_address == "path" and self.auth.on and not frontend.trust_applications:

@@ -46,6 +46,8 @@ async def examine(
         yield finding
     for finding in host.session_addresses(settings):
         yield finding
+    for finding in host.tls(settings):
+        yield finding
     yield host.descriptors(settings)
     for finding in host.users(settings):
         yield finding

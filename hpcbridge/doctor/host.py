@@ -5,6 +5,7 @@ import os
 import pwd
 import stat
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from hpcbridge.auth.headers import FrontEnd
@@ -18,6 +19,7 @@ from hpcbridge.network.addresses import UNIX_PATH_LIMIT
 from hpcbridge.network.descriptors import limits, room
 from hpcbridge.schedulers.local.cgroup import place
 from hpcbridge.transports.account import account_named
+from hpcbridge.web import certificates
 
 
 def templates(settings: Settings) -> Iterator[Finding]:
@@ -108,6 +110,34 @@ def session_addresses(settings: Settings) -> Iterator[Finding]:
                 f"Browsers of other machines do not find this one at ID.localhost, and "
                 f"server.host is '{settings.server.host}'. Set frontend.session_domain.",
             )
+
+
+def tls(settings: Settings) -> Iterator[Finding]:
+    """The certificate of the service itself, where it has one."""
+    what, server = "certificate", settings.server
+    if server.tls_certificate is None:
+        return
+    try:
+        loaded = certificates.load(server)
+    except ConfigError as error:
+        yield bad(what, str(error))
+        return
+    frontend, domain = settings.frontend, settings.session_domain
+    wanted = [frontend.server_name]
+    if frontend.session_address == "host" and domain is not None:
+        wanted.append(f"*.{domain}")
+    missing = [each for each in wanted if not loaded.covers(each)]
+    if worry := loaded.worry(datetime.now(UTC)):
+        yield bad(what, worry)
+    elif missing:
+        yield bad(
+            what,
+            f"{server.tls_certificate} is not for {' and '.join(missing)}, but for: "
+            f"{', '.join(loaded.names) or 'no name'}. Get one for frontend.server_name and, with a "
+            "wildcard, for all names below frontend.session_domain.",
+        )
+    else:
+        yield good(what, f"For {', '.join(loaded.names)}, until {loaded.ends:%Y-%m-%d}.")
 
 
 def descriptors(settings: Settings) -> Finding:

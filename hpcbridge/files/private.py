@@ -11,8 +11,10 @@ LIMIT = 65536
 """Bytes that such a file may have."""
 
 
-def read(path: Path, setting: str) -> bytes:
+def read(path: Path, setting: str, *, links: bool = False) -> bytes:
     """The file's content, for the ``setting`` that names it.
+
+    With ``links``, the path may be a symbolic link that nobody else can change.
 
     Raises :class:`~hpcbridge.errors.ConfigError` where it is missing, a link, no regular file, too
     large, or where another account could read or change it, or put its own in its place.
@@ -20,7 +22,8 @@ def read(path: Path, setting: str) -> bytes:
     closed_to_others(setting, path)
     try:
         # A FIFO would block; a link could lead to what somebody else may change.
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        follow = 0 if links else os.O_NOFOLLOW
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | follow)
     except OSError as error:
         raise ConfigError(f"{setting}: {path} cannot be read: {error.strerror}.") from error
     try:

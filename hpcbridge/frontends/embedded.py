@@ -93,6 +93,7 @@ def front_protocol(
     addresses: SessionAddresses | None = None,
     enters: Enters = _anyone,
     counts: Counts | None = None,
+    hsts: str | None = None,
 ) -> type[H11Protocol]:
     """A class for ``uvicorn.Config(http=...)`` that also serves the sessions of ``table``.
 
@@ -102,7 +103,7 @@ def front_protocol(
     is asked for each client, and of a WebSocket every :data:`ASK_AGAIN` seconds again.
     ``coming`` is asked for sessions that the table lacks, and may take its time. Where there are
     ``addresses``, sessions have some of their own, and ``enters`` is asked there. ``counts`` bounds
-    the connections.
+    the connections. ``hsts`` is Strict-Transport-Security of sessions' replies over TLS.
     """
     values = {
         "table": table,
@@ -113,6 +114,7 @@ def front_protocol(
         "coming": staticmethod(coming),
         "addresses": addresses,
         "enters": staticmethod(enters),
+        "strict_transport": hsts,
         "counts": counts or Counts(1 << 20, 1 << 20, 1 << 20),
     }
     return type("FrontProtocol", (_Front,), values)
@@ -128,6 +130,7 @@ class _Front(TimedProtocol):
     addresses: SessionAddresses | None
     enters: Enters
     counts: Counts
+    strict_transport: str | None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client; without TCP_NODELAY each API reply would wait 40 ms for an acknowledgement."""

@@ -34,14 +34,23 @@ class Unfinished(Exception):
 
 
 class Exchange:
-    """``client`` and ``session`` are connected; ``asked`` was admitted."""
+    """``client`` and ``session`` are connected; ``asked`` was admitted. ``strict`` is our
+    Strict-Transport-Security, since the session's does not cross."""
 
-    def __init__(self, asked: Asked, admission: Admission, client: Stream, session: Stream) -> None:
+    def __init__(
+        self,
+        asked: Asked,
+        admission: Admission,
+        client: Stream,
+        session: Stream,
+        strict: str | None = None,
+    ) -> None:
         self._asked = asked
         self._visit = asked.visit
         self._admission = admission
         self._client = client
         self._session = session
+        self._strict = strict
         self.ours = asked.connection
         self.theirs = h11.Connection(h11.CLIENT, max_incomplete_event_size=REPLY_LIMIT)
         self._begun = False
@@ -195,6 +204,8 @@ class Exchange:
         except border.Astray as error:
             reason = "The session's answer leads to another place, and is not passed on."
             raise Refused(HTTPStatus.BAD_GATEWAY, reason) from error
+        if self._strict is not None:
+            headers.append((b"strict-transport-security", self._strict.encode("ascii")))
         if self._asked.websocket or self.ours.their_state is not h11.DONE:
             # What the client goes on to send is no request.
             headers.append((b"connection", b"close"))

@@ -44,6 +44,7 @@ class Front(Protocol):
     names: HostNames
     enters: Enters
     counts: Counts
+    strict_transport: str | None
 
     async def found(self, session_id: str) -> Address | None:
         """Where a session is, or will be in a moment."""
@@ -74,6 +75,11 @@ class OwnAddress:
         self._timer: asyncio.TimerHandle | None = None
         self._asking: asyncio.Task[None] | None = None
         self.client = Stream(self._lost)
+
+    @property
+    def _strict(self) -> str | None:
+        """Strict-Transport-Security (RFC 6797), which is said over TLS alone."""
+        return self._front.strict_transport if self._encrypted else None
 
     def begin(self, transport: asyncio.Transport, received: bytes) -> asyncio.Task[None]:
         """Take the connection over; ``received`` has a whole head, and perhaps more."""
@@ -161,7 +167,7 @@ class OwnAddress:
             return None
         self._session = await _connected(address)
         self._ask_later(visit)
-        return Exchange(asked, admission, self.client, self._session)
+        return Exchange(asked, admission, self.client, self._session, self._strict)
 
     async def _admitted(self, visit: Visit) -> tuple[Address | None, Admission | Redirect]:
         """Who may, before where it is: strangers learn nothing of a session, nor by how long that
@@ -212,6 +218,7 @@ class OwnAddress:
             f"HTTP/1.1 {status.value} {status.phrase}",
             f"location: {location}",
             *([f"set-cookie: {cookie}"] if cookie else []),
+            *([f"strict-transport-security: {self._strict}"] if self._strict else []),
             "cache-control: no-store",
             "referrer-policy: no-referrer",
             "content-length: 0",

@@ -16,7 +16,7 @@ from hpcbridge.network.addresses import UNIX_PATH_LIMIT
 
 @contextlib.contextmanager
 def listening(server: ServerSettings, group: int | None) -> Iterator[tuple[socket.socket, str]]:
-    """The listening socket and its URL, ``http://HOST:PORT/`` or ``unix:PATH``.
+    """The listening socket and its URL, ``http[s]://HOST:PORT/`` or ``unix:PATH``.
 
     ``group`` is the gid that may connect to a unix socket, which is removed at the end. Raises
     :class:`~hpcbridge.errors.ConfigError`.
@@ -24,7 +24,7 @@ def listening(server: ServerSettings, group: int | None) -> Iterator[tuple[socke
     if server.unix_socket is None:
         with _tcp(server.host, server.port) as listener:
             host, port = listener.getsockname()[:2]
-            yield listener, f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+            yield listener, f"{server.scheme}://{f'[{host}]' if ':' in host else host}:{port}/"
         return
     path = server.unix_socket
     closed_to_others("server.unix_socket", path)

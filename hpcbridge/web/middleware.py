@@ -138,6 +138,22 @@ class KnownHost:
         return next((each for each in names if not self._names.know(each)), None)
 
 
+class StrictTransport:
+    """Middleware: Strict-Transport-Security (RFC 6797) with each reply."""
+
+    def __init__(self, app: ASGIApp, said: str) -> None:
+        self._app = app
+        self._header = (b"strict-transport-security", said.encode("ascii"))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), self._header]}
+            await send(message)
+
+        await self._app(scope, receive, sending)
+
+
 _TWO_LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
 _PRIVATE = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 """Replies under the endpoint hold ids and secrets, and what clients posted."""
