@@ -257,7 +257,7 @@ def test_a_job_that_is_run_again_takes_another_port(run_job: RunJob, made: Made)
     first.terminate()
     again = Job(first.directory, (first.directory / "job.sh").read_text(), dict(os.environ))
     try:
-        wait_until(lambda: "listening" in again.status, "the port of the next run")
+        wait_until(lambda: {"listening", "exit"} & set(again.status) == {"listening"}, "its port")
         assert again.status["port"] != port
     finally:
         again.terminate()

@@ -50,19 +50,6 @@ async def test_a_ready_line_counts_only_once_the_scheduler_told_the_host(world: 
     await until(lambda: world.row.state == State.READY)
 
 
-async def test_what_a_run_before_told_of_its_port_ends_no_job_that_waits(world: World) -> None:
-    """A job that was requeued has its files: that its port was taken is not said of this run."""
-    session = await world.queued()
-    world.transport.session(session.row).tells(f"port={world.port}\ntaken=1\n")
-    (following,) = world.cluster.follower._followed
-    await until(lambda: following.taken)
-    session.moved.set()
-    looks = world.scheduler.looks
-    await until(lambda: world.scheduler.looks > looks + 5)
-    assert (session.row.state, session.row.attempt) == (State.QUEUED, 0)
-    assert world.scheduler.cancelled == []
-
-
 async def test_a_job_that_runs_on_no_node_yet_still_waits(world: World) -> None:
     session = await world.queued()
     world.scheduler.change("1", state=JobState.RUNNING, host=None)
