@@ -51,7 +51,7 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def slurm(site: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSlurm]:
     """A Slurm in the PATH, and a site that uses it."""
-    monkeypatch.setattr(clusters, "Tunnels", lambda *_: Tunnels(None, None, None))
+    monkeypatch.setattr(clusters, "Tunnels", lambda *_, **__: Tunnels(None, None, None))
     site.config["clusters"]["here"] = {
         "scheduler": "slurm",
         "session_root": str(site.session_root),

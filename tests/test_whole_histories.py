@@ -56,7 +56,7 @@ from hpcbridge.sessions.context import Timing
 from hpcbridge.clusters import orphans
 from hpcbridge.clusters import watcher
 from hpcbridge.tunnels import Tunnels
-clusters.Tunnels = lambda *_: Tunnels(None, None, None)
+clusters.Tunnels = lambda *_, **__: Tunnels(None, None, None)
 service.TIMING = Timing(retry=0.1, retry_limit=0.2)
 orphans.INTERVAL = 0.5
 for name in ("STARTING", "WAITING", "QUIET", "FAILING"):

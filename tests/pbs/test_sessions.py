@@ -30,7 +30,7 @@ def pbs(
     site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[FakePBS]:
     """A server, and a site that uses it; its node is this machine, so no SSH leads there."""
-    monkeypatch.setattr(clusters, "Tunnels", lambda *_: Tunnels(None, None, None))
+    monkeypatch.setattr(clusters, "Tunnels", lambda *_, **__: Tunnels(None, None, None))
     fake = FakePBS(tmp_path / "pbs", flavour=request.param)
     site.config["clusters"]["here"] = {
         "scheduler": request.param,
