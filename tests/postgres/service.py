@@ -10,7 +10,7 @@ from hpcbridge.clusters import cluster as clusters
 from hpcbridge.tunnels import Tunnels
 
 
-def local(*_: Any) -> Tunnels:
+def local(*_: Any, **__: Any) -> Tunnels:
     return Tunnels(None, None, None)
 
 
