@@ -49,7 +49,7 @@ async def test_a_job_whose_directory_the_node_lacks_is_hopeless(bench: GridEngin
     request = JobRequest("hpcb-1", "/no/such/directory", job.request.script, text="#!/bin/sh\n")
     job.job_id = await job.scheduler.submit(request)
     assert "can't chdir to /no/such/directory" in await hopeless(job)
-    await job.cancel()
+    await job.scheduler.cancel({job.job_id: request.name})
     await job.over()
 
 
@@ -107,7 +107,8 @@ async def test_a_master_that_accepts_and_never_answers_is_an_outage(
             await impatient.list_jobs()
         with pytest.raises(ClusterUnreachable):
             await impatient.cancel({job.job_id: job.request.name})
-    await job.over()  # what qdel sent is carried out when the master wakes up
+    await job.cancel()
+    await job.over()
 
 
 def test_root_is_refused_in_grid_engines_words(ge: GridEngine) -> None:
