@@ -11,7 +11,7 @@ from typing import TypeAlias
 #: ``sun_path`` has 108 bytes and ends with a NUL (unix(7)).
 UNIX_PATH_LIMIT = 107
 
-_BACKLOG = 1024
+BACKLOG = 1024
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def _listen_tcp(address: TCPAddress) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((address.host, address.port))
-        sock.listen(_BACKLOG)
+        sock.listen(BACKLOG)
         sock.setblocking(False)
     except OSError as error:
         sock.close()
@@ -90,7 +90,7 @@ def _listen_unix(path: Path, mode: int, group: int | None) -> socket.socket:
         if group is not None:
             os.chown(temporary, -1, group)
         temporary.chmod(mode)
-        sock.listen(_BACKLOG)
+        sock.listen(BACKLOG)
         sock.setblocking(False)
         temporary.replace(path)
     except OSError as error:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, TypeAlias
 
-from hpcbridge.network.addresses import Address, TCPAddress, UnixAddress, open_listener
+from hpcbridge.network.addresses import BACKLOG, Address, TCPAddress, UnixAddress, open_listener
 from hpcbridge.network.splice import ConnectError, Dial, Pipe, Traffic, connect, pair
 from hpcbridge.network.stream import Stream
 
@@ -120,10 +120,12 @@ class Relay:
                 status = self.address.path.stat()
                 self._inode = (status.st_dev, status.st_ino)
             self._server = await loop.create_unix_server(
-                self._client, sock=sock, start_serving=False
+                self._client, sock=sock, backlog=BACKLOG, start_serving=False
             )
         else:
-            self._server = await loop.create_server(self._client, sock=sock, start_serving=False)
+            self._server = await loop.create_server(
+                self._client, sock=sock, backlog=BACKLOG, start_serving=False
+            )
         await self._server.start_serving()
 
     def _client(self) -> Pipe | Stream:

@@ -468,6 +468,17 @@ async def test_nothing_listens_when_it_was_cancelled_on_the_way(kind: str, tmp_p
                 await connected(address)
 
 
+async def test_a_crowd_that_comes_at_once_finds_room_to_wait(directory: Path) -> None:
+    """Who connects to a unix socket without waiting is refused where the queue is full."""
+    address = UnixAddress(directory / "session.sock")
+    async with application(echo) as dial, relay(dial, address):
+        with contextlib.ExitStack() as visitors:
+            for _ in range(300):  # and nobody accepts meanwhile
+                each = visitors.enter_context(socket.socket(socket.AF_UNIX))
+                each.setblocking(False)
+                each.connect(str(address.path))
+
+
 async def test_a_port_in_use_is_a_route_error() -> None:
     async with application(echo) as dial, relay(dial) as made:
         with pytest.raises(ListenError, match="Address already in use"):
