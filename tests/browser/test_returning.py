@@ -12,6 +12,7 @@ from tests.browser.onemachine import one_machine
 from tests.frontends.apache_server import free_port
 from tests.programs import PYTHON
 from tests.serviceprocess import ServiceProcess
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -67,10 +68,9 @@ def test_a_session_is_stopped_from_the_list(
     page.click("#leave")
     page.locator("#running-list").get_by_role("button", name="Stop").click()
     expect(page.locator("#running")).to_be_hidden()
-    told = page.evaluate(
-        "async (id) => (await (await fetch(`/paraview/${id}`)).json()).reason", session
-    )
-    assert told == "stopped"
+    reason = "async (id) => (await (await fetch(`/paraview/${id}`)).json()).reason"
+    wait_until(lambda: page.evaluate(reason, session), "its end")
+    assert page.evaluate(reason, session) == "stopped"
     assert launched(page) == []
 
 
