@@ -267,9 +267,7 @@ class Watcher:
             for watch in watches[start : start + AT_A_STRETCH]:
                 job = listing.jobs.get(watch.job_id)
                 if job is not None and _told(watch, job):
-                    news, watch.asked = watch.asked < watch.since, asked
-                    watch.listed, watch.missing = True, 0
-                    _note(watch, watch.job if job.state in _OVER else job, news)
+                    _take(watch, job, asked)
                 else:
                     questions.append(watch)
             self._spent += time.monotonic() - began
@@ -292,6 +290,8 @@ class Watcher:
         await self._update(watch, job, asked)
 
     async def _update(self, watch: Watch, job: JobInfo | None, asked: float) -> None:
+        if job is not None and _told(watch, job):
+            return _take(watch, job, asked)
         news, watch.asked = watch.asked < watch.since, asked
         watch.listed = job is not None and job.name == watch.name
         if not watch.listed:
@@ -305,10 +305,7 @@ class Watcher:
                 return
         else:
             watch.missing = 0
-            if not _told(watch, job):
-                job = await self._with_details(job)
-            elif job.state in _OVER:
-                job = watch.job
+            job = await self._with_details(job)
         _note(watch, job, news)
 
     async def _missing(self, watch: Watch) -> JobInfo | None:
@@ -368,6 +365,13 @@ def _told(watch: Watch, job: JobInfo) -> bool:
         return False
     known = watch.ended or (watch.job is not None and watch.job.state == job.state)
     return known or job.state not in _OVER
+
+
+def _take(watch: Watch, job: JobInfo, asked: float) -> None:
+    """All that the listing tells of a job; of an end, what is known of it already."""
+    news, watch.asked = watch.asked < watch.since, asked
+    watch.listed, watch.missing = True, 0
+    _note(watch, watch.job if job.state in _OVER else job, news)
 
 
 def _note(watch: Watch, job: JobInfo | None, news: bool) -> None:
