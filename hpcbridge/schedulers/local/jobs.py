@@ -77,17 +77,21 @@ class Jobs:
             self._states[state][job.job_id] = job
         self._told[str(job.job_id)] = told(job)
 
-    def forget(self, limit: float) -> Iterator[Job]:
+    def forget(self, limit: float) -> list[Job]:
         """Take out those that ended before ``limit``, in seconds since the epoch.
 
         The newest stays: the next id is counted from it.
         """
+        newest, gone = None, list[Job]()
         while self._ended and self._ended[0].ended < limit:
-            job = self._ended[0]
+            job = self._ended.popleft()
             if job.job_id == self._last:
-                return
-            self._ended.popleft()
+                newest = job
+                continue
             del self._by_id[job.job_id], self._told[str(job.job_id)]
             if self._by_name.get(job.name) is job:
                 del self._by_name[job.name]
-            yield job
+            gone.append(job)
+        if newest is not None:
+            self._ended.appendleft(newest)
+        return gone

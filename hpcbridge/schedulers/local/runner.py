@@ -186,5 +186,5 @@ class Runner:
         self.changed()
 
     async def _forget_old(self) -> None:
-        for job in list(self.jobs.forget(time.time() - REMEMBER)):
+        for job in self.jobs.forget(time.time() - REMEMBER):
             await self._records.remove(job)

@@ -76,3 +76,10 @@ def test_the_last_job_of_a_name_is_the_one_that_is_found() -> None:
     assert jobs.named("job1") is again
     assert ids(jobs.forget(5)) == [1]
     assert jobs.named("job1") is again
+
+
+def test_a_newest_job_that_ended_first_keeps_none_of_the_others() -> None:
+    jobs = Jobs([job(2, JobState.ENDED, ended=5), job(1, JobState.ENDED, ended=9)])
+    assert ids(jobs.forget(50)) == [1]
+    jobs.add(job(3))
+    assert ids(jobs.forget(50)) == [2]
