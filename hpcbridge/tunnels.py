@@ -19,6 +19,7 @@ from typing import Any
 import asyncssh
 
 from hpcbridge.config.clusters import SSHSettings, TunnelSettings
+from hpcbridge.config.hosts import HERE
 from hpcbridge.errors import BridgeError, ClusterUnreachable, NotServing, RouteError, TunnelError
 from hpcbridge.network.addresses import Address, ListenError
 from hpcbridge.network.httpprobe import status_of
@@ -41,9 +42,6 @@ RECONNECT_LIMIT = 30.0
 
 MEASURE = 5.0
 """Seconds between two measurements of how long an SSH host takes to answer."""
-
-HERE = "localhost"
-"""How schedulers name this machine."""
 
 LOGIN_PATIENCE = 30.0
 """Seconds for which a node may refuse a login: it learns of a job a little after the queue does
