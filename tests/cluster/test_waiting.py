@@ -179,11 +179,13 @@ async def test_nodes_that_may_come_back_are_waited_for(
         tmp_path, "wide", "--partition=viz", "--nodes=4", "--time=5"
     )
     service = start(configuration)
-    site.call("scontrol", "update", "nodename=hpcb-n1", f"state={state}", "reason=test")
     async with service.client() as client:
-        path = await launch(client, "wide")
-        told = await seen(client, path, lambda it: "drained" in it["message"], "why it waits")
-        assert told["state"] == "queued"
+        # A node that is down takes jobs again as soon as its slurmd reports in.
+        with site.down("slurmd-n1") if state == "down" else contextlib.nullcontext():
+            site.call("scontrol", "update", "nodename=hpcb-n1", f"state={state}", "reason=test")
+            path = await launch(client, "wide")
+            told = await seen(client, path, lambda it: "drained" in it["message"], "why it waits")
+            assert told["state"] == "queued"
         site.resume("n1")
         await seen(client, path, lambda it: it["state"] == "starting", "it runs after all")
         assert (await client.delete(path)).status_code == 200
