@@ -12,6 +12,9 @@ from hpcbridge.jobscripts.render import (
     environment,
     render,
 )
+from hpcbridge.jobscripts.review import directives, shell
+from hpcbridge.jobscripts.review.lines import flatten
+from hpcbridge.jobscripts.review.origin import Origin
 from hpcbridge.jobscripts.rules import Problem, Severity, included, inspect
 from hpcbridge.jobscripts.shelltext import Place, ShellText
 from hpcbridge.jobscripts.usage import Usage
@@ -35,36 +38,47 @@ def check(templates: TemplateSet, name: str, context: ScriptContext) -> list[Pro
     """
     usage = Usage()
     try:
-        found = _check_sources(templates, name, set(), usage)
+        found = _check_sources(templates, name, (), set(), usage)
     except TemplateError as error:
         return [Problem(None, str(error), template=name)]
     if any(problem.severity is Severity.ERROR for problem in found):
         return found
+    lines = flatten(templates, name)
     usage.add_command(context.command)
-    found += usage.unused(name, context)
+    found += [*usage.unused(name, context), *shell.judge(lines)]
     try:
         script = render(templates, name, context)
     except LocatedError as error:
         return [*found, error.problem]
     except BridgeError as error:
         return [*found, Problem(None, str(error), template=name)]
-    found += _check_script(name, script)
-    return found
+    found += _check_script(name, script, context, Origin(lines, script))
+    return list(dict.fromkeys(found))
 
 
 def _check_sources(
-    templates: TemplateSet, name: str, seen: set[str], usage: Usage
+    templates: TemplateSet, name: str, above: tuple[str, ...], seen: set[str], usage: Usage
 ) -> list[Problem]:
-    """The rules, on this template's text and on everything that it includes."""
+    """The rules, on this template's text and on everything that it includes.
+
+    ``above`` are the templates that led here, each by an include of the one before.
+    """
     seen.add(name)
     text = templates.source(name).text
     found = [*inspect(environment(templates), name, text), *_find_secrets(name, text)]
     if any(problem.severity is Severity.ERROR for problem in found):
         return found  # a text with a syntax error does not tell what it includes
     usage.add(environment(templates), text)
-    for other in included(environment(templates), text):
+    for line, other in included(environment(templates), text):
+        chain = (*above, name)
+        if other in chain:
+            way = " -> ".join((*chain[chain.index(other) :], other))
+            return [*found, Problem(line, f"This includes itself for ever: {way}.", template=name)]
         if other not in seen:
-            found += _check_sources(templates, other, seen, usage)
+            try:
+                found += _check_sources(templates, other, chain, seen, usage)
+            except TemplateError as error:
+                found.append(Problem(line, str(error), template=name))
     return found
 
 
@@ -86,37 +100,42 @@ def _names_secret(line: str) -> bool:
     return bool(_SECRET.search(line))
 
 
-def _check_script(name: str, script: str) -> list[Problem]:
-    found = []
+def _check_script(name: str, script: str, context: ScriptContext, origin: Origin) -> list[Problem]:
     shebang = script.partition("\n")[0]
     if "bash" not in shebang:
         message = f"The script begins with {shebang}; prelude.sh and this check need bash."
         return [Problem(1, message, Severity.WARNING, name)]
-    if "hpcbridge_run" not in script:
-        message = (
-            "Nothing is started with hpcbridge_run, so nothing ends the application's processes."
-        )
-        found.append(Problem(None, message, Severity.WARNING, name))
-    return found + _check_order(name, script) + _check_syntax(name, script)
+    found = [
+        *directives.judge(context.scheduler, script, origin),
+        *_check_order(script, origin),
+        *_check_syntax(name, script, origin),
+    ]
+    if re.search(r"\s-[a-z]*[eu]", shebang):
+        message = "With -e or -u the prelude ends where it goes on on purpose: #!/bin/bash."
+        found.append(Problem(1, message, template=name))
+    return found
 
 
-def _check_order(name: str, script: str) -> list[Problem]:
+def _check_order(script: str, origin: Origin) -> list[Problem]:
     """The rules see one file at a time; an included command can come before a directive."""
-    shell = ShellText()
+    text = ShellText()
     for number, line in enumerate(script.split("\n"), 1):
-        seen = shell.command_seen
-        shell.feed(line)
-        if seen and shell.place is Place.DIRECTIVE:
-            message = f"Directive {line.strip()} comes after a command (rendered line {number})."
-            return [Problem(None, message, template=name)]
-        why = why_not_one(line) if shell.place is Place.DIRECTIVE else ""
+        seen = text.command_seen
+        text.feed(line)
+        if seen and text.place is Place.DIRECTIVE:
+            message = "This comes after a command, and batch systems ignore it; move it up."
+            return [origin.problem(number, message)]
+        why = why_not_one(line) if text.place is Place.DIRECTIVE else ""
         if why:  # of an option's value, as the texts have been looked at
-            return [Problem(None, f"{why} (rendered line {number})", template=name)]
-        shell.feed("\n")
+            return [origin.problem(number, why)]
+        text.feed("\n")
     return []
 
 
-def _check_syntax(name: str, script: str) -> list[Problem]:
+_SAID = re.compile(r"bash: line (\d+): (.*)")
+
+
+def _check_syntax(name: str, script: str, origin: Origin) -> list[Problem]:
     command = ["bash", "-n"]  # found on PATH, as /usr/bin/env would
     try:
         result = subprocess.run(  # noqa: S603 - a fixed command; the script is only parsed
@@ -128,7 +147,8 @@ def _check_syntax(name: str, script: str) -> list[Problem]:
     said = result.stderr.decode(errors="replace").strip()
     if result.returncode == 0 and not said:
         return []
-    first = re.sub(
-        r"^bash: line (\d+):", r"in the rendered script, line \1:", said.partition("\n")[0]
-    )
-    return [Problem(None, f"bash says: {first}", template=name)]
+    # The first line says what is wrong, "unexpected end of file" the place of nothing.
+    lines = [found for each in said.split("\n") if (found := _SAID.fullmatch(each))]
+    if not lines:
+        return [Problem(None, f"bash says: {said.partition(chr(10))[0]}.", template=name)]
+    return [origin.problem(int(lines[0][1]), f"bash says: {lines[0][2]}.")]

@@ -191,9 +191,8 @@ def _where(error: Exception, name: str) -> tuple[str, int | None]:
 
 def _accept_script(name: str, script: str) -> None:
     if not script.startswith("#!"):
-        raise TemplateError(f"Job template {name} must begin with #!, for example #!/bin/bash.")
-    if "\r" in script or "\0" in script:
-        raise TemplateError(f"Job template {name} holds a carriage return or a NUL character.")
+        message = "A job script must begin with #!, for example #!/bin/bash."
+        raise LocatedError(Problem(1, message, template=name))
     if len(script.encode()) > SIZE_LIMIT:
         raise TemplateError(f"Job template {name} makes a script of more than {SIZE_LIMIT} bytes.")
     if why := why_not_both(script):

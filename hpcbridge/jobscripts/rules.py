@@ -13,6 +13,9 @@ from jinja2 import Environment, TemplateSyntaxError, nodes
 from hpcbridge.jobscripts.onejob import why_not_one
 from hpcbridge.jobscripts.shelltext import Place, ShellText
 
+LINE_LIMIT = 16_384
+"""Characters that a line may have: nobody writes longer ones, and judging them takes long."""
+
 DIRECTIVE_FILTERS = frozenset({"directive", "hms"})
 _STATEMENTS = (nodes.If, nodes.For, nodes.Assign, nodes.Include, nodes.Output)
 
@@ -40,26 +43,54 @@ class Problem:
 
 def inspect(environment: Environment, name: str, text: str) -> list[Problem]:
     """What is wrong with one template's text (its includes have their own turn), in line order."""
+    if unfit := _unfit(text):
+        return [Problem(*unfit, template=name)]
     try:
         tree = environment.parse(text)
     except TemplateSyntaxError as error:
         message = f"{(error.message or 'Syntax error').rstrip('.')}."
         return [Problem(error.lineno, message, template=name)]
     found = [
+        *_windows_ends(text),
         *_forbidden_syntax(tree),
         *_unknown_filters(environment, tree),
         *_Walk(environment, text).problems(),
     ]
     return sorted(
-        (Problem(one.line, one.message, one.severity, name) for one in found),
+        {Problem(one.line, one.message, one.severity, name): None for one in found},
         key=lambda problem: problem.line or 0,
     )
 
 
-def included(environment: Environment, text: str) -> list[str]:
-    """The names of the templates that this text includes."""
+def _unfit(text: str) -> tuple[int, str] | None:
+    """Line and reason where the file is not what editors on Linux write."""
+    if text.startswith("\ufeff"):
+        return 1, "The file begins with a byte order mark (BOM); save it as UTF-8 without one."
+    for number, line in enumerate(text.split("\n"), 1):
+        if "\0" in line:
+            return number, "The line holds a NUL character; this is no text file."
+        if len(line) > LINE_LIMIT:
+            return number, f"The line has {len(line)} characters; the limit is {LINE_LIMIT}."
+    return None
+
+
+def _windows_ends(text: str) -> Iterator[Problem]:
+    """Scripts get Unix line ends whatever the template has; what else reads it may stumble."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if "\r" in line:
+            message = "The line ends as on Windows, with a carriage return: dos2unix FILE."
+            yield Problem(number, message, Severity.WARNING)
+            return
+
+
+def included(environment: Environment, text: str) -> list[tuple[int, str]]:
+    """The templates that this text includes: line and name."""
     found = environment.parse(text).find_all(nodes.Include)
-    return [node.template.value for node in found if isinstance(node.template, nodes.Const)]
+    return [
+        (node.lineno, node.template.value)
+        for node in found
+        if isinstance(node.template, nodes.Const)
+    ]
 
 
 def _forbidden_syntax(tree: nodes.Template) -> Iterator[Problem]:
@@ -96,6 +127,7 @@ class _Walk:
         self._environment = environment
         self._tokens = iter(list(environment.lex(text)))
         self._shell = ShellText()
+        self._quoted_since: int | None = None  # the line whose quotation mark is still open
 
     def problems(self) -> Iterator[Problem]:
         last = 1
@@ -125,6 +157,9 @@ class _Walk:
             if offset:
                 yield from self._one_job(line + offset - 1)
                 self._shell.feed("\n")
+                open_quote = self._shell.place in (Place.SINGLE, Place.DOUBLE)
+                since = self._quoted_since or line + offset - 1
+                self._quoted_since = since if open_quote else None
             was_seen, was_directive = self._shell.command_seen, self._in_directive()
             self._shell.feed(piece)
             if was_seen and not was_directive and self._in_directive():
@@ -143,6 +178,9 @@ class _Walk:
             yield Problem(line, f"In a directive line, write {{{{{code.rstrip()} | directive }}}}.")
         elif place is not Place.DIRECTIVE and last == "directive":
             yield Problem(line, "The filter directive is for #SBATCH, #PBS and #$ lines only.")
+        elif self._quoted_since is not None:
+            message = f"The quotation mark in this line is not closed before line {line}."
+            yield Problem(self._quoted_since, message)
         elif place not in (Place.COMMAND, Place.DIRECTIVE, Place.COMMENT):
             yield Problem(
                 line,

@@ -74,6 +74,11 @@ class ShellText:
         return unsafe[-1] if unsafe else Place.COMMAND
 
     @property
+    def depth(self) -> int:
+        """In how many parentheses the next character would stand: subshells and arrays."""
+        return self._stack.count(Place.SUBSHELL)
+
+    @property
     def between_words(self) -> bool:
         """Whether a word has just ended, so that text may be left out here or put in."""
         return self._previous in " \t\n;()" and not self._escaped

@@ -43,7 +43,8 @@ def test_our_own_templates_have_no_problem(
     context = replace(
         context,
         scheduler=scheduler,
-        options=options,
+        # PBS asks for a kind of node by a resource.
+        options=options | ({"constraint": "gpu=a100"} if options and scheduler == "pbs" else {}),
         properties=PROPERTIES.get(name, {"script": "/srv/apps/cone.py"}),
         parameters={} if name == "command.sh" else {"title": "a 'b' $(c)"},
         command=COMMAND if name == "commandline.sh" else (),
@@ -159,13 +160,14 @@ def problems(templates: TemplateSet, context: ScriptContext) -> list[str]:
     return [f"{one.severity}: {one}" for one in check(templates, "t.sh", context)]
 
 
-RUN = "hpcbridge_run true\n"
+PRELUDE = '{% include "prelude.sh" %}\n'
+RUN = f"{PRELUDE}hpcbridge_run true\n"
 
 
 def test_a_directive_after_the_first_command_is_told(made: Made, context: ScriptContext) -> None:
     found = problems(made(f"#!/bin/bash\n# c\n\n{RUN}#SBATCH -n1\n"), context)
     assert found == [
-        "error: t.sh, line 5: Batch systems ignore directives after the first command; move it up."
+        "error: t.sh, line 6: Batch systems ignore directives after the first command; move it up."
     ]
     assert problems(made(f"#!/bin/bash\n#SBATCH -n1\n# c\n\n#SBATCH -c1\n{RUN}"), context) == []
     heredoc = f"#!/bin/bash\n{RUN}cat <<END\n#SBATCH -n1\nEND\n"
@@ -175,12 +177,12 @@ def test_a_directive_after_the_first_command_is_told(made: Made, context: Script
 def test_a_directive_after_an_included_command_is_told(made: Made, context: ScriptContext) -> None:
     text = "#!/bin/bash\n{% include 'part.sh' %}\n#SBATCH -n1\n"
     (found,) = problems(made(text, part=RUN), context)
-    assert "Directive #SBATCH -n1 comes after a command (rendered line 3)" in found
+    assert "t.sh, line 3: This comes after a command" in found
 
 
 def test_a_bash_mistake_is_told(made: Made, context: ScriptContext) -> None:
     (found,) = problems(made(f"#!/bin/bash\n{RUN}if true; then\n"), context)
-    assert "error: t.sh: bash says: in the rendered script, line 4: syntax error" in found
+    assert "error: t.sh, line 5: bash says: syntax error" in found
 
 
 def test_a_missing_shebang_is_told(made: Made, context: ScriptContext) -> None:
@@ -216,16 +218,18 @@ def test_a_secret_on_a_command_line_is_refused(
 def test_the_launch_stub_and_the_path_of_the_secret_are_allowed(
     made: Made, context: ScriptContext, line: str
 ) -> None:
-    assert problems(made(f"#!/bin/bash\n{line}\n"), context) == []
+    assert problems(made(f"#!/bin/bash\n{PRELUDE}{line}\n"), context) == []
 
 
 def test_habits_that_can_go_wrong_are_warnings(made: Made, context: ScriptContext) -> None:
     given = replace(context, parameters={"resolution": 8})
-    (found,) = problems(made("#!/bin/bash\nhpcbridge_run app {{ param.resolution }}\n"), given)
-    assert found.startswith("warning: t.sh, line 2: A value that begins with - would be taken")
+    (found,) = problems(
+        made(f"#!/bin/bash\n{PRELUDE}hpcbridge_run app {{{{ param.resolution }}}}\n"), given
+    )
+    assert found.startswith("warning: t.sh, line 3: A value that begins with - would be taken")
     (found,) = problems(made("#!/bin/bash\napp &\n"), context)
-    assert found.startswith("warning: t.sh: Nothing is started with hpcbridge_run")
-    (found,) = problems(made("#!/bin/zsh\nhpcbridge_run app\n"), context)
+    assert found.startswith("warning: t.sh, line 2: Nothing is started with hpcbridge_run")
+    (found,) = problems(made(f"#!/bin/zsh\n{PRELUDE}hpcbridge_run app\n"), context)
     assert found.startswith("warning: t.sh, line 1: The script begins with #!/bin/zsh")
 
 
@@ -238,7 +242,7 @@ def test_a_missing_template_is_a_problem_and_not_an_exception(
 
 
 def test_a_sample_value_that_does_not_fit_is_a_problem(made: Made, context: ScriptContext) -> None:
-    templates = made("#!/bin/bash\n#SBATCH --gres={{ param.gres | directive }}\n")
+    templates = made(f"#!/bin/bash\n#SBATCH --gres={{{{ param.gres | directive }}}}\n{RUN}")
     (found,) = check(templates, "t.sh", replace(context, parameters={"gres": "a b"}))
     assert "The parameter gres is 'a b'" in found.message
 
@@ -269,7 +273,7 @@ def test_a_parameter_that_the_template_does_not_use_is_an_error(
     (found,) = problems(made(f"#!/bin/bash\n{RUN}"), given)
     assert "It does nothing with the parameter 'size' (param.size). It knows: none." in found
     for uses in ("--size={{ param.size }}", "--size={{ param['size'] }}"):
-        assert problems(made(f"#!/bin/bash\nhpcbridge_run a {uses}\n"), given) == []
+        assert problems(made(f"#!/bin/bash\n{PRELUDE}hpcbridge_run a {uses}\n"), given) == []
 
 
 def test_a_template_that_goes_through_all_parameters_uses_each(
@@ -318,7 +322,7 @@ def test_a_script_that_is_more_than_one_job_or_one_elsewhere_is_refused_with_its
     made: Made, context: ScriptContext, line: str
 ) -> None:
     context = replace(context, parameters={"n": "3"})
-    templates = made(f"#!/bin/bash\n#SBATCH --ntasks=1\n{line}\n\nhpcbridge_run true\n")
+    templates = made(f"#!/bin/bash\n#SBATCH --ntasks=1\n{line}\n\n{RUN}")
     (problem,) = [
         each for each in check(templates, "t.sh", context) if each.severity is Severity.ERROR
     ]
@@ -341,7 +345,7 @@ def test_a_script_that_is_more_than_one_job_or_one_elsewhere_is_refused_with_its
 def test_what_only_looks_like_several_jobs_is_fine(
     made: Made, context: ScriptContext, line: str
 ) -> None:
-    templates = made(f"#!/bin/bash\n{line}\n\nhpcbridge_run true\n")
+    templates = made(f"#!/bin/bash\n{line}\n\n{RUN}")
     errors = [e for e in check(templates, "t.sh", context) if e.severity is Severity.ERROR]
     assert errors == []
 
