@@ -49,6 +49,50 @@ def show(
     print(TemplateSet(settings.template_dirs).source(name).text, end="")
 
 
+@app.command("diff")
+def diff(
+    config: Config,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[TEMPLATE]", help="One of them; by default each.")
+    ] = None,
+) -> None:
+    """Show how the site's own copies of shipped templates differ from those of this version.
+
+    After an upgrade: what the new version changed is missing in a copy. Exit status 1 when there
+    are differences, as diff(1).
+    """
+    import difflib
+
+    from hpcbridge.config import file as configfile
+    from hpcbridge.jobscripts.render import BUILTIN, TemplateSet
+
+    settings = configfile.load(config)
+    templates, shipped = TemplateSet(settings.template_dirs), TemplateSet()
+    names = sorted(path.name for path in BUILTIN.iterdir())
+    if name is not None and name not in names:
+        raise ConfigError(
+            f"hpcbridge has no template {name} of its own. It has: {', '.join(names)}."
+        )
+    differ = False
+    for each in [name] if name else names:
+        own = templates.source(each)
+        if own.builtin:
+            continue
+        lines = difflib.unified_diff(
+            shipped.source(each).text.splitlines(),
+            own.text.splitlines(),
+            f"hpcbridge's {each}",
+            str(own.path),
+            lineterm="",
+        )
+        for line in lines:
+            differ = True
+            print(line)
+    if differ:
+        raise typer.Exit(1)
+    print("The site's templates are its own, or as they are shipped.")
+
+
 @app.command("render")
 def render(
     config: Config, application: Application, param: Parameters = None, cluster: OnCluster = None

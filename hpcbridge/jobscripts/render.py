@@ -21,7 +21,7 @@ from hpcbridge.jobscripts.gpuwords import why_not_both
 from hpcbridge.jobscripts.rules import Problem, Severity, inspect
 from hpcbridge.jobscripts.shelltext import DIRECTIVE
 from hpcbridge.jobscripts.sources import BUILTIN, LAUNCH_STUB, TemplateSet, TemplateSource
-from hpcbridge.jobscripts.values import Namespace, Primitive, ScriptContext, Verbatim
+from hpcbridge.jobscripts.values import Namespace, Primitive, ScriptContext, Verbatim, Watched
 from hpcbridge.jobscripts.words import shell_words
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "TemplateSet",
     "TemplateSource",
     "environment",
+    "options_used",
     "render",
 ]
 
@@ -65,6 +66,18 @@ def render(templates: TemplateSet, name: str, context: ScriptContext) -> str:
     if growth:
         raise TemplateError(f"Job template {name}: a value made {growth} scheduler directives.")
     return script
+
+
+def options_used(templates: TemplateSet, name: str, context: ScriptContext) -> set[str]:
+    """The options that a job script of ``context`` depends on: all that its template asks for.
+
+    Raises as :func:`render` does.
+    """
+    watched = Watched("cluster", context.options)
+    groups = {**context.namespaces(), "cluster": watched}
+    names = {**groups, "command": shell_words(context.command, groups)}
+    _run(templates, name, names, neutral=False)
+    return watched.seen
 
 
 def environment(templates: TemplateSet) -> Environment:

@@ -1,12 +1,15 @@
 """Templates tried without a launch: with sample values, under a sample name."""
 
+import difflib
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from hpcbridge.config.applications import ApplicationSettings
 from hpcbridge.config.fields import Primitive
 from hpcbridge.config.settings import Settings
 from hpcbridge.jobscripts.check import check
-from hpcbridge.jobscripts.render import ScriptContext, TemplateSet, render
+from hpcbridge.jobscripts.render import ScriptContext, TemplateSet, options_used, render
 from hpcbridge.jobscripts.rules import Problem, Severity
 from hpcbridge.jobscripts.stage import script_context
 from hpcbridge.schedulers.base import JobRequest
@@ -39,13 +42,67 @@ def sample_context(
 def check_all(settings: Settings) -> Iterator[tuple[str, list[Problem]]]:
     """Each application by name, with the problems of its template on any of its clusters."""
     templates = TemplateSet(settings.template_dirs)
+    used: dict[str, set[str]] = {}
+    found: dict[str, dict[Problem, None]] = {}
     for name, wanted in settings.applications.items():
-        problems: dict[Problem, None] = {}
+        problems = found[name] = {}
         for cluster in wanted.cluster:
             context = sample_context(settings, name, _samples(wanted), cluster)
-            problems |= dict.fromkeys(check(templates, wanted.template, context))
-        problems |= dict.fromkeys(_shown_secrets(wanted))
-        yield name, list(problems)
+            told = check(templates, wanted.template, context)
+            problems |= dict.fromkeys(told)
+            if any(each.severity is Severity.ERROR for each in told):
+                used[cluster] = {*used.get(cluster, ()), *context.options}  # nobody can tell
+                continue
+            seen = options_used(templates, wanted.template, context)
+            used[cluster] = used.get(cluster, set()) | seen
+            idle = _idle_options(f"applications.{name}", wanted.options, seen, context.scheduler)
+            problems |= dict.fromkeys(replace(each, template=wanted.template) for each in idle)
+        problems |= dict.fromkeys((*_shown_secrets(wanted), *_patterns(wanted)))
+    for cluster, seen in used.items():
+        first = next(n for n, each in settings.applications.items() if cluster in each.cluster)
+        kind, options = settings.clusters[cluster].scheduler, settings.clusters[cluster].options
+        for each in _idle_options(f"clusters.{cluster}", options, seen, kind):
+            found[first][replace(each, severity=Severity.WARNING)] = None
+    yield from ((name, list(problems)) for name, problems in found.items())
+
+
+_NAMES = {
+    "slurm": {"queue": "partition", "mem": "memory", "ntasks": "tasks", "cores": "cpus"},
+    "pbs": {"partition": "queue", "mem": "memory", "ncpus": "cpus", "ngpus": "gpus"},
+    "gridengine": {"partition": "queue", "mem": "memory", "slots": "cpus"},
+}
+
+
+def _idle_options(
+    where: str, options: Mapping[str, Primitive], seen: set[str], scheduler: str
+) -> Iterator[Problem]:
+    """An error for each of ``options`` that nothing asks for."""
+    kind = {"slurmrest": "slurm", "torque": "pbs"}.get(scheduler, scheduler)
+    for key in options:
+        if key in seen:
+            continue
+        close = difflib.get_close_matches(key, sorted(seen), n=1)
+        other = _NAMES.get(kind, {}).get(key) or (close[0] if close else "")
+        hint = f"Did you mean {other}? " if other else ""
+        known = ", ".join(sorted(seen)) or "none"
+        message = (
+            f"{where}.options.{key} does nothing with {scheduler}. {hint}"
+            f"The templates ask for: {known}."
+        )
+        yield Problem(None, message, template="options")
+
+
+_REGULAR = re.compile(r"\\[dwsSDWb]|\.[*+]|\[[^\]]*\][*+]|^\^|\(\?|\(.*\|.*\)")
+
+
+def _patterns(wanted: ApplicationSettings) -> Iterator[Problem]:
+    for line in wanted.ready_lines:
+        if _REGULAR.search(line):
+            message = (
+                f"ready_line {line!r} looks like a regular expression; it is a text that the "
+                f"output holds as it is, any part of the line."
+            )
+            yield Problem(None, message, Severity.WARNING, wanted.template)
 
 
 def _shown_secrets(wanted: ApplicationSettings) -> Iterator[Problem]:

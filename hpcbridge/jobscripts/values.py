@@ -121,6 +121,22 @@ class Namespace:
         return f"{self._title}.{key} is not defined; {kind}: {names}"
 
 
+class Watched(Namespace):
+    """A namespace that notes in ``seen`` which names it is asked for, there or not."""
+
+    def __init__(self, title: str, values: Mapping[str, Property]) -> None:
+        super().__init__(title, values)
+        self.seen: set[str] = set()
+
+    def __contains__(self, key: str) -> bool:
+        self.seen.add(key)
+        return super().__contains__(key)
+
+    def __iter__(self) -> Iterator[str]:
+        self.seen |= self._values.keys()
+        return super().__iter__()
+
+
 def _accept(key: str, value: object) -> Property:
     if not key.startswith("app.") or not isinstance(value, list | tuple):
         return _accept_one(key, value)

@@ -26,6 +26,7 @@ COMMANDS = [
     ["template", "show"],
     ["template", "render"],
     ["template", "check"],
+    ["template", "diff"],
     ["frontend"],
     ["frontend", "apache"],
     ["token"],
@@ -267,6 +268,26 @@ def test_a_template_can_be_checked_without_the_values_that_users_give(run: Run, 
     path = site.write(applications={"cone": {"parameters": required}})
     assert "cone: command.sh is fine" in success(run("template", "check", path))
     assert "Parameter 'text' is required" in refusal(run("template", "render", path, "cone"))
+
+
+def test_copies_are_compared_with_the_shipped_templates(run: Run, site: Any) -> None:
+    own = site.root / "own"
+    own.mkdir()
+    (own / "mine.sh").write_text("#!/bin/bash\n")
+    path = site.write(template_dirs=["own"])
+    assert "as they are shipped" in success(run("template", "diff", path))
+    shipped = success(run("template", "show", path, "command.sh"))
+    (own / "command.sh").write_text(shipped)
+    assert "as they are shipped" in success(run("template", "diff", path))
+    (own / "command.sh").write_text(
+        shipped.replace("#!/bin/bash\n", "#!/bin/bash\nmodule load x\n")
+    )
+    for arguments in ((), ("command.sh",)):
+        status, out, error = run("template", "diff", path, *arguments)
+        assert (status, error) == (1, "")
+        assert "--- hpcbridge's command.sh" in out
+        assert "+module load x" in out.splitlines()
+    assert "It has: command.sh, " in refusal(run("template", "diff", path, "mine.sh"))
 
 
 def test_a_template_with_a_mistake_fails_the_check(run: Run, site: Any) -> None:

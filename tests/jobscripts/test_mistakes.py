@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
+from hpcbridge.config import file as configfile
 from hpcbridge.jobscripts import Problem, ScriptContext, Severity, TemplateSet, check
+from hpcbridge.jobscripts.samples import check_all
 
 Made = Callable[..., TemplateSet]
 
@@ -293,3 +296,51 @@ def test_templates_that_include_each_other_are_told_with_the_way(
     templates = made(text, a='{% include "b.sh" %}\n', b='# b\n{% include "a.sh" %}\n')
     (found,) = check(templates, "t.sh", context)
     assert str(found) == "b.sh, line 2: This includes itself for ever: a.sh -> b.sh -> a.sh."
+
+
+SITE = """\
+[clusters.lab]
+scheduler = "slurm"
+options = {{ {cluster} }}
+
+[applications.cone]
+cluster = "lab"
+template = "trame.sh"
+properties = {{ script = "/srv/apps/cone.py" }}
+options = {{ {application} }}
+{more}
+"""
+
+
+@pytest.mark.parametrize(
+    ("cluster", "application", "more", "said"),
+    [
+        ('queue = "viz"', "", "", "warning: options: clusters.lab.options.queue does nothing"),
+        ('queue = "viz"', "", "", "Did you mean partition?"),
+        ("", "memroy = 1", "", "error: trame.sh: applications.cone.options.memroy does nothing"),
+        ("", "memroy = 1", "", "Did you mean memory?"),
+        ("", "frobnicate = 1", "", "The templates ask for: account, "),
+        ("", "", 'ready_line = "App running at:.*"', "looks like a regular expression"),
+        ("", "", 'ready_line = "^Listening on port [0-9]+"', "looks like a regular expression"),
+    ],
+)
+def test_what_the_configuration_says_in_vain_is_told(
+    tmp_path: Path, cluster: str, application: str, more: str, said: str
+) -> None:
+    file = tmp_path / "hpcbridge.toml"
+    file.write_text(SITE.format(cluster=cluster, application=application, more=more))
+    told = [
+        f"{problem.severity}: {problem}"
+        for _, problems in check_all(configfile.load(file))
+        for problem in problems
+    ]
+    assert len(told) == 1
+    assert said in told[0]
+
+
+def test_nothing_is_said_of_options_that_one_of_the_templates_uses(tmp_path: Path) -> None:
+    file = tmp_path / "hpcbridge.toml"
+    more = 'ready_line = "Listening (on port 1234)..."'
+    options = 'partition = "viz", modules = "paraview", qos = "high"'
+    file.write_text(SITE.format(cluster=options, application='gres = "gpu:1"', more=more))
+    assert [problems for _, problems in check_all(configfile.load(file))] == [[]]
