@@ -13,12 +13,25 @@ import pytest_asyncio
 from tests.site import Launch, Launcher, Service, Site, make_site, start_launcher
 from tests.sshpeer import SSHPeer
 
-FOLDERS = {
+PLACES = {
     "cluster": ("cluster", "gridengine"),
-    "servers": ("conformance", "pbs", "postgres", "schedulers/hosts"),
+    "servers": (
+        "conformance", "pbs", "postgres", "schedulers/hosts",
+        # Services, jobs and SSH servers as processes of their own: many seconds for a file.
+        "auth/test_owners.py", "clusters/test_readiness.py", "frontends/test_textmap.py",
+        "jobscripts/test_environment.py", "jobscripts/test_listener.py",
+        "jobscripts/test_prelude.py", "jobscripts/test_servers.py", "jobscripts/test_xvfb.py",
+        "schedulers/local/test_restarts.py", "schedulers/test_kinds.py",
+        "sessions/test_capacity.py", "sessions/test_expiry.py", "sessions/test_readyways.py",
+        "sessions/test_retries.py", "sessions/test_startup_failures.py", "test_attacks.py",
+        "test_histories.py", "test_launcher_contract.py", "test_readyprograms.py",
+        "test_tunnels.py", "transports/test_sudo.py", "warm/test_flow.py", "warm/test_users.py",
+        "web/test_crowds.py", "web/test_fronthost.py", "web/test_listener.py",
+        "web/test_origins.py", "web/test_tls.py", "web/test_uploads.py",
+    ),
     "paraviews": ("paraviews",),
-}
-"""What all tests of a folder are marked with."""
+}  # fmt: skip
+"""What all tests of a folder or a file are marked with."""
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -29,11 +42,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole folders that need a cluster, or whole batch systems and databases."""
+    """Whole folders and files that need a cluster, or whole batch systems and databases."""
     here = Path(__file__).parent
     for item in items:
-        for marker, folders in FOLDERS.items():
-            if any(here / folder in item.path.parents for folder in folders):
+        for marker, places in PLACES.items():
+            if any(here / place in (item.path, *item.path.parents) for place in places):
                 item.add_marker(marker)
 
 
