@@ -31,6 +31,7 @@ from hpcbridge.web import logs, uploads
 from hpcbridge.web.access import Access
 from hpcbridge.web.launcher import Launcher
 from hpcbridge.web.middleware import Forwarded, Guard, KnownHost, StrictTransport, error_reply
+from hpcbridge.web.monitoring import PROBES, Monitoring
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ def create_app(settings: Settings, sessions: Sessions, access: Access | None = N
     """
     server = settings.server
     access = access or Access(settings, sessions)
+    monitoring = Monitoring(settings, sessions, access)
     app = FastAPI(
         title="hpcbridge",
         version=hpcbridge.__version__,
@@ -52,6 +54,7 @@ def create_app(settings: Settings, sessions: Sessions, access: Access | None = N
         redirect_slashes=False,
     )
     app.state.access = access
+    app.include_router(monitoring.router)
     if sessions.uploads is not None:  # before the launcher's, to which its path is a session's
         app.include_router(uploads.router(sessions.uploads, access), prefix=server.endpoint)
     launcher = Launcher(settings, sessions, access)
@@ -86,7 +89,7 @@ def create_app(settings: Settings, sessions: Sessions, access: Access | None = N
             allow_headers=["*"],
         )
     names = HostNames(settings.own_names)
-    app.add_middleware(KnownHost, names=names, trusted=server.trusted_proxies)
+    app.add_middleware(KnownHost, names=names, trusted=server.trusted_proxies, probes=PROBES)
     frontend = settings.frontend
     apache = frontend.server_name if frontend.kind == "apache" else None
     if server.hsts is not None:

@@ -31,6 +31,7 @@ from hpcbridge.frontends.origin import HostNames
 from hpcbridge.frontends.table import RouteTable
 from hpcbridge.frontends.textmap import TextMap
 from hpcbridge.frontends.timed import TimedProtocol
+from hpcbridge.instruments import Instruments
 from hpcbridge.jobscripts.stage import JobFiles
 from hpcbridge.network.addresses import UNIX_PATH_LIMIT
 from hpcbridge.network.counts import Counts
@@ -181,11 +182,13 @@ async def running(
         store = await Store.open(settings.store_url, replica(settings))
         async with contextlib.AsyncExitStack() as opened:
             opened.push_async_callback(store.close)
-            routes = RouteTable(_publishers(settings))
+            instruments = Instruments()
+            routes = RouteTable(_publishers(settings), instruments.published)
+            await opened.enter_async_context(_beside(instruments.watch_loop()))
             _socket_directory(settings, group)
             await routes.start()
             built = {
-                name: clusters.build(name, each, state_dir)
+                name: clusters.build(name, each, state_dir, instruments)
                 for name, each in settings.clusters.items()
             }
             for each in built.values():
@@ -205,6 +208,7 @@ async def running(
                 logs,
                 _uploads(settings),
                 serve=lambda row: local_end(row, settings, addresses),
+                instruments=instruments,
             )
             sessions = Sessions(settings, context, built)
             opened.push_async_callback(sessions.close, end_sessions=end_sessions)

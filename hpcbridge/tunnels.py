@@ -13,7 +13,7 @@ import random
 import re
 import socket
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import asyncssh
@@ -67,6 +67,19 @@ class Probe:
 
 
 ACCEPTS = Probe()
+
+
+@dataclass
+class Totals:
+    """What became of all tunnels of a cluster since the service began.
+
+    ``reconnects`` tells how often a lost SSH connection in use was made again, ``open`` how many
+    tunnels there are now.
+    """
+
+    traffic: Traffic = field(default_factory=Traffic)
+    reconnects: int = 0
+    open: int = 0
 
 
 @dataclass(frozen=True)
@@ -141,6 +154,7 @@ class Tunnels:
     ``settings`` None means that jobs run on this machine. ``to_nodes`` says as whom nodes are
     logged in to, where that is not for the SSH settings to say. ``machines`` are the only nodes
     where they are given: the connections to them, which others use too, and None for this one.
+    ``totals`` counts for several accounts of the same cluster.
     """
 
     def __init__(
@@ -150,7 +164,9 @@ class Tunnels:
         login: SSHHost | None,
         to_nodes: Login | None = None,
         machines: Mapping[str, SSHHost | None] | None = None,
+        totals: Totals | None = None,
     ) -> None:
+        self.totals = totals or Totals()
         self._settings = settings
         self._ssh = ssh
         self._lines = lines_of(settings, login, to_nodes)
@@ -214,7 +230,8 @@ class Tunnels:
                 if line is not None:
                     await line.connection()  # the application's time begins when it is reached
                 await _wait_for(_attempt(dial, host, probe.path), probe, host, port)
-            relay = await Relay.listen(local, _told(dial), Traffic(), group=group, serve=serve)
+            traffic = Traffic(total=self.totals.traffic)
+            relay = await Relay.listen(local, _told(dial), traffic, group=group, serve=serve)
         except ListenError as error:
             release()
             raise RouteError(str(error)) from error
@@ -223,7 +240,21 @@ class Tunnels:
             raise
         self._keep(host)
         line = self._carrier(host)
-        return Tunnel(relay, release, line, self._meters.get(line.name) if line else None)
+        meter = self._meters.get(line.name) if line else None
+        return Tunnel(relay, self._counted(release), line, meter)
+
+    def _counted(self, release: Callable[[], None]) -> Callable[[], None]:
+        """A tunnel is open until the returned function is called, once."""
+        self.totals.open += 1
+        over = False
+
+        def released() -> None:
+            nonlocal over
+            self.totals.open -= not over
+            over = True
+            release()
+
+        return released
 
     def _keep(self, host: str) -> None:
         """Connect again by ourselves when a connection in use is lost: clients should not wait."""
@@ -236,7 +267,7 @@ class Tunnels:
         task.add_done_callback(lambda _: self._keepers.pop(line.name, None))
 
     async def _keep_up(self, line: Line, meter: Meter) -> None:
-        pause = RECONNECT
+        pause, lost = RECONNECT, False
         while self._users.get(line.name) or line is self._login:
             try:
                 connection = await line.connection()
@@ -246,7 +277,9 @@ class Tunnels:
                 pause = min(pause * 2, RECONNECT_LIMIT)
             else:
                 pause = RECONNECT
+                self.totals.reconnects += lost
                 await _measured(connection, meter)
+                lost = True
                 log.warning("the SSH connection to %s was lost", line.name)
 
     def _allowed(self, host: str) -> bool:

@@ -112,6 +112,18 @@ CLAIMS: dict[str, dict[str, str]] = {
         "unix socket": "test_attacks.py::test_nor_behind_a_unix_socket",
         "Apache": "frontends/test_apache_service.py::"
         "test_a_page_whose_name_was_made_to_lead_here_gets_nothing",
+        "probes": "web/test_monitoring.py::test_only_the_probes_are_answered_under_a_strange_name",
+    },
+    "Monitoring tells strangers of the site or of its users": {
+        "fixed sentence": "web/test_monitoring.py::"
+        "test_without_its_database_it_is_alive_and_not_ready",
+        "operators": "web/test_monitoring.py::"
+        "test_the_status_is_for_operators_and_for_no_other_user",
+        "this machine": "web/test_monitoring.py::"
+        "test_without_users_only_programs_of_this_machine_see_more_than_the_probes",
+        "tokens": "web/test_monitoring.py::test_metrics_can_be_for_tokens_that_read",
+        "labels": "web/test_monitoring.py::"
+        "test_a_session_is_counted_on_its_way_and_nobody_is_named",
     },
     "A request that a proxy and the service read differently": {
         "lengths": "test_attacks.py::test_a_body_of_two_lengths_hides_no_second_request",

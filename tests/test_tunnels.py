@@ -175,11 +175,24 @@ async def test_a_unix_socket_has_its_mode_and_goes_with_the_tunnel(
 
 
 async def test_traffic_is_counted(place: Place) -> None:
-    tunnel = await place.tunnel(place.tunnels())
+    tunnels = place.tunnels()
+    tunnel, other = await place.tunnel(tunnels), await place.tunnel(tunnels)
     assert tunnel.traffic.connections == 0
     assert await echoed(tunnel, b"x" * 100_000) == b"x" * 100_000
     assert (tunnel.traffic.bytes_in, tunnel.traffic.bytes_out) == (100_000, 100_000)
     await until(lambda: tunnel.traffic.connections == 0)
+    _, writer = await connected(other)
+    await until(lambda: other.traffic.connections == 1)
+    assert await echoed(other, b"y" * 1000) == b"y" * 1000
+    totals = tunnels.totals
+    assert (totals.traffic.bytes_in, totals.traffic.bytes_out) == (101_000, 101_000)
+    await until(lambda: totals.traffic.connections == 1)
+    writer.close()
+    await until(lambda: totals.traffic.connections == 0)
+    assert (totals.open, totals.reconnects) == (2, 0)
+    await tunnel.close()
+    await tunnel.close()
+    assert totals.open == 1
 
 
 async def test_the_local_end_is_closed_with_its_connections(place: Place) -> None:
@@ -401,6 +414,7 @@ async def test_the_local_end_outlives_the_connection_and_works_again(place: Plac
         await until(lambda: answers(tunnel), "an answer through the tunnel")
         assert tunnel.address == address
     await until(lambda: tunnel.traffic.connections == 0)
+    await until(lambda: tunnels.totals.reconnects, "that the connections were made again")
 
 
 async def test_a_connection_that_drops_in_mid_stream_ends_the_visitors_too(place: Place) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpcbridge.clusters.measured import measured
 from hpcbridge.clusters.readiness import Follower
 from hpcbridge.clusters.watcher import Watcher
 from hpcbridge.config.clusters import ClusterSettings, RemoteCluster
@@ -18,6 +19,7 @@ from hpcbridge.identity import sudoers
 from hpcbridge.identity.logins import Logins, logins_of
 from hpcbridge.identity.names import AccountNames
 from hpcbridge.identity.views import Views
+from hpcbridge.instruments import Instruments
 from hpcbridge.schedulers.base import Scheduler, Site
 from hpcbridge.schedulers.kinds import kind_of
 from hpcbridge.transports.account import account_named
@@ -106,12 +108,19 @@ class Cluster:
                 await host.close()
 
 
-def build(name: str, settings: ClusterSettings, state_dir: Path) -> Cluster:
+def build(
+    name: str,
+    settings: ClusterSettings,
+    state_dir: Path,
+    instruments: Instruments | None = None,
+) -> Cluster:
     """Put a cluster together from its settings. Nothing is connected yet.
+
+    With ``instruments``, the requests to its scheduler are counted there.
 
     Raises :class:`~hpcbridge.errors.ConfigError` where a key file or a map file cannot be used.
     """
-    place = _Place(name, settings, state_dir / "local" / name)
+    place = _Place(name, settings, state_dir / "local" / name, instruments)
     if not isinstance(settings, RemoteCluster):
         root = str(place.directory / "sessions")
         tunnels = Tunnels(None, None, None)
@@ -131,6 +140,7 @@ class _Place:
     name: str
     settings: ClusterSettings
     directory: Path
+    instruments: Instruments | None = None
 
 
 def _assemble(
@@ -149,6 +159,8 @@ def _assemble(
     }
     site = Site(place.name, place.settings, transport, place.directory, accounts, account, machines)
     scheduler = kind_of(place.settings).scheduler(site)
+    if place.instruments is not None:
+        scheduler = measured(scheduler, place.name, place.instruments)
     if watcher is None:
         watcher = Watcher(scheduler)
     else:
@@ -242,7 +254,8 @@ def _view(
     else:
         assert login is not None, "the settings see to that"
         transport = SSHTransport(login)
-        tunnels = Tunnels(settings.tunnel, ssh, login, logins.to_nodes(account))
+        totals = base.tunnels.totals
+        tunnels = Tunnels(settings.tunnel, ssh, login, logins.to_nodes(account), totals=totals)
     view = _assemble(place, transport, tunnels, watcher=watcher, login=login, account=account)
     if logins is not None:
         view.own.append(tunnels)

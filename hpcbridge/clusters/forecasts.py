@@ -154,12 +154,13 @@ class ForecastPoller:
                 for application in self._requests:
                     self._known[application] = await self._ask(application)
                 if began - health.tried > INTERVAL_SILENT:
+                    asked = time.monotonic()
                     await self._cluster.scheduler.list_jobs()
-                    health.answered()
+                    health.answered(time.monotonic() - asked)
         except (ClusterError, TimeoutError) as error:
             said = str(error) or f"no answer within {LIMIT:g} s"
             log.warning("cluster %s does not answer: %s", self._cluster.name, said)
-            health.failed()
+            health.failed(said)
         except Exception:
             log.exception("cluster %s: no forecast", self._cluster.name)
 

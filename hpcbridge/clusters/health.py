@@ -11,13 +11,30 @@ class Health:
         self.silent_since: float | None = None
         #: When it was last asked to any end, in monotonic seconds.
         self.tried = float("-inf")
+        #: The same in seconds since the epoch; None before the first time.
+        self.checked_at: float | None = None
+        #: Seconds that its last timed answer took.
+        self.latency: float | None = None
+        #: Why it could not be asked the last time; "" where it could.
+        self.message = ""
+        self._silent = 0.0
+        self._silent_from: float | None = None
 
-    def answered(self) -> None:
-        """It answered."""
-        self.silent_since, self.tried = None, time.monotonic()
+    @property
+    def unknown_seconds(self) -> float:
+        """For how many seconds in all nothing could be known of its jobs, until now."""
+        now = time.monotonic()
+        return self._silent + (now - self._silent_from if self._silent_from is not None else 0.0)
 
-    def failed(self) -> None:
-        """It could not be asked, or not understood."""
-        self.tried = time.monotonic()
+    def answered(self, seconds: float | None = None) -> None:
+        """It answered, ``seconds`` after it was asked where that was measured."""
+        self._silent, self._silent_from = self.unknown_seconds, None
+        self.silent_since, self.message = None, ""
+        self.tried, self.checked_at = time.monotonic(), time.time()
+        self.latency = self.latency if seconds is None else seconds
+
+    def failed(self, message: str = "") -> None:
+        """It could not be asked, or not understood, and why."""
+        self.tried, self.checked_at, self.message = time.monotonic(), time.time(), message
         if self.silent_since is None:
-            self.silent_since = time.time()
+            self.silent_since, self._silent_from = self.checked_at, self.tried

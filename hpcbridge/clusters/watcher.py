@@ -246,13 +246,13 @@ class Watcher:
             log.warning("jobs cannot be asked for: %s", error, exc_info=not expected)
             self._failures += 1
             self.trouble = str(error) if expected else ""
-            self.health.failed()
+            self.health.failed(str(error) if expected else "Internal error.")
             for watch in watches:
                 watch.not_asked()
             return
         self._failures = 0
         self.trouble = ""
-        self.health.answered()
+        self.health.answered(time.monotonic() - asked)
         if self._observer:
             self._observer.listed(listing, {watch.name for watch in self._watches})
         await self._tell(watches, listing, asked)

@@ -8,6 +8,9 @@ from pydantic import Field, field_validator, model_validator
 
 from hpcbridge.config.fields import FilePath, Folder, HostName, Network, Origin, Primitive, Section
 
+MONITORING = ("livez", "readyz", "status", "metrics")
+"""Paths at the top that monitoring asks for."""
+
 
 def default_state_directory() -> Path:
     """``$STATE_DIRECTORY`` (systemd.exec(5)), else ``hpcbridge`` in the XDG state home."""
@@ -157,6 +160,15 @@ class ServerSettings(Section):
         for each in value if isinstance(value, dict) else ():
             if each.split("/")[1] in ("portal", "proxy", "session"):
                 raise ValueError(f"{each}: this path is the portal's")
+            if each.split("/")[1] in MONITORING:
+                raise ValueError(f"{each}: this path is for monitoring")
+        return value
+
+    @field_validator("endpoint")
+    @classmethod
+    def _beside_monitoring(cls, value: str) -> str:
+        if value.split("/")[1] in MONITORING:
+            raise ValueError(f"{value}: this path is for monitoring")
         return value
 
     @field_validator("reply")

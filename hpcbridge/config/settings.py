@@ -21,6 +21,7 @@ from hpcbridge.config.frontend import FrontEndSettings
 from hpcbridge.config.hosts import HostsCluster
 from hpcbridge.config.limits import LimitSettings
 from hpcbridge.config.logs import LogSettings
+from hpcbridge.config.metrics import MetricsSettings
 from hpcbridge.config.server import ServerSettings
 from hpcbridge.config.store import StoreSettings
 from hpcbridge.config.uploads import UploadSettings
@@ -45,6 +46,7 @@ class Settings(BaseSettings):
     auth: AuthSettings = Field(default_factory=AuthSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     logs: LogSettings = Field(default_factory=LogSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     uploads: UploadSettings = Field(default_factory=UploadSettings)
     template_dirs: list[FilePath] = Field(
         default_factory=list, description="Directories of the admin's job templates, first wins."
@@ -74,6 +76,12 @@ class Settings(BaseSettings):
                 f"server.tls_certificate: with frontend.kind = '{self.frontend.kind}', that web "
                 "server speaks TLS, and this service is behind it"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _metrics_are_somebodys(self) -> "Settings":
+        if self.metrics.access == "token" and "token" not in self.auth.accept:
+            raise ValueError("metrics.access: 'token' needs 'token' in auth.accept")
         return self
 
     @model_validator(mode="after")

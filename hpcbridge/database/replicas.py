@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, delete, select
 
 from hpcbridge.database.changes import Changes
-from hpcbridge.database.tables import InstallationRow, ReplicaRow
+from hpcbridge.database.tables import InstallationRow, LeadershipRow, ReplicaRow
 
 STALE = 15.0
 """Seconds after which a replica that was not heard of, and a client that it had, are gone."""
@@ -33,6 +33,16 @@ class Replicas:
                 found = InstallationRow(id=1, mark=proposed)
                 session.add(found)
             return found.mark
+
+    async def leader(self) -> str | None:
+        """The token of the service that leads; None while there is none."""
+        async with self._changes.reading() as session:
+            if not self._changes.shared:
+                await session.execute(select(InstallationRow.id).limit(1))  # is it there?
+                return self._changes.token
+            held = col(LeadershipRow.expires_at) > self._changes.clock()
+            query = select(LeadershipRow.holder).where(held)
+            return (await session.execute(query)).scalars().first()
 
     async def announce(self) -> int:
         """Tell that this replica is at work; how many others are."""

@@ -8,7 +8,6 @@ which pages, that server has decided.
 import asyncio
 import contextlib
 import re
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http import HTTPStatus
@@ -102,13 +101,11 @@ class LocalEnd:
 
 @contextlib.contextmanager
 def _counted(traffic: Traffic) -> Iterator[None]:
-    traffic.connections += 1
-    traffic.last_activity = time.monotonic()
+    traffic.changed(1)
     try:
         yield
     finally:
-        traffic.connections -= 1
-        traffic.last_activity = time.monotonic()
+        traffic.changed(-1)
 
 
 async def _head(client: Stream, received: bytes) -> bytes:

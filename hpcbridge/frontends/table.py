@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 
 from hpcbridge.errors import RouteError
 from hpcbridge.frontends.base import Publisher, Route, Routes
@@ -19,11 +20,17 @@ REST = 4.0
 class RouteTable:
     """Adds and removes routes; any number of callers share one write.
 
-    A call that is cancelled may take effect all the same.
+    A call that is cancelled may take effect all the same. ``published`` hears of each write how
+    many seconds it took, and whether every front end was told.
     """
 
-    def __init__(self, publishers: Sequence[Publisher] = ()) -> None:
+    def __init__(
+        self,
+        publishers: Sequence[Publisher] = (),
+        published: Callable[[float, bool], None] = lambda _seconds, _told: None,
+    ) -> None:
         self._publishers = tuple(publishers)
+        self._written_in = published
         self._published: dict[str, Route] = {}
         self._changes: dict[str, Route | None] = {}
         self._waiting: list[asyncio.Future[None]] = []
@@ -121,6 +128,7 @@ class RouteTable:
             else:
                 wanted[session_id] = route
         self._in_flight = frozenset(changes)
+        began = time.monotonic()
         try:
             error = await self._tell(wanted)
         except BaseException:
@@ -129,6 +137,7 @@ class RouteTable:
             raise
         finally:
             self._in_flight = frozenset()
+        self._written_in(time.monotonic() - began, error is None)
         if error is None:
             self._published = wanted
         # What was asked to go meanwhile must not come back.

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import socket
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, TypeAlias
@@ -42,8 +41,7 @@ class _Guest(Stream):
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
         if self._heir is None:  # which counts as well
-            self._relay.traffic.bytes_in += len(data)
-            self._relay.traffic.last_activity = time.monotonic()
+            self._relay.traffic.came_in(len(data))
         super().data_received(data)
 
 
@@ -56,8 +54,7 @@ class _Far(Stream):
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
         if self._heir is None:
-            self._traffic.bytes_out += len(data)
-            self._traffic.last_activity = time.monotonic()
+            self._traffic.went_out(len(data))
         super().data_received(data)
 
 

@@ -30,13 +30,36 @@ class Traffic:
     """What went through all connections of one tunnel.
 
     ``bytes_in`` went to the application, ``bytes_out`` came from it; ``connections`` are open now.
-    ``last_activity`` is in seconds of :func:`time.monotonic`.
+    ``last_activity`` is in seconds of :func:`time.monotonic`. What is counted here counts in
+    ``total`` as well.
     """
 
     bytes_in: int = 0
     bytes_out: int = 0
     connections: int = 0
     last_activity: float = field(default_factory=time.monotonic)
+    total: "Traffic | None" = None
+
+    def came_in(self, count: int) -> None:
+        """So many bytes went to the application."""
+        self.bytes_in += count
+        self.last_activity = time.monotonic()
+        if self.total is not None:
+            self.total.bytes_in += count
+
+    def went_out(self, count: int) -> None:
+        """So many bytes came from it."""
+        self.bytes_out += count
+        self.last_activity = time.monotonic()
+        if self.total is not None:
+            self.total.bytes_out += count
+
+    def changed(self, connections: int) -> None:
+        """So many connections more are open, or less."""
+        self.connections += connections
+        self.last_activity = time.monotonic()
+        if self.total is not None:
+            self.total.connections += connections
 
 
 class Pipe(asyncio.Protocol, asyncssh.SSHTCPSession[bytes]):
@@ -67,8 +90,7 @@ class Pipe(asyncio.Protocol, asyncssh.SSHTCPSession[bytes]):
         """A transport (asyncio) or a channel (asyncssh) is there."""
         self._stream = transport
         if self._near:
-            self._traffic.connections += 1
-            self._traffic.last_activity = time.monotonic()
+            self._traffic.changed(1)
         if self._closing:
             transport.abort()
             return
@@ -85,12 +107,10 @@ class Pipe(asyncio.Protocol, asyncssh.SSHTCPSession[bytes]):
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
         """Count, and hand to the other end."""
-        traffic = self._traffic
         if self._near:
-            traffic.bytes_in += len(data)
+            self._traffic.came_in(len(data))
         else:
-            traffic.bytes_out += len(data)
-        traffic.last_activity = time.monotonic()
+            self._traffic.went_out(len(data))
         self._moved = True
         self.other.send(data)
 
@@ -109,8 +129,7 @@ class Pipe(asyncio.Protocol, asyncssh.SSHTCPSession[bytes]):
         if self._timer is not None:
             self._timer.cancel()
         if self._near:
-            self._traffic.connections -= 1
-            self._traffic.last_activity = time.monotonic()
+            self._traffic.changed(-1)
         self.other.finish()
         if self.other._lost:
             self._on_closed()

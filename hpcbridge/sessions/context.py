@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpcbridge.frontends.table import RouteTable
+from hpcbridge.instruments import Instruments
 from hpcbridge.jobscripts.stage import JobFiles
 from hpcbridge.network.relay import Serve
+from hpcbridge.sessions.census import Census
 from hpcbridge.sessions.logs import Logs
 from hpcbridge.sessions.uploads import Uploads
 from hpcbridge.store import SessionRow, Store
@@ -32,7 +34,8 @@ class SessionContext:
     """Made once by the service. ``socket_dir`` None puts tunnels on TCP ports; ``group`` is the gid
     of the front end, which may connect to sockets. Without ``logs`` no output is kept, and without
     ``uploads`` no files are received. ``serve`` makes what sees to the clients of a session's local
-    end; None there lets bytes pass as they are.
+    end; None there lets bytes pass as they are. ``census`` counts the sessions, ``instruments``
+    what becomes of them.
     """
 
     store: Store
@@ -44,3 +47,5 @@ class SessionContext:
     logs: Logs | None = None
     uploads: Uploads | None = None
     serve: Callable[[SessionRow], Serve | None] = lambda _: None
+    census: Census = field(default_factory=Census)
+    instruments: Instruments = field(default_factory=Instruments)

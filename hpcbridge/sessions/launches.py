@@ -17,9 +17,12 @@ from hpcbridge.config.installation import job_name
 from hpcbridge.config.parameters import check_parameters
 from hpcbridge.config.settings import Settings
 from hpcbridge.errors import (
+    AccountsUnknown,
+    BridgeError,
     KeyInFlight,
     KeyReused,
     NoCapacity,
+    RequestError,
     StillStarting,
     StoreError,
     UnknownApplication,
@@ -55,6 +58,7 @@ class Launches:
     ) -> None:
         self._settings = settings
         self._store = context.store
+        self._instruments = context.instruments
         self._uploads = context.uploads
         self._placement = placement
         self._registry = registry
@@ -96,6 +100,25 @@ class Launches:
         :class:`~hpcbridge.errors.NoCapacity` when the limit of sessions is reached, and
         :class:`~hpcbridge.errors.StoreError` when the intent cannot be written.
         """
+        known = application if application in self._settings.applications else ""
+        count = self._instruments.launches
+        try:
+            session, result = await self._launch(application, posted, client, key, user)
+        except BridgeError as error:
+            count.labels(known, _result(error)).inc()
+            raise
+        count.labels(known, result).inc()
+        return session
+
+    async def _launch(
+        self,
+        application: str,
+        posted: Mapping[str, Any],
+        client: str,
+        key: str | None,
+        user: str | None,
+    ) -> tuple[Session, str]:
+        """The session, and how it was got."""
         wanted = self._configured(application)
         parameters = check_parameters(wanted.parameters, posted)
         if self._uploads is not None:
@@ -110,7 +133,7 @@ class Launches:
         if pool is not None and not self.leaving:
             wish = Asked(request, key, user, asked, _own(limits))
             if session := await self.pools.hand_over(pool, wish):
-                return session
+                return session, "warm"
         place = await self._placement.place(application, asked, user)
         row = self._intent(application, place, parameters)
         row.request, row.idempotency_key, row.user = request, key, user
@@ -120,7 +143,8 @@ class Launches:
             await asyncio.wait(set(self._writes))
         if self._leaving.is_set():
             raise NoCapacity(_LEAVING)
-        return await self._whole(self._begin(row, _unless_shut(place, limits)))
+        session = await self._whole(self._begin(row, _unless_shut(place, limits)))
+        return session, "begun" if session.row.id == row.id else "joined"
 
     def _configured(self, application: str) -> ApplicationSettings:
         if application not in self._settings.applications:
@@ -219,6 +243,15 @@ class Launches:
                 await self._store.note(session.row, forsaken=True)
             except StoreError as error:
                 log.warning("session %s: %s", session.row.job_name, error)
+
+
+def _result(error: BridgeError) -> str:
+    """What came of a launch that began no session."""
+    if isinstance(error, NoCapacity):
+        return "no_capacity"
+    if isinstance(error, RequestError):
+        return "invalid"
+    return "unavailable" if isinstance(error, StoreError | AccountsUnknown) else "failed"
 
 
 def _own(limits: Sequence[Quota]) -> Sequence[Quota]:

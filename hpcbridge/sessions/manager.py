@@ -11,8 +11,11 @@ from hpcbridge.clusters.placement import Placement
 from hpcbridge.config.settings import Settings
 from hpcbridge.errors import SessionNotFound, SessionsLeft, StoreError, TunnelError
 from hpcbridge.frontends.base import SESSION_ID
+from hpcbridge.frontends.table import RouteTable
+from hpcbridge.instruments import Instruments
 from hpcbridge.network.addresses import Address
 from hpcbridge.replication.replica import Replica
+from hpcbridge.sessions.census import Census
 from hpcbridge.sessions.context import SessionContext
 from hpcbridge.sessions.launches import Launches
 from hpcbridge.sessions.logs import Logs
@@ -178,6 +181,21 @@ class Sessions:
     def store(self) -> Store:
         """The database that the sessions are in."""
         return self._context.store
+
+    @property
+    def census(self) -> Census:
+        """How many sessions there are."""
+        return self._context.census
+
+    @property
+    def instruments(self) -> Instruments:
+        """What is counted while they live."""
+        return self._context.instruments
+
+    @property
+    def routes(self) -> RouteTable:
+        """Where those lead that are ready."""
+        return self._context.routes
 
     @property
     def leaving(self) -> bool:

@@ -18,8 +18,13 @@ from hpcbridge.errors import SessionFailed, StoreError
 from hpcbridge.sessions.session import Session
 from hpcbridge.sessions.termination import Termination, job_over
 from hpcbridge.states import EndReason, State
+from hpcbridge.store import SessionRow
 
 log = logging.getLogger(__name__)
+
+
+_BEGAN = {State.QUEUED: "submitting_at", State.STARTING: "queued_at", State.READY: "starting_at"}
+"""The column that tells when the step to a state began."""
 
 
 class Progress:
@@ -73,8 +78,15 @@ class Progress:
         now = time.time()
         self.session.clock.since(now)
         changes |= {f"{state}_at": now, "state": state, **known}
+        step, launch = _took(row, state, now)
         await self.written(lambda: self._store.update(row, **changes))
         self._published |= known
+        self.session.context.census.put(row)
+        instruments = self.session.context.instruments
+        if step is not None:
+            instruments.steps.labels(row.cluster, state).observe(step)
+        if launch is not None:
+            instruments.launched.labels(row.application).observe(launch)
         log.info("session %s: %s", row.job_name, state)
         self.session.news.notify()
 
@@ -135,3 +147,12 @@ class Progress:
             row.account,
         )
         return self.session.watch
+
+
+def _took(row: SessionRow, state: State, now: float) -> tuple[float | None, float | None]:
+    """Seconds that the step of ``row`` to ``state`` took, and the launch if it is over so."""
+    began = getattr(row, _BEGAN.get(state, ""), None)
+    first = state == State.READY and row.ready_at is None and row.pool is None
+    asked = row.submitting_at if first else None
+    step, launch = (None if at is None else max(0.0, now - at) for at in (began, asked))
+    return step, launch

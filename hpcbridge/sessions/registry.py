@@ -50,6 +50,11 @@ class SessionRegistry:
         """Whether this service drives the sessions."""
         return self._leading
 
+    @property
+    def clusters(self) -> Mapping[str, Cluster]:
+        """Where they run, by the clusters' names."""
+        return self._clusters
+
     def task(self, session_id: str) -> asyncio.Task[None] | None:
         """What is at work for a session."""
         return self._tasks.get(session_id)
@@ -152,6 +157,7 @@ class SessionRegistry:
             del self._tasks[session_id]
             if session := self._sessions.pop(session_id, None):
                 self._clusters[session.row.cluster].release(session.row.account)
+                self._context.census.drop(session_id)
 
     async def close(self) -> None:
         """Let go of all sessions: their jobs go on."""

@@ -59,4 +59,5 @@ async def on_another_port(
             state=State.SUBMITTING, job_id=None, host=None, port=None, message=row.message
         )
     )
+    session.context.census.put(row)
     raise Relaunch

@@ -77,6 +77,7 @@ class Session:
         self.unwritten: dict[str, Any] = {}
         if row.state in (State.READY, State.ENDED):
             self.settled.set()
+        context.census.put(row)
 
     @property
     def stopping(self) -> bool:
@@ -174,6 +175,7 @@ class Session:
         known = (*_CLIENTS, *(_HANDED_OVER if self.row.pool else ()))
         for name in known if driven else SessionRow.model_fields:
             setattr(self.row, name, getattr(row, name))
+        self.context.census.put(self.row)
         if secret and self.row.secret not in (None, secret):
             self.cut()  # another replica has handed it over
         self.keepalive.claimed = row.claimed

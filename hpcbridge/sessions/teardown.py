@@ -42,7 +42,10 @@ class Teardown:
         changes["error_class"] = class_of(end.error)
         if not await self._write_end(changes, unchanged=end.reason == EndReason.IDLE):
             return False
-        log.info("session %s: ended, %s", self._row.job_name, end.reason)
+        context, row = self._session.context, self._row
+        context.census.put(row)
+        context.instruments.ends.labels(row.application, row.cluster, end.reason).inc()
+        log.info("session %s: ended, %s", row.job_name, end.reason)
         await self._session.over(end.error)
         return True
 

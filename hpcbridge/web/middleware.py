@@ -115,10 +115,18 @@ class KnownHost:
     """Middleware inside of :class:`Forwarded`: nothing is answered under a name that is not ours.
 
     ``trusted`` are the front end's addresses and networks, whose ``X-Forwarded-Host`` counts, too.
+    ``probes`` are paths that tell nothing and are answered under any name.
     """
 
-    def __init__(self, app: ASGIApp, names: origin.HostNames, trusted: Collection[str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        names: origin.HostNames,
+        trusted: Collection[str],
+        probes: Collection[str] = (),
+    ) -> None:
         self._app = app
+        self._probes = probes
         self._names = names
         self._trusted = Behind(trusted).trusted
 
@@ -130,6 +138,8 @@ class KnownHost:
             await self._app(scope, receive, send)
 
     def _strange(self, scope: Scope) -> str | None:
+        if scope["path"] in self._probes and scope["method"] in ("GET", "HEAD"):
+            return None
         hosts = [value for name, value in scope["headers"] if name == b"host"]
         told = [value for name, value in scope["headers"] if name == b"x-forwarded-host"]
         if told and scope["state"]["peer"] in self._trusted:

@@ -235,8 +235,15 @@ def test_what_a_waiting_job_may_expect_is_told_alike_at_each_replica(two: Site) 
 def test_while_the_database_is_away_sessions_go_on_and_nothing_ends(two: Site) -> None:
     session = two.leader.launch()
     everywhere(two, session)
+    found = [each.client.get("/status").json() for each in two.replicas]
+    assert {each["leader"] for each in found} == {
+        two.leader.client.get("/status").json()["replica"]
+    }
+    assert sorted(each["leading"] for each in found) == [False, True]
     two.postgresql.stop()
     for each in two.replicas:
+        wait_until(lambda each=each: each.client.get("/readyz").status_code == 503, "not ready")
+        assert each.client.get("/livez").text == "ok\n"
         reply = each.client.post("/paraview", json={"application": "cone"})
         assert reply.status_code == 503
         assert int(reply.headers["Retry-After"]) > 0
@@ -250,6 +257,7 @@ def test_while_the_database_is_away_sessions_go_on_and_nothing_ends(two: Site) -
     wait_until(lambda: len({each.begin() for each in two.replicas}) == 2, "launches")
     wait_until(lambda: len(two.slurm.living) == 3, "their jobs")
     everywhere(two, session)
+    assert {each.client.get("/readyz").text for each in two.replicas} == {"ok\n"}
     no_double(two)
 
 

@@ -137,11 +137,17 @@ async def test_one_who_left_is_replaced_once_however_many_ask_at_once(stores: li
     assert len(set(found)) == 9
 
 
+async def test_before_anybody_leads_nobody_does(stores: list[Store]) -> None:
+    assert [await each.replicas.leader() for each in stores] == [None, None, None]
+
+
 async def test_only_the_leader_of_now_drives(stores: list[Store]) -> None:
     first, second = Part(stores[0]), Part(stores[1])
     try:
         await until(lambda: first.leads + second.leads)
         leader, follower = (first, second) if first.leads else (second, first)
+        for each in stores:
+            assert await each.replicas.leader() == leader.store.token
         mine = await leader.store.launch(row(), [])
         await leader.store.update(mine, state=State.QUEUED)
         theirs = await follower.store.get(mine.id)
@@ -154,6 +160,7 @@ async def test_only_the_leader_of_now_drives(stores: list[Store]) -> None:
         await leader.leadership.release(term)
         follower.leadership.freed()
         await until(lambda: follower.leads)
+        assert await leader.store.replicas.leader() == follower.store.token
         leader.store.term = term  # it believes that it still leads
         with pytest.raises(LeadershipLost):
             await leader.store.update(mine, state=State.ENDED)

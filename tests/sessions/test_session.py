@@ -10,6 +10,7 @@ import pytest
 from hpcbridge.clusters.watcher import Watch
 from hpcbridge.config.applications import ApplicationSettings
 from hpcbridge.schedulers.base import JobInfo, JobState, Outlook
+from hpcbridge.sessions.census import Census
 from hpcbridge.sessions.session import REMOTE_CLIENT_LIFE, Session
 from hpcbridge.store import RemoteClients, SessionRow, State
 
@@ -19,7 +20,7 @@ GPUS = Outlook("viz", 3, None, "2 GPUs", "partition")
 
 def a_session(*, shared: bool = False, **columns: Any) -> Session:
     given = {"application": "cone", "cluster": "fake", "job_name": "n", "state": State.QUEUED}
-    context: Any = SimpleNamespace(store=SimpleNamespace(shared=shared))
+    context: Any = SimpleNamespace(store=SimpleNamespace(shared=shared), census=Census())
     cluster: Any = SimpleNamespace(watcher=SimpleNamespace(drop=lambda watch: watch.changed()))
     application = ApplicationSettings(cluster="fake", template="t", wait=WAIT, keep=100)
     return Session(SessionRow(id="a" * 40, **(given | columns)), context, cluster, application)
@@ -151,6 +152,13 @@ def test_a_client_of_another_replica_keeps_a_session_until_it_leaves() -> None:
     session.refresh(newer(session, forsaken=True), driven=True)
     assert session.keepalive.free
     assert (session.keepalive.until or 0.0) < before + REMOTE_CLIENT_LIFE
+
+
+def test_a_session_that_another_replica_drives_is_counted_where_it_stands() -> None:
+    session = a_session(shared=True)
+    session.refresh(newer(session, state=State.READY), driven=False)
+    counts = session.context.census.counts
+    assert +counts == {("cone", "fake", "ready"): 1}  # type: ignore[operator]
 
 
 def test_what_is_older_than_our_own_is_not_taken_over() -> None:
