@@ -28,6 +28,7 @@ COMMANDS = [
     ["template", "check"],
     ["frontend"],
     ["frontend", "apache"],
+    ["frontend", "nginx"],
     ["token"],
     ["token", "create"],
     ["token", "list"],
