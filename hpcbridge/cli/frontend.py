@@ -117,6 +117,46 @@ def nginx(
     _show(printed, server.check if check else None)
 
 
+@app.command("haproxy")
+def haproxy(
+    config: Config,
+    listen: Listen = "443",
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            help="PEM file with the certificate and its key; /etc/haproxy/SERVER_NAME.pem by "
+            "default."
+        ),
+    ] = None,
+    plain: Plain = False,
+    secret_map: Annotated[
+        Path, typer.Option(help="HAProxy's map file that has auth.secret_file's line; for users.")
+    ] = Path("/etc/haproxy/hpcbridge-secret.map"),
+    userlist: Annotated[
+        str | None, typer.Option(help="The userlist of those who log in with a password.")
+    ] = None,
+    snippet: Annotated[
+        bool, typer.Option("--snippet", help="Leave 'global' out, for a site that has it.")
+    ] = False,
+    check: Check = False,
+) -> None:
+    """Print HAProxy's configuration: it hands requests on to this service."""
+    from hpcbridge.frontends import haproxy as server
+    from hpcbridge.frontends.printing import Listen
+
+    behind = _behind(config)
+    pem = certificate or Path(f"/etc/haproxy/{behind.names[0]}.pem")
+    printed = server.configuration(
+        behind,
+        Listen.parse(listen),
+        None if plain else pem,
+        secret_map=secret_map,
+        userlist=userlist,
+        whole=not snippet,
+    )
+    _show(printed, server.check if check else None)
+
+
 def _behind(config: Path) -> "Behind":
     from hpcbridge.config import file as configfile
     from hpcbridge.frontends.printing import behind

@@ -29,6 +29,7 @@ COMMANDS = [
     ["frontend"],
     ["frontend", "apache"],
     ["frontend", "nginx"],
+    ["frontend", "haproxy"],
     ["token"],
     ["token", "create"],
     ["token", "list"],

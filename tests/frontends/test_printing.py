@@ -15,14 +15,25 @@ from tests.usersite import auth
 
 from .apache_server import free_port
 
-KINDS = ("nginx",)
-Print = Callable[..., str]
+KINDS = ("nginx", "haproxy")
+Files = Callable[[str], list[str]]
 
 
 @pytest.fixture
-def tls(directory: Path) -> list[str]:
+def files(directory: Path) -> Files:
+    """Options that name files which there are: of TLS, and of what users need."""
     certificate, key = CA(directory).issue("viz.example.org", "*.sessions.example.org")
-    return [f"--certificate={certificate}", f"--key={key}"]
+    both, empty = directory / "both.pem", directory / "empty"
+    both.write_text(certificate.read_text() + key.read_text())
+    empty.touch()
+
+    def options(kind: str) -> list[str]:
+        return {
+            "nginx": [f"--certificate={certificate}", f"--key={key}", f"--login-conf={empty}"],
+            "haproxy": [f"--certificate={both}", f"--secret-map={empty}"],
+        }[kind]
+
+    return options
 
 
 def printed(*arguments: Any) -> str:
@@ -54,7 +65,7 @@ def sections(kind: str, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("users", [False, True])
 @pytest.mark.parametrize("paths", [False, True])
 def test_the_servers_own_parser_takes_it(
-    site: Any, tls: list[str], directory: Path, kind: str, users: bool, paths: bool
+    site: Any, files: Files, directory: Path, kind: str, users: bool, paths: bool
 ) -> None:
     (directory / "www").mkdir()
     more: dict[str, Any] = {"auth": auth(site, "header", "token")} if users else {}
@@ -63,21 +74,19 @@ def test_the_servers_own_parser_takes_it(
     given = sections(kind, **more)
     given["server"]["content"] = {"/visualizer-1.0": str(directory / "www")}
     path = site.write(**given)
-    (directory / "login.conf").write_text("")
-    listen = f"--listen=127.0.0.1:{free_port()}"
-    arguments = [kind, path, listen, *tls, f"--login-conf={directory}/login.conf"]
+    arguments = [kind, path, f"--listen=127.0.0.1:{free_port()}", *files(kind)]
     text = printed(*arguments)
     assert "/visualizer-1" in text
     assert ("sessions.example.org" in text) is not paths
     assert "The server takes it." in printed(*arguments, "--check")
-    assert "takes it" in printed(kind, path, listen, "--plain", "--check", *arguments[5:])
+    assert "The server takes it." in printed(*arguments, "--plain", "--check")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_the_parser_refuses_is_told_in_its_words(site: Any, kind: str) -> None:
     path = site.write(**sections(kind))
     with pytest.raises(BridgeError, match="does not take this configuration") as told:
-        printed(kind, path, "--check", "--certificate=/no/such.pem", "--key=/no/such.key")
+        printed(kind, path, "--check", "--certificate=/no/such.pem")
     assert "/no/such" in str(told.value)
     assert "hpcbridge-check-" not in str(told.value)
 
@@ -118,7 +127,7 @@ def test_what_a_server_could_misread_is_refused(
 
 
 def test_nobody_is_named_before_nginx_was_told_how_they_log_in(
-    site: Any, tls: list[str], directory: Path
+    site: Any,
 ) -> None:
     """$remote_user is what a client says where there is no login; it must not be printed."""
     path = site.write(**sections("nginx", auth=auth(site, "header")))
@@ -126,6 +135,32 @@ def test_nobody_is_named_before_nginx_was_told_how_they_log_in(
     active = [line for line in text.splitlines() if not line.strip().startswith("#")]
     assert not [line for line in active if "remote_user" in line and "log_format" not in line]
     assert any('set $hpcbridge_user "";' in line for line in active)
+
+
+def test_nor_before_haproxy_was(site: Any) -> None:
+    path = site.write(**sections("haproxy", auth=auth(site, "header")))
+    text = printed("haproxy", path)
+    active = [line for line in text.splitlines() if not line.strip().startswith("#")]
+    assert not [line for line in active if "http_auth" in line]
+    text = printed("haproxy", path, "--userlist", "site")
+    (named,) = [
+        line
+        for line in text.splitlines()
+        if line.startswith("    http-request set-var(txn.hpcbridge_user)")
+    ]
+    assert named.endswith("http_auth_user if { http_auth(site) }")
+    with pytest.raises(BridgeError, match="userlist is"):
+        printed("haproxy", path, "--userlist", "a) }")
+
+
+def test_what_is_read_beside_a_site_s_own_haproxy_is_valid_by_itself(
+    site: Any, files: Files
+) -> None:
+    path = site.write(**sections("haproxy"))
+    whole, part = printed("haproxy", path), printed("haproxy", path, "--snippet")
+    assert "global\n" in whole
+    assert "global\n    log" not in part
+    assert "takes it" in printed("haproxy", path, "--snippet", "--check", *files("haproxy"))
 
 
 def test_parts_for_a_site_s_own_nginx_are_what_the_whole_consists_of(site: Any) -> None:

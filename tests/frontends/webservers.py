@@ -158,4 +158,38 @@ class Nginx(WebServer):
         return part["http"] + "server {\n" + "\n".join(lines) + "\n}\n"
 
 
-SERVERS: dict[str, type[WebServer]] = {"nginx": Nginx}
+class HAProxy(WebServer):
+    kind = "haproxy"
+    account = "haproxy"
+
+    @property
+    def log(self) -> str:
+        return self.output
+
+    def configure(self, config: Path, secret: str | None, *, parts: bool = False) -> list[str]:
+        here = self.directory
+        pem = here / "both.pem"
+        pem.write_text(self.certificate.read_text() + self.key.read_text())
+        options = [f"--listen=127.0.0.1:{self.port}", f"--certificate={pem}"]
+        files = [here / "haproxy.cfg"]
+        if secret is not None:
+            options += [f"--secret-map={here}/secret.map", "--userlist=site"]
+            (here / "secret.map").write_text(f"secret {secret}\n")
+            users = [f'    user {user} insecure-password "{PASSWORD}"' for user in USERS]
+            files.append(here / "users.cfg")
+            files[-1].write_text("\n".join(["userlist site", *users, ""]))
+        own = "    log stdout format raw local0\n"
+        if parts:
+            files.insert(0, here / "site.cfg")
+            files[0].write_text(f"global\n{own}")
+            text = self.print(config, "--snippet", *options)
+        else:
+            text = self.print(config, *options).replace("    log /dev/log local0\n", own)
+            if os.geteuid() != 0:
+                text = text.replace("    user haproxy\n    group haproxy\n", "")
+        (here / "haproxy.cfg").write_text(text)
+        named = [word for file in files for word in ("-f", str(file))]
+        return ["/usr/sbin/haproxy", "-db", *named]
+
+
+SERVERS: dict[str, type[WebServer]] = {"nginx": Nginx, "haproxy": HAProxy}
