@@ -105,7 +105,7 @@ def _protocol(
     certificates: Certificates | None,
 ) -> Any:
     """What serves a connection: uvicorn's, or the built-in front end, perhaps behind TLS."""
-    if settings.frontend.kind != "embedded":
+    if not settings.frontend.built_in:
         return TimedProtocol
     limits = settings.limits
     counts = Counts(
@@ -135,6 +135,8 @@ def _front(
         **({"enters": own.enter} if own else {}),
         counts=counts,
         hsts=server.hsts,
+        # nginx before 1.29 takes 103 for the reply, and what follows for its body.
+        hints=settings.frontend.kind != "nginx",
     )
 
 

@@ -98,6 +98,7 @@ def refuses(service: Any, host: str, origin: str) -> None:
         {"auth": True},
         {"server": {"host": "0.0.0.0"}},
         {"frontend": {"kind": "apache", "map_file": "map/sessions", "server_name": "a.example"}},
+        {"frontend": {"kind": "nginx", "server_name": "a.example"}},
         {"frontend": {"session_address": "path", "trust_applications": True}},
     ],
 )

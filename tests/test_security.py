@@ -243,6 +243,19 @@ CLAIMS: dict[str, dict[str, str]] = {
         "test_pages_of_other_addresses_may_link_here_and_nothing_more",
         "browsers": "browser/test_ownpages.py::test_a_sessions_page_cannot_act_as_the_portal",
     },
+    "A web server in front is talked past, or believed too much": {
+        "past": "frontends/test_webservers.py::"
+        "test_nothing_reaches_the_service_past_the_web_server",
+        "claims": "frontends/test_webservers.py::"
+        "test_a_launch_is_the_users_who_logged_in_whatever_is_claimed",
+        "owners": "frontends/test_webservers.py::test_a_session_is_its_owners_and_operators",
+        "two credentials": "frontends/test_webservers.py::"
+        "test_a_wrong_login_or_token_leads_nowhere",
+        "named": "frontends/test_printing.py::"
+        "test_nobody_is_named_before_nginx_was_told_how_they_log_in",
+        "upgrades": "frontends/test_webservers.py::test_no_other_upgrade_is_made",
+        "log": "frontends/test_webservers.py::test_its_log_has_nothing_that_opens_a_session",
+    },
     "The front end passes on what it must not": {
         "lists": "frontends/test_localend.py::test_only_what_is_on_the_list_crosses_both_ways",
         "own host": "frontends/test_localend.py::test_at_the_sessions_own_host_cookies_are_its_own",

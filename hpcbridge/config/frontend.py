@@ -10,9 +10,10 @@ from hpcbridge.config.fields import Domain, FilePath, Section
 class FrontEndSettings(Section):
     """The web server that users reach, and how it learns where sessions live."""
 
-    kind: Literal["embedded", "apache"] = Field(
+    kind: Literal["embedded", "apache", "nginx", "haproxy"] = Field(
         "embedded",
-        description="embedded: this service forwards /proxy itself; apache: Apache does.",
+        description="embedded: this service serves sessions itself; nginx, haproxy: it does, "
+        "behind that web server, which hands all on to it; apache: Apache connects to sessions.",
     )
     local_end: Literal["tcp", "unix"] = Field(
         "tcp",
@@ -55,6 +56,11 @@ class FrontEndSettings(Section):
         description="Whether applications, and whoever writes what runs in them, are trusted with "
         "the portal and all its users' sessions.",
     )
+
+    @property
+    def built_in(self) -> bool:
+        """Whether this service serves sessions itself, perhaps behind a web server."""
+        return self.kind != "apache"
 
     @model_validator(mode="after")
     def _found_by_apache(self) -> "FrontEndSettings":

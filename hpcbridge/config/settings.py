@@ -241,8 +241,8 @@ class Settings(BaseSettings):
         address = "${ws_scheme}://${request_host}/proxy?sessionId=${id}"
         # What Apache prints takes both. The old documentation's rule for ParaView's Visualizer
         # takes all that stands behind "sessionId=" for the id.
-        embedded = self.frontend.kind == "embedded"
-        return f"{address}&path={self.frontend.websocket_paths[0]}" if embedded else address
+        path = f"&path={self.frontend.websocket_paths[0]}" if self.frontend.built_in else ""
+        return f"{address}{path}"
 
     @property
     def session_domain(self) -> str | None:

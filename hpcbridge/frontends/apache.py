@@ -4,21 +4,23 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-import jinja2
-
 from hpcbridge.errors import ConfigError
+from hpcbridge.frontends.printing import (
+    ENDPOINT,
+    HEADER,
+    HOST,
+    SERVER_NAME,
+    checked,
+    file_name,
+    render,
+)
 
-_HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
-_SERVER_NAME = re.compile(_HOST)
-_LISTEN = re.compile(rf"(?:\*|{_HOST}):[0-9]{{1,5}}")
+_LISTEN = re.compile(rf"(?:\*|{HOST}):[0-9]{{1,5}}")
 # Behind a unix socket the name says nothing, but must not be that of the sessions (localhost):
 # mod_proxy would send their requests to this socket.
-_API_URL = re.compile(rf"https?://{_HOST}(?::[0-9]{{1,5}})?|unix:[^|]*\|http://hpcbridge")
+_API_URL = re.compile(rf"https?://{HOST}(?::[0-9]{{1,5}})?|unix:[^|]*\|http://hpcbridge")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?")
-_ENDPOINT = re.compile(r"/[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+)*")
 _PATH = re.compile(r"[A-Za-z0-9_-]+(?:[./][A-Za-z0-9_-]+)*")
-_HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
-_FILE = re.compile(r"(?:/[A-Za-z0-9_+@=,-][A-Za-z0-9._+@=,-]*)+")
 
 # What sites use to tell an application who the user is, and what tells it where the user is.
 _USER_HEADERS = (
@@ -37,14 +39,6 @@ _PRIVATE_HEADERS = (
 _ORIGIN_HEADERS = (
     *("Set-Cookie", "Set-Cookie2", "Clear-Site-Data", "Strict-Transport-Security", "Alt-Svc"),
     *("NEL", "Report-To", "Reporting-Endpoints", "Service-Worker-Allowed", "WWW-Authenticate"),
-)
-
-_environment = jinja2.Environment(
-    loader=jinja2.PackageLoader("hpcbridge.frontends"),
-    undefined=jinja2.StrictUndefined,
-    autoescape=False,  # noqa: S701 - not HTML; every value is checked below
-    trim_blocks=True,
-    keep_trailing_newline=True,
 )
 
 
@@ -82,7 +76,7 @@ def virtual_host(
     Apache's configuration.
     """
     if api_url.startswith("unix:"):
-        _file("api_url", Path(api_url.removeprefix("unix:").partition("|")[0]))
+        file_name("api_url", Path(api_url.removeprefix("unix:").partition("|")[0]))
     if map_file is None and socket_dir is None:
         raise ConfigError(
             "Apache finds sessions by frontend.map_file, or by frontend.local_end = 'unix'; "
@@ -93,47 +87,35 @@ def virtual_host(
     # All addresses are known.
     known = [each for each in (server_name, "localhost", *host_names) if each[0] != "["]
     values = {
-        "server_name": _checked("server_name", server_name, _SERVER_NAME, "a host name"),
+        "server_name": checked("server_name", server_name, SERVER_NAME, "a host name"),
         "host_names": []
         if "*" in host_names
-        else [_checked("host_names", each, _SERVER_NAME, "a host name") for each in known],
-        "listen": _checked("listen", listen, _LISTEN, "an address and port, such as '*:443'"),
-        "api_url": _checked("api_url", api_url, _API_URL, "a URL such as 'http://127.0.0.1:8080'"),
-        "endpoint": _checked("endpoint", endpoint, _ENDPOINT, "a path such as '/paraview'"),
-        "websocket_path": _checked("websocket_path", websocket_path, _PATH, "a path such as 'ws'"),
-        "user_header": user_header and _checked("user_header", user_header, _HEADER, "a header"),
-        "secret_conf": _file("secret_conf", secret_conf),
-        "map_file": _file("map_file", map_file),
-        "socket_dir": _file("socket_dir", socket_dir),
-        "document_root": _file("document_root", document_root),
+        else [checked("host_names", each, SERVER_NAME, "a host name") for each in known],
+        "listen": checked("listen", listen, _LISTEN, "an address and port, such as '*:443'"),
+        "api_url": checked("api_url", api_url, _API_URL, "a URL such as 'http://127.0.0.1:8080'"),
+        "endpoint": checked("endpoint", endpoint, ENDPOINT, "a path such as '/paraview'"),
+        "websocket_path": checked("websocket_path", websocket_path, _PATH, "a path such as 'ws'"),
+        "user_header": user_header and checked("user_header", user_header, HEADER, "a header"),
+        "secret_conf": file_name("secret_conf", secret_conf),
+        "map_file": file_name("map_file", map_file),
+        "socket_dir": file_name("socket_dir", socket_dir),
+        "document_root": file_name("document_root", document_root),
         "allowed_origins": [
-            _checked("allowed_origins", origin, _ORIGIN, "like 'https://portal.example.org'")
+            checked("allowed_origins", origin, _ORIGIN, "like 'https://portal.example.org'")
             for origin in allowed_origins
         ],
         "portal": portal and document_root is None,
-        "content": [_checked("content", path, _FILE, "a path") for path in content],
+        "content": [file_name("content", Path(path)) for path in content],
         "timeout": timeout,
         "secret_header": secret_header
-        and _checked("secret_header", secret_header, _HEADER, "a header"),
+        and checked("secret_header", secret_header, HEADER, "a header"),
         "user_headers": _with(_USER_HEADERS, user_header, secret_header),
         "origin_headers": _ORIGIN_HEADERS,
         "private_headers": _with(_PRIVATE_HEADERS, user_header, secret_header),
     }
-    return _environment.get_template("apache.conf.j2").render(values)
-
-
-def _checked(name: str, value: str, pattern: re.Pattern[str], wanted: str) -> str:
-    if not pattern.fullmatch(value):
-        raise ConfigError(f"{name} is {value!r}; it must be {wanted}.")
-    return value
+    return render("apache.conf.j2", **values)
 
 
 def _with(headers: Collection[str], *more: str | None) -> list[str]:
     known = {header.lower() for header in headers}
     return [*headers, *(each for each in more if each and each.lower() not in known)]
-
-
-def _file(name: str, path: Path | None) -> str | None:
-    if path is None:
-        return None
-    return _checked(name, str(path), _FILE, "an absolute path of letters, digits and . _ + @ = , -")

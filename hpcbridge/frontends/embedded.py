@@ -94,6 +94,7 @@ def front_protocol(
     enters: Enters = _anyone,
     counts: Counts | None = None,
     hsts: str | None = None,
+    hints: bool = True,
 ) -> type[H11Protocol]:
     """A class for ``uvicorn.Config(http=...)`` that also serves the sessions of ``table``.
 
@@ -104,6 +105,7 @@ def front_protocol(
     ``coming`` is asked for sessions that the table lacks, and may take its time. Where there are
     ``addresses``, sessions have some of their own, and ``enters`` is asked there. ``counts`` bounds
     the connections. ``hsts`` is Strict-Transport-Security of sessions' replies over TLS.
+    Without ``hints``, sessions' 103 (Early Hints) are not passed on.
     """
     values = {
         "table": table,
@@ -115,6 +117,7 @@ def front_protocol(
         "addresses": addresses,
         "enters": staticmethod(enters),
         "strict_transport": hsts,
+        "hints": hints,
         "counts": counts or Counts(1 << 20, 1 << 20, 1 << 20),
     }
     return type("FrontProtocol", (_Front,), values)
@@ -131,6 +134,7 @@ class _Front(TimedProtocol):
     enters: Enters
     counts: Counts
     strict_transport: str | None
+    hints: bool
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client; without TCP_NODELAY each API reply would wait 40 ms for an acknowledgement."""

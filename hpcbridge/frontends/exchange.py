@@ -35,7 +35,8 @@ class Unfinished(Exception):
 
 class Exchange:
     """``client`` and ``session`` are connected; ``asked`` was admitted. ``strict`` is our
-    Strict-Transport-Security, since the session's does not cross."""
+    Strict-Transport-Security, since the session's does not cross. Without ``hints``, 103 (Early
+    Hints) is not passed on."""
 
     def __init__(
         self,
@@ -44,6 +45,8 @@ class Exchange:
         client: Stream,
         session: Stream,
         strict: str | None = None,
+        *,
+        hints: bool = True,
     ) -> None:
         self._asked = asked
         self._visit = asked.visit
@@ -51,6 +54,7 @@ class Exchange:
         self._client = client
         self._session = session
         self._strict = strict
+        self._hints = hints and asked.request.http_version >= b"1.1"
         self.ours = asked.connection
         self.theirs = h11.Connection(h11.CLIENT, max_incomplete_event_size=REPLY_LIMIT)
         self._begun = False
@@ -179,7 +183,7 @@ class Exchange:
     async def _inform(self, event: h11.InformationalResponse) -> None:
         if event.status_code == 100 and self.ours.they_are_waiting_for_100_continue:
             headers = []
-        elif event.status_code == 103 and self._asked.request.http_version >= b"1.1":
+        elif event.status_code == 103 and self._hints:
             headers = border.hinted(event.headers)
         else:
             return

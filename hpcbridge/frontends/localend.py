@@ -133,7 +133,7 @@ def local_end(
     row: SessionRow, settings: Settings, addresses: SessionAddresses | None
 ) -> LocalEnd | None:
     """What serves a session's local end; None where the built-in front end is before it."""
-    if settings.frontend.kind == "embedded":
+    if settings.frontend.built_in:
         return None
 
     def admit(visit: Visit) -> Admission:

@@ -45,6 +45,7 @@ class Front(Protocol):
     enters: Enters
     counts: Counts
     strict_transport: str | None
+    hints: bool
 
     async def found(self, session_id: str) -> Address | None:
         """Where a session is, or will be in a moment."""
@@ -167,7 +168,9 @@ class OwnAddress:
             return None
         self._session = await _connected(address)
         self._ask_later(visit)
-        return Exchange(asked, admission, self.client, self._session, self._strict)
+        return Exchange(
+            asked, admission, self.client, self._session, self._strict, hints=self._front.hints
+        )
 
     async def _admitted(self, visit: Visit) -> tuple[Address | None, Admission | Redirect]:
         """Who may, before where it is: strangers learn nothing of a session, nor by how long that

@@ -29,6 +29,8 @@ COMMANDS = [
     ["template", "diff"],
     ["frontend"],
     ["frontend", "apache"],
+    ["frontend", "nginx"],
+    ["frontend", "haproxy"],
     ["token"],
     ["token", "create"],
     ["token", "list"],
