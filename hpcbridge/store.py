@@ -190,9 +190,13 @@ class Store(Changes):
         async with self.reading() as session:
             return (await session.execute(select(SessionRow).where(_unfinished()))).scalars().all()
 
-    async def living(self, user: str | None = None) -> Sequence[SessionRow]:
-        """Sessions that have not ended, the newest first; all, or one user's."""
+    async def living(
+        self, user: str | None = None, visitor: str | None = None
+    ) -> Sequence[SessionRow]:
+        """Sessions that have not ended, the newest first; all, or one user's or visitor's."""
         query = select(SessionRow).where(col(SessionRow.state).in_(LIVING))
+        if visitor is not None:
+            query = query.where(col(SessionRow.visitor) == visitor)
         if user is not None:
             query = query.where(col(SessionRow.user) == user)
         async with self.reading() as session:

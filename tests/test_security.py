@@ -171,6 +171,17 @@ CLAIMS: dict[str, dict[str, str]] = {
         "/proxy": "frontends/test_embedded_users.py::"
         "test_only_its_owner_and_operators_get_to_a_session",
     },
+    "Without users, another browser finds a session": {
+        "others": "web/test_visitors.py::test_nobody_elses_browser_is_told_of_a_session",
+        "forged": "web/test_visitors.py::test_a_cookie_that_was_not_given_lists_nothing",
+        "cross-site": "web/test_visitors.py::test_pages_of_other_sites_act_for_no_visitor",
+        "digest": "web/test_visitors.py::test_the_database_has_no_cookie",
+        "no other right": "web/test_visitors.py::test_the_list_has_no_secret",
+        "attributes": "web/test_visitors.py::test_the_cookie_is_as_closed_as_a_cookie_can_be",
+        "applications": "frontends/test_border.py::test_only_the_applications_own_cookies_reach_it",
+        "browsers": "browser/test_visitors.py::"
+        "test_the_same_browser_finds_its_session_and_another_does_not",
+    },
     "A user takes all there is": {
         "sessions": "auth/test_owners.py::"
         "test_a_user_has_so_many_sessions_and_takes_none_from_others",

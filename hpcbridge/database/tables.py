@@ -30,6 +30,7 @@ class SessionRow(SQLModel, table=True):
         Index("ix_sessions_job_ended", "job_ended"),
         Index("ix_sessions_ended_at", "ended_at"),
         Index("ix_sessions_waits", "application", "cluster", "queued_at"),
+        Index("ix_sessions_visitor", "visitor", "submitting_at"),
     )
 
     id: str = Field(primary_key=True, max_length=64)
@@ -53,6 +54,8 @@ class SessionRow(SQLModel, table=True):
     #: The account of its job and files on the cluster; None for the service's own. It stays what
     #: it was at the launch, whatever the user's name means later.
     account: str | None = Field(default=None, max_length=64)
+    #: Digest of the cookie of the browser that launched it, where the service knows no users.
+    visitor: str | None = Field(default=None, max_length=64)
     #: Digest of who asked for what: a launch that is repeated has the same.
     request: str | None = Field(default=None, max_length=64, index=True)
     #: Digest of the client's Idempotency-Key.

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from hpcbridge.auth import visitors
 from hpcbridge.config.applications import ApplicationSettings, ParameterSettings
 from hpcbridge.config.clusters import ClusterSettings
 from hpcbridge.portal import wslinkjs
@@ -66,16 +67,24 @@ def mount(
     `endpoint` is the path of the launcher API, without a slash at its end. `connect_to` names
     further origins that sessions may live at (`wss://viz.example.org`), where `sessionURL` is not
     this one, and `frames` where pages of sessions come from (`*.sessions.example.org`), which are
-    shown inside this one. With `users`, the page asks the API who its client is; with `uploads`, it
-    sends files. Reads files, so call it before serving. Without the wheel that ships wslink's
-    JavaScript the page still launches sessions, and says what is missing to show them.
+    shown inside this one. With `users`, the page asks the API who its client is; without, each
+    browser gets a cookie to find its sessions by. With `uploads`, it sends files. Reads files, so
+    call it before serving. Without the wheel that ships wslink's JavaScript the page still launches
+    sessions, and says what is missing to show them.
     """
     headers = _headers(connect_to, frames)
     page, missing = _page(endpoint, list(applications), users=users, uploads=uploads)
 
+    def shown(request: Request, html: str) -> HTMLResponse:
+        if users:
+            return HTMLResponse(html, headers=headers)
+        cookie = visitors.set_cookie(request.headers.raw, request.scope["scheme"])
+        kept = {"Set-Cookie": cookie, "Cache-Control": "no-store"}
+        return HTMLResponse(html, headers={**headers, **kept})
+
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    async def portal_page() -> HTMLResponse:
-        return HTMLResponse(page, headers=headers)
+    async def portal_page(request: Request) -> HTMLResponse:
+        return shown(request, page)
 
     @app.get("/portal/vendor/{path:path}", include_in_schema=False)
     async def portal_client(path: str) -> Response:

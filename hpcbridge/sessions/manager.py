@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-from hpcbridge.auth.identity import ANYBODY, Identity
+from hpcbridge.auth.identity import ANYBODY, How, Identity
 from hpcbridge.auth.tokens import Tokens
 from hpcbridge.clusters.cluster import Cluster
 from hpcbridge.clusters.placement import Placement
@@ -89,11 +89,16 @@ class Sessions:
             await self._context.store.get(session_id)
 
     async def living(self, who: Identity) -> list[SessionRow]:
-        """The sessions that are ``who``'s to see and have not ended, the newest first."""
+        """The sessions that are ``who``'s to see and have not ended, the newest first.
+
+        Where there are no users, these are what this visitor launched.
+        """
+        if who.how == How.NOBODY and who.visitor is None:
+            return []
         user = None if who.operates else who.user
         return [
             session.row if (session := self.registry.session(row.id)) else row
-            for row in await self._context.store.living(user)
+            for row in await self._context.store.living(user, who.visitor)
         ]
 
     def session(self, session_id: str) -> Session | None:

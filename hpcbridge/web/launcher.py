@@ -87,8 +87,7 @@ class Launcher:
         """Which method answers what."""
         router = APIRouter(tags=["launcher"], responses=ERRORS)
         add, one = router.add_api_route, "/{session_id}"
-        if self._access.on:
-            add("", self.listing, methods=["GET"], response_model=ListReply)
+        add("", self.listing, methods=["GET"], response_model=ListReply)
         add(
             "",
             self.launch,
@@ -112,10 +111,14 @@ class Launcher:
         return described(row, request, self._settings, self._sessions, view)
 
     async def listing(self, request: Request, who: Reading) -> JSONResponse:
-        """Who asks, and the living sessions that they may see."""
+        """Who asks, and the living sessions that they may see.
+
+        Without users, those that were launched with the cookie of this browser.
+        """
         rows = await self._sessions.living(who)
         found = [self._described(row, request, who) for row in rows]
-        return JSONResponse({"user": who.user, "operator": who.operates, "sessions": found})
+        operator = who.operates and self._access.on
+        return JSONResponse({"user": who.user, "operator": operator, "sessions": found})
 
     async def launch(
         self,
@@ -134,7 +137,12 @@ class Launcher:
         with self._access.recorded("launch", request, who, application=wanted) as facts:
             client = _client(request, who)
             session = await self._sessions.launches.begin(
-                wanted, posted, client=client, key=idempotency_key, user=who.user
+                wanted,
+                posted,
+                client=client,
+                key=idempotency_key,
+                user=who.user,
+                visitor=who.visitor,
             )
             facts |= self._access.facts(session.row)
         if "respond-async" in prefer.replace(" ", "").lower().split(","):
@@ -208,8 +216,10 @@ class Launcher:
 
 
 def _client(request: Request, who: Identity) -> str:
-    """Who asks: a user, or an address and a program where there are none."""
+    """Who asks: a user or, where there are none, a browser, or an address and a program."""
     if who.user is not None:
         return f"user {who.user}"
+    if who.visitor is not None:
+        return f"visitor {who.visitor}"
     address = request.client.host if request.client else ""
     return f"{address} {request.headers.get('user-agent', '')}"

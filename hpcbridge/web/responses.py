@@ -136,7 +136,7 @@ class View:
 class ListReply(BaseModel):
     """Who asks, and the living sessions that they may see, the newest first."""
 
-    user: str
+    user: str | None = Field(description="null where the service knows no users.")
     operator: bool = Field(description="Whether everybody's sessions are listed.")
     sessions: list[SessionReply]
 

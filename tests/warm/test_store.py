@@ -108,6 +108,17 @@ async def test_what_is_not_ready_not_free_too_old_or_elsewhere_is_not_given(
     assert await take(warm_store, asked(), after=10.0) is None
 
 
+async def test_it_is_found_again_by_the_browser_that_launched_it(
+    stores: list[Store], warm_store: WarmStore
+) -> None:
+    await stores[0].add(warm(1))
+    assert await stores[1].living(visitor="mine") == []
+    got = await take(warm_store, asked(visitor="mine"))
+    assert got is not None
+    assert [each.id for each in await stores[1].living(visitor="mine")] == [got.id]
+    assert await stores[1].living(visitor="another") == []
+
+
 async def test_one_that_this_replica_does_not_reach_is_not_given(
     stores: list[Store], warm_store: WarmStore
 ) -> None:

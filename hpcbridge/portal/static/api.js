@@ -44,7 +44,7 @@ export class Launcher {
     return answer;
   }
 
-  /** Who asks, and their sessions; where the service knows users. */
+  /** Who asks, and their sessions. */
   list() {
     return call(this.endpoint);
   }

@@ -31,7 +31,9 @@ export class Running {
 
   /** Look which sessions live, and list them. */
   async look() {
-    const found = await (this.users ? this.listed() : this.remembered());
+    const listed = await this.listed();
+    const others = this.users ? [] : await this.remembered(new Set(listed.map(({ answer }) => answer.id)));
+    const found = [...listed, ...others];
     const text = JSON.stringify(found.map(({ answer }) => [answer.id, answer.state, answer.message]));
     if (text === this.shown) return; // the focus may be on one of the buttons
     this.shown = text;
@@ -44,8 +46,9 @@ export class Running {
     return sessions.map((answer) => ({ answer, kept: memory.find(answer.id) }));
   }
 
-  async remembered() {
-    const looks = memory.all().map(async (kept) => {
+  /** What this browser launched without the cookie that it is listed by, but for those `known`. */
+  async remembered(known) {
+    const looks = memory.all().filter(({ id }) => !known.has(id)).map(async (kept) => {
       try {
         const answer = await this.launcher.status(kept.id);
         if (answer.state !== 'ended') return { answer, kept };
