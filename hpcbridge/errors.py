@@ -12,6 +12,7 @@
     │   ├── UserRefused             403
     │   ├── ScopeMissing            403
     │   ├── OriginRefused           403
+    │   ├── OperatorsOnly           403
     │   ├── AccountRefused          403  this user cannot have a session on the cluster
     │   ├── SessionNotFound         404
     │   ├── TooLarge                413
@@ -98,6 +99,12 @@ class ScopeMissing(RequestError):
 
 class OriginRefused(RequestError):
     """The browser page that sent the request may not use this launcher."""
+
+    status = 403
+
+
+class OperatorsOnly(RequestError):
+    """Only operators may, with a login or token that may ``operate``."""
 
     status = 403
 

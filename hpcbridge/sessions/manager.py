@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-from hpcbridge.auth.identity import ANYBODY, How, Identity
+from hpcbridge.auth.identity import ANYBODY, Identity
 from hpcbridge.auth.tokens import Tokens
 from hpcbridge.clusters.cluster import Cluster
 from hpcbridge.clusters.placement import Placement
@@ -19,7 +19,7 @@ from hpcbridge.sessions.logs import Logs
 from hpcbridge.sessions.registry import SessionRegistry
 from hpcbridge.sessions.session import Session
 from hpcbridge.sessions.uploads import Uploads
-from hpcbridge.store import SessionRow, State, Store
+from hpcbridge.store import FIRST, Place, Selection, SessionRow, State, Store
 
 log = logging.getLogger(__name__)
 
@@ -88,17 +88,13 @@ class Sessions:
         if self.registry.session(session_id) is not None:
             await self._context.store.get(session_id)
 
-    async def living(self, who: Identity) -> list[SessionRow]:
-        """The sessions that are ``who``'s to see and have not ended, the newest first.
-
-        Where there are no users, these are what this visitor launched.
-        """
-        if who.how == How.NOBODY and who.visitor is None:
-            return []
-        user = None if who.operates else who.user
+    async def page(
+        self, selection: Selection, limit: int, before: Place = FIRST
+    ) -> list[SessionRow]:
+        """At most ``limit`` sessions behind a place in the order of the list, the newest first."""
         return [
             session.row if (session := self.registry.session(row.id)) else row
-            for row in await self._context.store.living(user, who.visitor)
+            for row in await self._context.store.page(selection, limit, before)
         ]
 
     def session(self, session_id: str) -> Session | None:
