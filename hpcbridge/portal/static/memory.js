@@ -7,6 +7,11 @@ const KEY = 'hpcbridge.sessions';
 const TAB = 'hpcbridge.session'; // the one that this tab shows, for a reload
 const MOST = 50;
 
+/** Call `look` when another tab has launched or stopped a session. */
+export function onChange(look) {
+  addEventListener('storage', ({ key }) => { if (key === KEY || key === null) look(); });
+}
+
 function read(storage, key, otherwise) {
   try {
     return JSON.parse(storage.getItem(key)) ?? otherwise;

@@ -29,16 +29,18 @@ export class Running {
     this.shown = '';
   }
 
-  /** Look which sessions live, and list them. */
+  /** Look which sessions live, list them, and return what is told of them. */
   async look() {
     const listed = await this.listed();
     const others = this.users ? [] : await this.remembered(new Set(listed.map(({ answer }) => answer.id)));
     const found = [...listed, ...others];
+    const answers = found.map(({ answer }) => answer);
     const text = JSON.stringify(found.map(({ answer }) => [answer.id, answer.state, answer.message]));
-    if (text === this.shown) return; // the focus may be on one of the buttons
+    if (text === this.shown) return answers; // the focus may be on one of the buttons
     this.shown = text;
     byId('running').hidden = !found.length;
     byId('running-list').replaceChildren(...found.map((each) => this.item(each)));
+    return answers;
   }
 
   async listed() {
