@@ -27,6 +27,7 @@ MODULES = (
     "warm_launch",
     "tunnel",
     "metrics",
+    "listing",
 )
 
 

@@ -72,6 +72,7 @@ def create_app(settings: Settings, sessions: Sessions, access: Access | None = N
             app,
             endpoint=server.endpoint,
             applications=cards,
+            clusters={name: each.title or name for name, each in settings.clusters.items()},
             frames=[f"*.{domain}:*"] if domain else [],
             users=access.on,
             uploads=settings.uploads.on,

@@ -13,6 +13,7 @@
     │   ├── ScopeMissing            403
     │   ├── OriginRefused           403
     │   ├── NotForThisCaller        403  the status, or the metrics
+    │   ├── OperatorsOnly           403
     │   ├── AccountRefused          403  this user cannot have a session on the cluster
     │   ├── SessionNotFound         404
     │   ├── TooLarge                413
@@ -105,6 +106,12 @@ class OriginRefused(RequestError):
 
 class NotForThisCaller(RequestError):
     """What is asked for is for operators, or for programs of this machine."""
+
+    status = 403
+
+
+class OperatorsOnly(RequestError):
+    """Only operators may, with a login or token that may ``operate``."""
 
     status = 403
 

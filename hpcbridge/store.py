@@ -13,6 +13,7 @@ from sqlmodel import and_, col, delete, or_, select, update
 from hpcbridge.database.changes import CHANNEL, NOBODY, Changes, put
 from hpcbridge.database.endpoints import Endpoints, RemoteClients
 from hpcbridge.database.engine import open_engine
+from hpcbridge.database.listing import FIRST, Place, Selection, page
 from hpcbridge.database.replicas import STALE, Replicas
 from hpcbridge.database.tables import SessionRow
 from hpcbridge.errors import NoCapacity
@@ -20,10 +21,13 @@ from hpcbridge.states import LIVING, State
 
 __all__ = [
     "CHANNEL",
+    "FIRST",
     "NOBODY",
     "STALE",
+    "Place",
     "Quota",
     "RemoteClients",
+    "Selection",
     "SessionRow",
     "State",
     "Store",
@@ -190,14 +194,13 @@ class Store(Changes):
         async with self.reading() as session:
             return (await session.execute(select(SessionRow).where(_unfinished()))).scalars().all()
 
-    async def living(self, user: str | None = None) -> Sequence[SessionRow]:
-        """Sessions that have not ended, the newest first; all, or one user's."""
-        query = select(SessionRow).where(col(SessionRow.state).in_(LIVING))
-        if user is not None:
-            query = query.where(col(SessionRow.user) == user)
+    async def page(
+        self, selection: Selection, limit: int, before: Place = FIRST
+    ) -> Sequence[SessionRow]:
+        """At most ``limit`` sessions, the newest first, of those behind a place in that order."""
+        query = page(selection, limit, before)
         async with self.reading() as session:
-            newest = query.order_by(col(SessionRow.submitting_at).desc())
-            return (await session.execute(newest)).scalars().all()
+            return (await session.execute(query)).scalars().all()
 
     async def waits(self, application: str, cluster: str) -> list[float]:
         """How long its last sessions there waited in the queue, in seconds, the newest first."""

@@ -179,9 +179,23 @@ CLAIMS: dict[str, dict[str, str]] = {
         "time": "auth/test_owners.py::"
         "test_another_users_session_costs_the_questions_that_an_unknown_one_costs",
         "events": "auth/test_owners.py::test_the_events_of_a_session_are_its_owners",
+        "lists": "web/test_listing.py::test_others_sessions_are_listed_for_operators_alone",
+        "parameters": "web/test_listing.py::"
+        "test_what_has_ended_is_told_with_all_that_launches_it_again",
         "keys": "auth/test_owners.py::test_a_key_opens_no_other_users_session",
         "/proxy": "frontends/test_embedded_users.py::"
         "test_only_its_owner_and_operators_get_to_a_session",
+    },
+    "Without users, another browser finds a session": {
+        "others": "web/test_visitors.py::test_nobody_elses_browser_is_told_of_a_session",
+        "forged": "web/test_visitors.py::test_a_cookie_that_was_not_given_lists_nothing",
+        "cross-site": "web/test_visitors.py::test_pages_of_other_sites_act_for_no_visitor",
+        "digest": "web/test_visitors.py::test_the_database_has_no_cookie",
+        "no other right": "web/test_visitors.py::test_the_list_has_no_secret",
+        "attributes": "web/test_visitors.py::test_the_cookie_is_as_closed_as_a_cookie_can_be",
+        "applications": "frontends/test_border.py::test_only_the_applications_own_cookies_reach_it",
+        "browsers": "browser/test_visitors.py::"
+        "test_the_same_browser_finds_its_session_and_another_does_not",
     },
     "A user takes all there is": {
         "sessions": "auth/test_owners.py::"

@@ -13,7 +13,8 @@ from sqlalchemy import event
 
 from hpcbridge import store as module
 from hpcbridge.database.engine import make_engine
-from hpcbridge.store import Quota, SessionRow, State, Store
+from hpcbridge.database.listing import WHICH
+from hpcbridge.store import Quota, Selection, SessionRow, State, Store
 from hpcbridge.warm.store import WarmStore
 
 
@@ -53,6 +54,10 @@ async def store(tmp_path: Path, empty: Path) -> AsyncIterator[Store]:
     await store.close()
 
 
+LISTED: list[tuple[str, ...]] = [
+    *((), ("user",), ("application",), ("cluster",), ("visitor",), ("visitor", "application")),
+    *(("user", "application"), ("application", "cluster"), ("user", "application", "cluster")),
+]
 Question = Callable[[Store], Awaitable[object]]
 
 QUOTAS = [
@@ -67,8 +72,13 @@ QUESTIONS: dict[str, Question] = {
     "named": lambda store: store.named(["a", "b"]),
     "known": lambda store: store.known(["hpcb-a-b"]),
     "unfinished": lambda store: store.unfinished(),
-    "living": lambda store: store.living(),
-    "living of a user": lambda store: store.living("ann"),
+    **{
+        f"page of {which} {columns}": lambda store, which=which, columns=columns: store.page(
+            Selection(which, **dict.fromkeys(columns, "x")), 200
+        )
+        for which in WHICH
+        for columns in LISTED
+    },
     "waits": lambda store: store.waits("cone", "here"),
     "versions": lambda store: store.versions(),
     "note": lambda store: store.note(row(1), claimed=True),
@@ -99,6 +109,10 @@ async def test_no_question_reads_the_whole_table(store: Store, question: str) ->
             plan = [str(each[-1]) for each in explained]
             read_whole = [step for step in plan if step.startswith("SCAN sessions")]
             assert not read_whole, f"{statement}: {plan}"
+            if question.startswith("page"):
+                newest = [step for step in plan if "INDEX ix_sessions_newest" in step]
+                assert plan == newest, f"{statement}: {plan}"  # and nothing is sorted
+                assert not question.startswith("page of live") or "living" in plan[0], plan
 
 
 async def test_old_sessions_are_forgotten_piece_by_piece(

@@ -1,11 +1,12 @@
 """From a request's headers to who asks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hpcbridge.auth.failures import Failures, place
 from hpcbridge.auth.headers import FrontEnd, values
 from hpcbridge.auth.identity import ANYBODY, How, Identity, Scope
 from hpcbridge.auth.tokens import Tokens, id_of
+from hpcbridge.auth.visitors import visitor
 from hpcbridge.config.settings import Settings
 from hpcbridge.errors import NotAuthenticated, TooManyFailures, UserRefused
 from hpcbridge.frontends.base import Headers
@@ -58,7 +59,7 @@ class Gate:
         it cannot be told.
         """
         if not self._on:
-            return ANYBODY
+            return _anybody(asking)
         keys = [f"address {place(asking.client)}"]
         try:
             return await self._recognise(asking, keys)
@@ -74,7 +75,7 @@ class Gate:
 
         As :meth:`identify`, but nothing counts as a guess, and others' guesses are in nobody's way.
         """
-        return await self._recognise(asking, None) if self._on else ANYBODY
+        return await self._recognise(asking, None) if self._on else _anybody(asking)
 
     async def _recognise(self, asking: Asking, keys: list[str] | None) -> Identity | None:
         """``keys`` gets what else a failure counts for; None where none does."""
@@ -108,3 +109,7 @@ class Gate:
         found = b" ".join(values(asking.headers, b"authorization")).decode("latin-1")
         token_id = id_of(found.rpartition(" ")[2])
         return f"token {token_id}" if token_id else None
+
+
+def _anybody(asking: Asking) -> Identity:
+    return replace(ANYBODY, visitor=visitor(asking.headers))

@@ -30,7 +30,8 @@ class How(StrEnum):
 class Identity:
     """Somebody who asks. ``user`` None is the single user of a service that knows none.
 
-    ``token`` is the public part of the API token, where there is one.
+    ``token`` is the public part of the API token, where there is one. ``visitor`` tells browsers
+    apart where there are no users, and is good for finding one's own sessions alone.
     """
 
     user: str | None
@@ -38,6 +39,7 @@ class Identity:
     operator: bool = False
     scopes: Set[Scope] = frozenset(Scope)
     token: str | None = None
+    visitor: str | None = None
 
     @property
     def operates(self) -> bool:

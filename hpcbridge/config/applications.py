@@ -28,6 +28,11 @@ class ParameterSettings(Section):
         description="Whether a str takes a number, true or false for its text, and the default "
         "takes the place of what is not allowed, as with ParaViewWeb's launcher; else an error.",
     )
+    secret: bool = Field(
+        False,
+        description="Whether what is told of a session leaves its value out, such as a password's; "
+        "only the reply to the launch repeats it.",
+    )
     upload: bool = Field(
         False,
         description="Whether a str is the name of a file that the user uploaded ([uploads]); "

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, Column, Enum, Index
+from sqlalchemy import JSON, Column, Enum, Index, text
 from sqlmodel import Field, SQLModel
 
 from hpcbridge.states import EndReason, State
@@ -20,6 +20,12 @@ def _enum(kind: type[StrEnum]) -> Enum:
     )
 
 
+_NEWEST = ("submitting_at", "job_name")
+_LISTED = ("user", "application", "cluster", "visitor")
+_LIVING = text("state != 'ended'")
+_WHERE_LIVING: dict[str, Any] = {"sqlite_where": _LIVING, "postgresql_where": _LIVING}
+
+
 class SessionRow(SQLModel, table=True):
     """One session. Times are seconds since the epoch, UTC."""
 
@@ -30,6 +36,11 @@ class SessionRow(SQLModel, table=True):
         Index("ix_sessions_job_ended", "job_ended"),
         Index("ix_sessions_ended_at", "ended_at"),
         Index("ix_sessions_waits", "application", "cluster", "queued_at"),
+        # Those of pages: listing.py.
+        Index("ix_sessions_newest", *_NEWEST),
+        *(Index(f"ix_sessions_newest_of_{of}", of, *_NEWEST) for of in _LISTED),
+        Index("ix_sessions_newest_living", *_NEWEST, **_WHERE_LIVING),
+        Index("ix_sessions_newest_living_of_user", "user", *_NEWEST, **_WHERE_LIVING),
     )
 
     id: str = Field(primary_key=True, max_length=64)
@@ -49,10 +60,12 @@ class SessionRow(SQLModel, table=True):
     #: Proof is there that no job of this session is left on the cluster.
     job_ended: bool = False
     #: Whose it is; None where the service knows no users.
-    user: str | None = Field(default=None, max_length=64, index=True)
+    user: str | None = Field(default=None, max_length=64)
     #: The account of its job and files on the cluster; None for the service's own. It stays what
     #: it was at the launch, whatever the user's name means later.
     account: str | None = Field(default=None, max_length=64)
+    #: Digest of the cookie of the browser that launched it, where the service knows no users.
+    visitor: str | None = Field(default=None, max_length=64)
     #: Digest of who asked for what: a launch that is repeated has the same.
     request: str | None = Field(default=None, max_length=64, index=True)
     #: Digest of the client's Idempotency-Key.

@@ -12,8 +12,12 @@ from hpcbridge.store import SessionRow
 
 _log = logging.getLogger(__name__)
 
+#: The cookie of a session's own address, and the same over TLS.
+SESSION_COOKIES = ("hpcbridge", "__Host-hpcbridge")
+#: The cookie of a browser at the portal where there are no users, and the same over TLS.
+VISITOR_COOKIES = ("hpcbridge_visitor", "__Host-hpcbridge_visitor")
 #: Cookies of ours; no application gets them or sets them.
-COOKIES = ("hpcbridge", "__Host-hpcbridge")
+COOKIES = SESSION_COOKIES + VISITOR_COOKIES
 #: The argument of an address that admits once.
 TICKET = "hpcbridge_ticket"
 

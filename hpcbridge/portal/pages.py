@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from hpcbridge.auth import visitors
 from hpcbridge.config.applications import ApplicationSettings, ParameterSettings
 from hpcbridge.config.clusters import ClusterSettings
 from hpcbridge.portal import wslinkjs
@@ -32,6 +33,11 @@ class ApplicationCard:
     clusters: Mapping[str, str] = field(default_factory=dict)
     #: Path of the site's page that launches it, where it is not this one that does.
     page: str | None = None
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What people read for each parameter."""
+        return {name: each.title or name for name, each in self.parameters.items()}
 
 
 def cards(
@@ -56,6 +62,7 @@ def mount(
     *,
     endpoint: str,
     applications: Iterable[ApplicationCard],
+    clusters: Mapping[str, str] | None = None,
     connect_to: Iterable[str] = (),
     frames: Iterable[str] = (),
     users: bool = False,
@@ -63,19 +70,44 @@ def mount(
 ) -> None:
     """Add `GET /` and everything below `/portal/` to `app`.
 
-    `endpoint` is the path of the launcher API, without a slash at its end. `connect_to` names
+    `endpoint` is the path of the launcher API, without a slash at its end, and `clusters` are the
+    names and titles of the clusters that sessions can be on. `connect_to` names
     further origins that sessions may live at (`wss://viz.example.org`), where `sessionURL` is not
     this one, and `frames` where pages of sessions come from (`*.sessions.example.org`), which are
-    shown inside this one. With `users`, the page asks the API who its client is; with `uploads`, it
-    sends files. Reads files, so call it before serving. Without the wheel that ships wslink's
-    JavaScript the page still launches sessions, and says what is missing to show them.
+    shown inside this one. With `users`, the page asks the API who its client is; without, each
+    browser gets a cookie to find its sessions by. With `uploads`, it sends files. Reads files, so
+    call it before serving. Without the wheel that ships wslink's JavaScript the page still launches
+    sessions, and says what is missing to show them.
     """
     headers = _headers(connect_to, frames)
-    page, missing = _page(endpoint, list(applications), users=users, uploads=uploads)
+    client, missing = _client()
+    shared = {
+        "endpoint": endpoint,
+        "applications": list(applications),
+        "clusters": dict(clusters or {}),
+        "users": users,
+        "uploads": uploads,
+        "missing": missing,
+        "client": wslinkjs.ENTRY,
+        "modules": client,
+    }
+    start = _rendered("index.html", "", here="start", **shared)
+    sessions = _rendered("sessions.html", "../", here="sessions", **shared)
+
+    def shown(request: Request, html: str) -> HTMLResponse:
+        if users:
+            return HTMLResponse(html, headers=headers)
+        cookie = visitors.set_cookie(request.headers.raw, request.scope["scheme"])
+        kept = {"Set-Cookie": cookie, "Cache-Control": "no-store"}
+        return HTMLResponse(html, headers={**headers, **kept})
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    async def portal_page() -> HTMLResponse:
-        return HTMLResponse(page, headers=headers)
+    async def portal_page(request: Request) -> HTMLResponse:
+        return shown(request, start)
+
+    @app.get("/portal/sessions", response_class=HTMLResponse, include_in_schema=False)
+    async def sessions_page(request: Request) -> HTMLResponse:
+        return shown(request, sessions)
 
     @app.get("/portal/vendor/{path:path}", include_in_schema=False)
     async def portal_client(path: str) -> Response:
@@ -89,15 +121,16 @@ def mount(
     app.mount("/portal", _Static(directory=_HERE / "static", headers=headers), name="portal")
 
 
-def _page(
-    endpoint: str, applications: list[ApplicationCard], *, users: bool, uploads: bool
-) -> tuple[str, str]:
-    """The page's HTML, and why sessions cannot be shown, or ''."""
-    missing, modules = "", []
+def _client() -> tuple[list[str], str]:
+    """wslink's modules, and why there are none, or ''."""
     try:
-        modules = list(wslinkjs.modules())
+        return list(wslinkjs.modules()), ""
     except wslinkjs.ClientMissingError as error:
-        missing = f"{error}; install hpcbridge with its extra 'page' on the server"
+        return [], f"{error}; install hpcbridge with its extra 'page' on the server"
+
+
+def _rendered(template: str, root: str, **values: object) -> str:
+    """A page's HTML; `root` leads from its address to that of the first page."""
     templates = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
         autoescape=True,
@@ -105,16 +138,7 @@ def _page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    html = templates.get_template("index.html").render(
-        endpoint=endpoint,
-        applications=applications,
-        missing=missing,
-        users=users,
-        uploads=uploads,
-        client=wslinkjs.ENTRY,
-        modules=modules,
-    )
-    return html, missing
+    return templates.get_template(template).render(root=root, **values)
 
 
 def _headers(connect_to: Iterable[str], frames: Iterable[str]) -> dict[str, str]:

@@ -89,12 +89,14 @@ class Launches:
         client: str = "",
         key: str | None = None,
         user: str | None = None,
+        visitor: str | None = None,
     ) -> Session:
         """Write the intent down and begin; returns before the job is submitted.
 
         A request that is repeated joins the session that it began: with an Idempotency-Key ``key``
         always, without one where the same ``client`` asks again for what it waited for and left.
-        ``user`` is whose session it becomes, and whose keys count; None without users.
+        ``user`` is whose session it becomes, and whose keys count; None without users, where
+        ``visitor`` tells whose browser finds it again.
 
         Raises :class:`~hpcbridge.errors.RequestError` for what the client got wrong,
         :class:`~hpcbridge.errors.NoCapacity` when the limit of sessions is reached, and
@@ -131,12 +133,13 @@ class Launches:
         limits = quotas(self._settings.limits, application, wanted, user)
         pool = self.pools.pool(application, parameters, user)
         if pool is not None and not self.leaving:
-            wish = Asked(request, key, user, asked, _own(limits))
+            wish = Asked(request, key, user, asked, _own(limits), visitor)
             if session := await self.pools.hand_over(pool, wish):
                 return session, "warm"
         place = await self._placement.place(application, asked, user)
         row = self._intent(application, place, parameters)
-        row.request, row.idempotency_key, row.user = request, key, user
+        row.request, row.idempotency_key = request, key
+        row.user, row.visitor = user, visitor
         if pool is not None:
             row.pool, row.taken_at = pool.name, time.time()
         if self._writes:  # whether a client left that now asks again

@@ -22,7 +22,7 @@ from hpcbridge.sessions.logs import Logs
 from hpcbridge.sessions.registry import SessionRegistry
 from hpcbridge.sessions.session import Session
 from hpcbridge.sessions.uploads import Uploads
-from hpcbridge.store import SessionRow, State, Store
+from hpcbridge.store import FIRST, Place, Selection, SessionRow, State, Store
 
 log = logging.getLogger(__name__)
 
@@ -91,12 +91,13 @@ class Sessions:
         if self.registry.session(session_id) is not None:
             await self._context.store.get(session_id)
 
-    async def living(self, who: Identity) -> list[SessionRow]:
-        """The sessions that are ``who``'s to see and have not ended, the newest first."""
-        user = None if who.operates else who.user
+    async def page(
+        self, selection: Selection, limit: int, before: Place = FIRST
+    ) -> list[SessionRow]:
+        """At most ``limit`` sessions behind a place in the order of the list, the newest first."""
         return [
             session.row if (session := self.registry.session(row.id)) else row
-            for row in await self._context.store.living(user)
+            for row in await self._context.store.page(selection, limit, before)
         ]
 
     def session(self, session_id: str) -> Session | None:

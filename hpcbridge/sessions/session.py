@@ -34,7 +34,7 @@ REMOTE_CLIENT_LIFE = STALE
 """Seconds for which a client of another replica is believed to be there."""
 
 _CLIENTS = ("claimed", "stopped", "forsaken", "wanted_at", "version")
-_HANDED_OVER = ("user", "taken_at", "request", "idempotency_key", "secret")
+_HANDED_OVER = ("user", "visitor", "taken_at", "request", "idempotency_key", "secret")
 """Columns that any replica writes."""
 
 

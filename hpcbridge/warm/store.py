@@ -29,6 +29,7 @@ class Asked:
     user: str | None
     cluster: str | None
     quotas: Sequence[Quota] = ()
+    visitor: str | None = None
 
 
 class WarmStore:
@@ -145,7 +146,8 @@ class WarmStore:
         self, session: AsyncSession, asked: Asked, *, wholly: bool
     ) -> dict[str, Any]:
         now = await self._store.now(session)
-        changes = {"user": asked.user, "taken_at": time.time(), "wanted_at": now, "claimed": wholly}
+        changes: dict[str, Any] = {"taken_at": time.time(), "wanted_at": now, "claimed": wholly}
+        changes |= {"user": asked.user, "visitor": asked.visitor}
         whose = {"request": asked.request, "idempotency_key": asked.key}
         return changes | whose if wholly else changes
 
@@ -166,7 +168,7 @@ class WarmStore:
 
     async def throw_away(self, row: SessionRow) -> None:
         """It could not be made the user's: begin to end it, and let it be nobody's."""
-        await self._store.note(row, stopped=True, user=None)
+        await self._store.note(row, stopped=True, user=None, visitor=None)
 
 
 def _warm() -> Any:

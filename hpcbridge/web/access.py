@@ -166,6 +166,12 @@ class Access:
             raise
         self._note(what, "done", _asking(request), identity, **facts)
 
+    def refused_request(
+        self, what: str, request: Request, identity: Identity, error: BridgeError
+    ) -> None:
+        """The same of a request from somebody who is known."""
+        self.refused(what, _asking(request), identity, error)
+
     def refused(
         self, what: str, asking: Asking, identity: Identity | None, error: BridgeError
     ) -> None:

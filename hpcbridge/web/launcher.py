@@ -1,5 +1,6 @@
 """The launcher API's routes: each is a method of :class:`Launcher`."""
 
+import asyncio
 import time
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ from starlette.requests import ClientDisconnect
 
 from hpcbridge.auth.identity import Identity, Scope
 from hpcbridge.config.settings import Settings
-from hpcbridge.errors import StillStarting
+from hpcbridge.errors import OperatorsOnly, StillStarting
 from hpcbridge.notifier import Notifier
 from hpcbridge.sessions.manager import Sessions
 from hpcbridge.sessions.session import Session
@@ -18,6 +19,7 @@ from hpcbridge.store import SessionRow
 from hpcbridge.web.access import Access
 from hpcbridge.web.catalogue import CatalogueReply, catalogue
 from hpcbridge.web.events import Audience, stream
+from hpcbridge.web.listing import ListRequest, cursor
 from hpcbridge.web.middleware import error_reply, unless_gone
 from hpcbridge.web.pages import Pages
 from hpcbridge.web.requests import read_posted
@@ -37,6 +39,8 @@ from hpcbridge.web.responses import (
 
 ASK_AGAIN = 10.0
 """Seconds after which it is asked again whether who listens to events still may."""
+AT_ONCE = 50
+"""Sessions of a list that are described before others have their turn."""
 LAUNCH_BODY = {
     "requestBody": {
         "required": True,
@@ -87,8 +91,7 @@ class Launcher:
         """Which method answers what."""
         router = APIRouter(tags=["launcher"], responses=ERRORS)
         add, one = router.add_api_route, "/{session_id}"
-        if self._access.on:
-            add("", self.listing, methods=["GET"], response_model=ListReply)
+        add("", self.listing, methods=["GET"], response_model=ListReply)
         add(
             "",
             self.launch,
@@ -111,11 +114,33 @@ class Launcher:
         view = self._pages.view(row, request, who)
         return described(row, request, self._settings, self._sessions, view)
 
-    async def listing(self, request: Request, who: Reading) -> JSONResponse:
-        """Who asks, and the living sessions that they may see."""
-        rows = await self._sessions.living(who)
-        found = [self._described(row, request, who) for row in rows]
-        return JSONResponse({"user": who.user, "operator": who.operates, "sessions": found})
+    async def listing(
+        self, request: Request, who: Reading, asked: Annotated[ListRequest, Depends()]
+    ) -> JSONResponse:
+        """Who asks, and sessions that they may see, the newest first, page by page.
+
+        Without users, those that were launched with the cookie of this browser.
+        """
+        try:
+            selection = asked.selection(who)
+        except OperatorsOnly as error:
+            self._access.refused_request("list", request, who, error)
+            raise
+        rows = await self._sessions.page(selection, asked.limit + 1, asked.place)
+        shown, found = rows[: asked.limit], []
+        for row in shown:
+            found.append(self._described(row, request, who))
+            if not len(found) % AT_ONCE:
+                await asyncio.sleep(0)
+        following = cursor(shown[-1]) if len(rows) > len(shown) else None
+        return JSONResponse(
+            {
+                "user": who.user,
+                "operator": who.operates and self._access.on,
+                "sessions": found,
+                "next": following,
+            }
+        )
 
     async def launch(
         self,
@@ -134,7 +159,12 @@ class Launcher:
         with self._access.recorded("launch", request, who, application=wanted) as facts:
             client = _client(request, who)
             session = await self._sessions.launches.begin(
-                wanted, posted, client=client, key=idempotency_key, user=who.user
+                wanted,
+                posted,
+                client=client,
+                key=idempotency_key,
+                user=who.user,
+                visitor=who.visitor,
             )
             facts |= self._access.facts(session.row)
         if "respond-async" in prefer.replace(" ", "").lower().split(","):
@@ -208,8 +238,10 @@ class Launcher:
 
 
 def _client(request: Request, who: Identity) -> str:
-    """Who asks: a user, or an address and a program where there are none."""
+    """Who asks: a user or, where there are none, a browser, or an address and a program."""
     if who.user is not None:
         return f"user {who.user}"
+    if who.visitor is not None:
+        return f"visitor {who.visitor}"
     address = request.client.host if request.client else ""
     return f"{address} {request.headers.get('user-agent', '')}"

@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from string import Template
 from typing import Any
 
@@ -72,6 +73,12 @@ class SessionReply(BaseModel):
     id: str
     application: str
     cluster: str
+    owner: str | None = Field(None, description="Whose it is, where the service knows users.")
+    parameters: dict[str, Primitive] = Field(
+        default_factory=dict,
+        description="What it was launched with, to launch the same again: the application's "
+        "parameters, but for those that are secret; of an uploaded file the name.",
+    )
     state: State
     message: str = Field(description="The state in plain words.")
     job_id: str | None = Field(None, description="The batch system's id of the job.")
@@ -134,11 +141,12 @@ class View:
 
 
 class ListReply(BaseModel):
-    """Who asks, and the living sessions that they may see, the newest first."""
+    """Who asks, and sessions that they may see, the newest first."""
 
-    user: str
+    user: str | None = Field(description="null where the service knows no users.")
     operator: bool = Field(description="Whether everybody's sessions are listed.")
     sessions: list[SessionReply]
+    next: str | None = Field(description="What `before` is for the next page; null on the last.")
 
 
 OURS = frozenset(
@@ -241,6 +249,8 @@ def described(
         id=row.id,
         application=row.application,
         cluster=row.cluster,
+        owner=row.user,
+        parameters=_parameters(row, settings),
         state=row.state,
         message=row.message,
         viewer=view.viewer,
@@ -265,6 +275,21 @@ def described(
     if row.state == State.ENDED and row.reason not in (EndReason.STOPPED, EndReason.FINISHED):
         reply.error = row.message
     return reply.model_dump(mode="json", exclude_none=True)
+
+
+def _parameters(row: SessionRow, settings: Settings) -> dict[str, Primitive]:
+    """What a client posts to launch the same again, as far as it may be seen."""
+    application = settings.applications.get(row.application)
+    declared = application.parameters if application else {}
+    shown = {
+        key: row.parameters[key]
+        for key, each in declared.items()
+        if key in row.parameters and not each.secret
+    }
+    return {
+        key: PurePosixPath(str(value)).name if declared[key].upload else value
+        for key, value in shown.items()
+    }
 
 
 def _traffic(session: Session | None) -> TrafficReply | None:

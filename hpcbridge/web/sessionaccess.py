@@ -14,7 +14,7 @@ from hpcbridge.config.settings import Settings
 from hpcbridge.errors import AccountsUnknown, BridgeError, ScopeMissing, StoreError
 from hpcbridge.frontends.address import SessionAddresses
 from hpcbridge.frontends.admission import (
-    COOKIES,
+    SESSION_COOKIES,
     TICKET,
     Admission,
     Redirect,
@@ -123,7 +123,7 @@ def _ticket(visit: Visit) -> str | None:
 
 def _cookie_name(visit: Visit, scheme: str) -> str:
     """With the prefix that browsers let nobody else set, where they can."""
-    return COOKIES[1] if scheme == "https" and not visit.prefix else COOKIES[0]
+    return SESSION_COOKIES[1] if scheme == "https" and not visit.prefix else SESSION_COOKIES[0]
 
 
 def _cookie(visit: Visit, scheme: str) -> str | None:

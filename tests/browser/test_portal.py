@@ -67,25 +67,36 @@ async def test_what_admins_write_is_text_and_not_markup(client: AsyncClient) -> 
 
 
 async def test_the_page_may_load_and_run_only_its_own_files(client: AsyncClient) -> None:
-    for path in ("/", "/portal/portal.js", "/portal/portal.css"):
+    for path in ("/", "/portal/sessions", "/portal/portal.js", "/portal/portal.css"):
         policy = (await client.get(path)).headers["content-security-policy"]
         assert "default-src 'none'" in policy
         assert "script-src 'self'" in policy
         assert "connect-src 'self' wss://viz;" in policy
         assert "unsafe" not in policy
-    text = (await client.get("/")).text
-    assert not re.search(r"<style|<script(?![^>]* src=)| on[a-z]+=| style=", text)
-    assert not re.search(r"""(?:src|href)=["'](?:https?:)?//""", text)
+    for path in ("/", "/portal/sessions"):
+        text = (await client.get(path)).text
+        assert not re.search(r"<style|<script(?![^>]* src=)| on[a-z]+=| style=", text)
+        assert not re.search(r"""(?:src|href)=["'](?:https?:)?//""", text)
 
 
 async def test_every_script_and_style_that_the_page_names_is_there(client: AsyncClient) -> None:
-    text = (await client.get("/")).text
-    for path in re.findall(r'(?:src|href)="(portal/[^"]+)"', text):
-        assert (await client.get(f"/{path}")).status_code == 200, path
-    entry = await client.get("/portal/portal.js")
-    assert entry.headers["content-type"].startswith("text/javascript")
-    for path in re.findall(r"from '\./([a-z]+\.js)'", entry.text):
-        assert (await client.get(f"/portal/{path}")).status_code == 200
+    seen: set[str] = set()
+    for page in ("/", "/portal/sessions"):
+        text = (await client.get(page)).text
+        todo = {
+            normpath(join(dirname(page), name))
+            for name in re.findall(r'(?:src|href)="([^"#]+)"', text)
+        }
+        while todo:
+            path = todo.pop()
+            answer = await client.get(path)
+            assert answer.status_code == 200, path
+            seen.add(path)
+            if path.startswith("/portal/") and path.endswith(".js") and "vendor" not in path:
+                assert answer.headers["content-type"].startswith("text/javascript")
+                named = re.findall(r"from '\./([a-z]+\.js)'", answer.text)
+                todo |= {f"/portal/{name}" for name in named} - seen
+    assert {"/portal/viewer.js", "/portal/sessionrow.js", "/portal/portal.css"} <= seen
 
 
 def test_the_wheel_ships_wslink_word_for_word_as_npm_does() -> None:

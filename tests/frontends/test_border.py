@@ -69,7 +69,7 @@ async def test_what_says_who_the_user_is_does_not_reach_the_session(site: OwnSit
 
 
 async def test_only_the_applications_own_cookies_reach_it(own: OwnSite) -> None:
-    ours = "hpcbridge=1; __Host-hpcbridge=2; HPCBRIDGE=3"
+    ours = "hpcbridge=1; __Host-hpcbridge=2; HPCBRIDGE=3; hpcbridge_visitor=4"
     logins = "mod_auth_openidc_session=a; _shibsession_x=b; _oauth2_proxy_0=c"
     asked = (
         f"Cookie: {ours}; _xsrf=9; {logins}",
@@ -153,6 +153,8 @@ COOKIES = {
     "hpcbridge=1": None,
     "HpcBridge=1; Path=/": None,
     "__Host-hpcbridge=1; Path=/; Secure": None,
+    "hpcbridge_visitor=1; Path=/": None,
+    "__Host-hpcbridge_visitor=1; Path=/; Secure": None,
     "=1": None,
     "nothing": None,
     "_shibsession_1=1": None,

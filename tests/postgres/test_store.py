@@ -7,13 +7,15 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from hpcbridge.auth.tickets import Tickets
+from hpcbridge.database.listing import page, place
 from hpcbridge.errors import LeadershipLost, NoCapacity, StoreError
 from hpcbridge.replication import leadership as leadership_module
 from hpcbridge.replication.leadership import Leadership
 from hpcbridge.replication.notifications import Notifications
-from hpcbridge.store import Quota, SessionRow, State, Store
+from hpcbridge.store import FIRST, Place, Quota, Selection, SessionRow, State, Store
 from testbed.postgresql import PostgreSQL
 from tests.waiting import until
 
@@ -273,3 +275,50 @@ async def test_a_ticket_admits_once_whatever_replica_it_comes_to(stores: list[St
     admitted = await asyncio.gather(*(each.redeem(row(), ticket) for each in at * 4))
     assert sorted(map(str, admitted)) == ["None"] * 11 + ["alice"]
     assert at[1].user(row(), at[2].cookie(row(), "bob")) == "bob"
+
+
+async def test_pages_of_a_long_history_come_from_one_index_and_are_not_sorted(
+    stores: list[Store],
+) -> None:
+    """Every page, the last one too; PostgreSQL says what it would read."""
+    store, users = stores[0], ("alice", "bob")
+    async with store.writing() as session:
+        for number in range(4000):
+            over: dict[str, Any] = {"state": State.ENDED, "job_ended": True, "ended_at": 5.0}
+            columns = {"user": users[number % 2], "submitting_at": 1000.25 + number // 3}
+            session.add(row(number, **columns, **(over if number % 200 else {})))
+    async with store.engine.connect() as connection:
+        await connection.execute(text("ANALYZE sessions"))
+        await connection.commit()
+    for which, user in (("all", None), ("all", "bob"), ("ended", None), ("live", "alice")):
+        selection, seen, before = Selection(which, user), [], FIRST
+        while rows := await store.page(selection, 300, before):
+            seen += [each.job_name for each in rows]
+            before = place(rows[-1])
+        wanted = [
+            number
+            for number in range(4000)
+            if which == "all" or (number % 200 == 0) == (which == "live")
+            if user in (None, users[number % 2])
+        ]
+        assert seen == [row(number).job_name for number in reversed(wanted)]
+    some = Place(1500.25, "z")
+    for selection in (
+        Selection("all"),
+        Selection("ended"),
+        Selection("live"),
+        Selection("all", "bob"),
+        Selection("live", "alice"),
+        Selection("ended", "bob", "cone", "here"),
+        Selection("all", None, "cone", "here"),
+    ):
+        query = page(selection, 50, some).compile(
+            store.engine.sync_engine, compile_kwargs={"literal_binds": True}
+        )
+        async with store.engine.connect() as connection:
+            told = await connection.exec_driver_sql(f"EXPLAIN {query}")
+            plan = "\n".join(str(each[0]) for each in told)
+        assert "ix_sessions_newest" in plan, plan
+        assert "Seq Scan" not in plan, plan
+        # Of the few that live it may find and sort all.
+        assert "Sort" not in plan or selection.which == "live", plan

@@ -24,7 +24,7 @@ from hpcbridge.sessions.context import SessionContext
 from hpcbridge.sessions.manager import Sessions
 from hpcbridge.sessions.session import Session
 from hpcbridge.states import EndReason
-from hpcbridge.store import State, Store
+from hpcbridge.store import Selection, State, Store
 from tests.fakes import FakeFiles, FakePublisher, FakeScheduler, FakeTransport, fake_cluster
 from tests.waiting import until
 
@@ -161,7 +161,7 @@ async def test_a_launch_waits_for_what_is_written_about_a_client_that_just_left(
     await asyncio.wait({again}, timeout=0.2)
     going_on.set()
     assert (await again) is session
-    assert [row.id for row in await sessions.store.living()] == [session.row.id]
+    assert [row.id for row in await sessions.page(Selection(), 10)] == [session.row.id]
 
 
 async def test_what_is_no_application_is_told_with_those_that_are(sessions: Sessions) -> None:
@@ -259,7 +259,7 @@ async def test_whoever_asks_for_a_session_keeps_it_and_learns_what_became_of_it(
     assert (row.state, row.reason) == (State.ENDED, EndReason.STOPPED)
     with pytest.raises(SessionNotFound):
         await sessions.get(row.id, Identity("bob", How.TOKEN))
-    assert await sessions.living(Identity("bob", How.TOKEN)) == []
+    assert await sessions.page(Selection("all", user="bob"), 10) == []
 
 
 async def test_a_service_that_stops_lets_sessions_be_or_ends_them(sessions: Sessions) -> None:

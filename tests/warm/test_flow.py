@@ -8,6 +8,7 @@ import pytest
 from hpcbridge import service
 from hpcbridge.clusters.readiness import printable
 from hpcbridge.config import file as configfile
+from hpcbridge.store import Selection
 from tests.waiting import until
 from tests.wslinkclient import WslinkClient
 
@@ -37,7 +38,7 @@ async def test_the_demos_session_is_its_users_alone_after_the_hand_over(
     async with service.running(settings, end_sessions=True) as (sessions, _):
 
         async def ready() -> Any:
-            living = await sessions.store.living()
+            living = await sessions.store.page(Selection(), 100)
             return next((row for row in living if row.state == "ready"), None)
 
         waiting = await until(ready, "a warm session")

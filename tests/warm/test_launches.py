@@ -8,7 +8,7 @@ import pytest
 from hpcbridge import service
 from hpcbridge.errors import ConfigError
 from hpcbridge.sessions.manager import Sessions
-from hpcbridge.store import SessionRow
+from hpcbridge.store import Selection, SessionRow
 from hpcbridge.warm.store import Asked, WarmStore
 from tests.waiting import until
 from tests.warm.conftest import knows
@@ -31,7 +31,7 @@ async def ready(
     """Wait for so many warm sessions, others than these."""
 
     async def there() -> list[SessionRow]:
-        living = await sessions.store.living()
+        living = await sessions.store.page(Selection(), 100)
         found = [row for row in living if row.warm and row.state == "ready" and row.id not in but]
         return found if len(found) == count else []
 
@@ -61,7 +61,7 @@ async def test_a_launch_gets_the_session_that_is_ready_and_another_takes_its_pla
         assert told["handed_over_at"] > told["times"]["ready"]
         (other,) = await ready(api.sessions)
         assert other.id != session["id"]
-        assert len(await api.sessions.store.living()) == 2
+        assert len(await api.sessions.store.page(Selection(), 100)) == 2
 
 
 async def test_the_user_gets_a_secret_that_is_new_and_not_left_on_disk(
@@ -190,7 +190,10 @@ async def test_a_warm_session_is_one_session_before_and_after(
         await looks(api, 4)
         assert caplog.text.count("warm sessions of 'warm': 2 of 2 sessions") == 1
         assert (await api.post(WARM)).status_code == 503
-        assert {row.id for row in await api.sessions.store.living()} == {first["id"], second["id"]}
+        assert {row.id for row in await api.sessions.store.page(Selection(), 100)} == {
+            first["id"],
+            second["id"],
+        }
 
 
 async def test_nobody_asks_for_a_warm_session_and_it_stays_and_its_time_begins_with_its_user(
@@ -234,7 +237,7 @@ async def test_when_the_service_stops_its_warm_sessions_end_and_the_users_go_on(
         await ready(sessions)
     assert len(warm_site.directories()) == 1
     async with service.running(settings, end_sessions=True) as (sessions, _):
-        there = {row.id: row.state for row in await sessions.store.living()}
+        there = {row.id: row.state for row in await sessions.store.page(Selection(), 100)}
         assert there[session.row.id] == "ready"
 
 

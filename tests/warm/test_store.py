@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hpcbridge.errors import NoCapacity
-from hpcbridge.store import Quota, SessionRow, State, Store
+from hpcbridge.store import Quota, Selection, SessionRow, State, Store
 from hpcbridge.warm.store import Asked, WarmStore
 
 HERE = {"here": None}
@@ -106,6 +106,17 @@ async def test_what_is_not_ready_not_free_too_old_or_elsewhere_is_not_given(
 ) -> None:
     await stores[0].add(warm(**columns))
     assert await take(warm_store, asked(), after=10.0) is None
+
+
+async def test_it_is_found_again_by_the_browser_that_launched_it(
+    stores: list[Store], warm_store: WarmStore
+) -> None:
+    await stores[0].add(warm(1, submitting_at=time.time()))
+    assert await stores[1].page(Selection(visitor="mine"), 9) == []
+    got = await take(warm_store, asked(visitor="mine"))
+    assert got is not None
+    assert [each.id for each in await stores[1].page(Selection(visitor="mine"), 9)] == [got.id]
+    assert await stores[1].page(Selection(visitor="another"), 9) == []
 
 
 async def test_one_that_this_replica_does_not_reach_is_not_given(

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from hpcbridge.config.settings import Settings
+from hpcbridge.store import Selection
 from tests.replies import refusal
 from tests.usersite import auth, client, named
 from tests.waiting import until
@@ -89,7 +90,7 @@ def test_all_others_are_allowed(changes: dict[str, Any]) -> None:
 
 async def waiting(api: Any, count: int) -> set[str]:
     async def there() -> set[str]:
-        living = await api.sessions.store.living()
+        living = await api.sessions.store.page(Selection(), 100)
         found = {row.id for row in living if row.warm and row.state == "ready"}
         return found if len(found) == count else set()
 

@@ -8,6 +8,9 @@ export class ApiError extends Error {
   }
 }
 
+/** Bytes of an answer with output after which there may be more at once. */
+export const FULL = 2 ** 19;
+
 /** How far the service's clock is ahead of ours, in seconds, by its last answer. */
 let offset = 0;
 
@@ -44,9 +47,10 @@ export class Launcher {
     return answer;
   }
 
-  /** Who asks, and their sessions; where the service knows users. */
-  list() {
-    return call(this.endpoint);
+  /** Who asks, and their sessions: by default those that live; `asked` has filters and a page. */
+  list(asked = {}) {
+    const query = new URLSearchParams(asked).toString();
+    return call(query ? `${this.endpoint}?${query}` : this.endpoint);
   }
 
   /** The applications, and what keeps sessions away from their clusters. */
@@ -64,15 +68,36 @@ export class Launcher {
   }
 
   /** What a session's application printed, from `offset` (bytes) on: `{text, next, ended}`. */
-  async log(id, offset) {
-    const url = `${this.endpoint}/${encodeURIComponent(id)}/log?offset=${offset}`;
-    const response = await fetch(url, { cache: 'no-store' });
+  async log(id, offset, limit) {
+    const { response, next, ended } = await this.logPart(id, offset, limit);
+    return { text: await response.text(), next, ended };
+  }
+
+  async logPart(id, offset, limit) {
+    const most = limit ? `&limit=${limit}` : '';
+    const url = `${this.endpoint}/${encodeURIComponent(id)}/log?offset=${offset}${most}`;
+    let response;
+    try {
+      response = await fetch(url, { cache: 'no-store' });
+    } catch {
+      throw new ApiError('The service does not answer. Is it still running?');
+    }
     if (!response.ok) throw new ApiError('The output cannot be read.', response.status);
-    return {
-      text: await response.text(),
-      next: Number(response.headers.get('X-Log-Next')),
-      ended: response.headers.get('X-Log-Ended') === 'true',
-    };
+    const next = Number(response.headers.get('X-Log-Next'));
+    return { response, next, ended: response.headers.get('X-Log-Ended') === 'true' };
+  }
+
+  /** All that it printed so far, as a Blob; `progress` is called with the bytes so far. */
+  async wholeLog(id, progress) {
+    const parts = [];
+    for (let offset = 0; ;) {
+      const { response, next } = await this.logPart(id, offset);
+      const bytes = await response.arrayBuffer();
+      parts.push(bytes);
+      progress(next);
+      if (bytes.byteLength < FULL) return new Blob(parts, { type: 'text/plain' });
+      offset = next;
+    }
   }
 
   /** The address of the same as server-sent events. */

@@ -1,11 +1,16 @@
 // The sessions that this browser launched, so that a closed tab loses none of them.
 //
-// Where the service knows users it lists their sessions itself; where it does not, only who knows a
-// session's id may have it, and this is where the ids are.
+// The service lists the sessions of its users and, where it has none, those of this browser; what a
+// session's application wants to hear, its secret, is here.
 
 const KEY = 'hpcbridge.sessions';
 const TAB = 'hpcbridge.session'; // the one that this tab shows, for a reload
 const MOST = 50;
+
+/** Call `look` when another tab has launched or stopped a session. */
+export function onChange(look) {
+  addEventListener('storage', ({ key }) => { if (key === KEY || key === null) look(); });
+}
 
 function read(storage, key, otherwise) {
   try {

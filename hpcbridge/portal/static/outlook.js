@@ -1,12 +1,9 @@
 // What is to come: the place in the queue while the job waits, and the end of a live session.
+import { ADVICE } from './endings.js';
 import { ahead, byId, clock, span, timeOfDay, until, write } from './words.js';
 
-const WARN = 300; // seconds before the end
+export const WARN = 300; // seconds before the end
 const SAY_AGAIN = [60, 120]; // seconds before the end at which screen readers say it once more
-const ADVICE = {
-  timed_out: 'Save what you need; the job ends then.',
-  idle: 'Nobody is connected; use it to keep it.',
-};
 
 export class Outlook {
   constructor() {

@@ -1,5 +1,8 @@
 // The page's entry: the catalogue's forms, and the session that they open.
+import { Alerts } from './alerts.js';
 import { Launcher } from './api.js';
+import { bookmark, fillIn } from './bookmark.js';
+import { onChange } from './memory.js';
 import { Running } from './running.js';
 import { Session } from './session.js';
 
@@ -12,7 +15,8 @@ let lastButton = null;
 const titles = Object.fromEntries(
   [...document.querySelectorAll('form[data-application]')].map(({ dataset }) => [dataset.application, dataset.title]),
 );
-const session = new Session(launcher, client, () => {
+const alerts = new Alerts(document.getElementById('alerts'), launcher, titles);
+const session = new Session(launcher, client, alerts, () => {
   (lastButton ?? document.getElementById('catalogue-title')).focus();
   running.look().catch(() => null);
 });
@@ -54,7 +58,12 @@ function complaint(form) {
 for (const form of document.querySelectorAll('form[data-application]')) {
   const command = form.querySelector('.curl code');
   const problem = form.querySelector('.field-error');
-  const describe = () => { command.textContent = launcher.curl(requestOf(form)); };
+  const link = form.querySelector('.link');
+  const describe = () => {
+    const request = requestOf(form);
+    command.textContent = launcher.curl(request);
+    link.textContent = bookmark(request);
+  };
   describe();
   form.addEventListener('input', () => { problem.hidden = true; describe(); });
   form.addEventListener('submit', (event) => {
@@ -76,13 +85,13 @@ for (const button of document.querySelectorAll('button[data-copy]')) {
     const source = document.getElementById(button.dataset.copy);
     try {
       await navigator.clipboard.writeText(source.textContent);
-      button.textContent = 'Copied';
+      button.firstChild.textContent = 'Copied';
     } catch {
       // No clipboard without https: select it, so that Ctrl-C does.
       getSelection().selectAllChildren(source);
-      button.textContent = 'Press Ctrl-C';
+      button.firstChild.textContent = 'Press Ctrl-C';
     }
-    setTimeout(() => { button.textContent = 'Copy'; }, 2000);
+    setTimeout(() => { button.firstChild.textContent = 'Copy'; }, 2000);
   });
 }
 
@@ -116,10 +125,10 @@ function tell(application) {
 }
 
 async function look() {
-  if (!document.hidden && document.body.dataset.view === 'catalogue') {
+  if (document.body.dataset.view === 'catalogue' && (!document.hidden || alerts.on)) {
     try {
-      (await launcher.applications()).applications.forEach(tell);
-      await running.look();
+      if (!document.hidden) (await launcher.applications()).applications.forEach(tell);
+      await alerts.seeAll(await running.look());
     } catch {
       // The page does without; a launch says what is wrong.
     }
@@ -127,16 +136,22 @@ async function look() {
   setTimeout(look, LOOK);
 }
 
-// A link may point at an application, but only a click launches it: a job costs something, and any
-// other site can make a link.
-const asked = new URLSearchParams(location.search).get('application');
-if (asked) document.getElementById(`launch-${asked}`)?.focus();
+const asked = new URLSearchParams(location.search);
+const named = document.querySelector(`form[data-application="${CSS.escape(asked.get('application') ?? '')}"]`);
+if (named) {
+  fillIn(named, asked);
+  named.querySelector('.filled').hidden = asked.size < 2;
+  named.closest('.card').dataset.named = '';
+  named.scrollIntoView({ block: 'nearest' });
+  named.querySelector('button.primary').focus();
+}
 
 await session.resume();
 look();
+onChange(() => running.look().catch(() => null)); // another tab has launched or stopped one
 
 if (who) {
-  launcher.list().then(
+  launcher.list({ limit: 1 }).then(
     ({ user, operator }) => { who.textContent = operator ? `${user} (operator)` : user; },
     (error) => { who.textContent = error.message; },
   );

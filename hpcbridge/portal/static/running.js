@@ -29,14 +29,18 @@ export class Running {
     this.shown = '';
   }
 
-  /** Look which sessions live, and list them. */
+  /** Look which sessions live, list them, and return what is told of them. */
   async look() {
-    const found = await (this.users ? this.listed() : this.remembered());
+    const listed = await this.listed();
+    const others = this.users ? [] : await this.remembered(new Set(listed.map(({ answer }) => answer.id)));
+    const found = [...listed, ...others];
+    const answers = found.map(({ answer }) => answer);
     const text = JSON.stringify(found.map(({ answer }) => [answer.id, answer.state, answer.message]));
-    if (text === this.shown) return; // the focus may be on one of the buttons
+    if (text === this.shown) return answers; // the focus may be on one of the buttons
     this.shown = text;
     byId('running').hidden = !found.length;
     byId('running-list').replaceChildren(...found.map((each) => this.item(each)));
+    return answers;
   }
 
   async listed() {
@@ -44,8 +48,9 @@ export class Running {
     return sessions.map((answer) => ({ answer, kept: memory.find(answer.id) }));
   }
 
-  async remembered() {
-    const looks = memory.all().map(async (kept) => {
+  /** What this browser launched without the cookie that it is listed by, but for those `known`. */
+  async remembered(known) {
+    const looks = memory.all().filter(({ id }) => !known.has(id)).map(async (kept) => {
       try {
         const answer = await this.launcher.status(kept.id);
         if (answer.state !== 'ended') return { answer, kept };

@@ -1,4 +1,5 @@
 // One session, from the click to the end: launch, follow, connect, reconnect, stop.
+import { ending, failed } from './endings.js';
 import { Feed } from './feed.js';
 import { memory } from './memory.js';
 import { Stage } from './stage.js';
@@ -8,24 +9,6 @@ import { byId } from './words.js';
 
 const RETRIES = [250, 500, 1000, 2000, 4000]; // ms; the last one again for as long as it lives
 const SILENT_TRIES = 2; // an application that says nothing to that many greetings speaks another protocol
-const ENDED = {
-  stopped: 'The session was stopped',
-  finished: 'The application has ended',
-  failed: 'The application failed',
-  timed_out: 'The job ran out of time',
-  out_of_memory: 'The job ran out of memory',
-  node_failed: 'The node failed',
-  preempted: 'The job had to make room for another',
-  cancelled: 'The job was cancelled',
-  never_ready: 'The application did not get ready',
-  idle: 'The session was idle for too long',
-  rejected: 'The job was refused',
-};
-// Ends that were told beforehand, and are nobody's failure.
-const FORESEEN = ['stopped', 'finished', 'timed_out', 'idle'];
-
-const NEVER_STARTED = 'The job did not start in time';
-
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** For measuring: the first time each thing happened, and not again after a reconnection. */
@@ -35,9 +18,10 @@ function mark(name) {
 }
 
 export class Session {
-  /** `leave` is called when the user goes back to the catalogue. */
-  constructor(launcher, client, leave) {
+  /** `alerts` are told what is heard; `leave` is called when the user goes back to the catalogue. */
+  constructor(launcher, client, alerts, leave) {
     this.launcher = launcher;
+    this.alerts = alerts;
     this.leave = leave;
     this.run = 0; // which launch we are in: answers that belong to an earlier one are dropped
     this.stage = new Stage();
@@ -118,6 +102,7 @@ export class Session {
       // Once it is ready, what the page itself does is what is said.
       const told = this.url && answer.state === 'ready' ? { ...answer, message: '' } : answer;
       this.stage.report(told, this.launcher.offset);
+      this.alerts.see(answer);
       if (answer.state === 'ended') this.ended(answer);
       else if (answer.state === 'ready' && !this.url) this.show(run, answer);
     }
@@ -162,11 +147,19 @@ export class Session {
     this.stage.say(before ? `${before.message} Trying again.` : 'Ready. Connecting to the application.');
     byId('view').hidden = false;
     try {
+      this.secret ??= await this.told(run);
       await this.view.connect(url, this.secret);
       mark('connected');
     } catch (error) {
       await this.reconnect(run, error);
     }
+  }
+
+  /** The secret, where another browser has launched the session: its owner is told. */
+  async told(run) {
+    const { secret } = await this.patiently(run, () => this.launcher.status(this.id));
+    if (secret) return secret;
+    throw Object.assign(new Error('Only the browser that launched this session can show it.'), { lasting: true });
   }
 
   /** The connection broke: find out whether the session ended, and take it up again if not. */
@@ -202,13 +195,12 @@ export class Session {
     this.stage.pictured(detail);
   }
 
-  ended({ reason, error, message, times }) {
+  ended(answer) {
+    this.alerts.see(answer);
     this.living = false;
     if (this.id) memory.remove(this.id);
-    const unstarted = reason === 'never_ready' && !times?.starting;
-    const title = unstarted ? NEVER_STARTED : ENDED[reason] ?? 'The session has ended';
-    const failed = error && !FORESEEN.includes(reason);
-    this.fail(title, error ?? message ?? '', failed ? 'error' : 'ended');
+    const text = answer.error ?? answer.message ?? '';
+    this.fail(ending(answer), text, failed(answer) ? 'error' : 'ended');
   }
 
   /** The session lives, but this page cannot show it. */

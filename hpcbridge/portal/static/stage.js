@@ -1,4 +1,5 @@
 // The session's part of the page: title, steps, words, facts, failure. It shows and decides nothing.
+import { parts } from './endings.js';
 import { Outlook } from './outlook.js';
 import { ahead, byId, clock, traffic, write } from './words.js';
 
@@ -170,14 +171,13 @@ export class Stage {
   /** The first line of `text` is for people; then come, below a title, the job's last lines. */
   fail(title, text, state = 'error') {
     this.blank();
-    const [first, ...log] = text.trim().split('\n');
-    const heading = log.length === 1 || log[0]?.endsWith(':') ? log.shift() : '';
+    const { first, heading, log } = parts(text);
     byId('failure-title').textContent = title;
     byId('failure-text').textContent = first;
     byId('failure-log-title').textContent = heading;
     byId('failure-log-title').hidden = !heading;
-    byId('failure-log').textContent = log.join('\n').trimEnd();
-    byId('failure-log').hidden = !byId('failure-log').textContent;
+    byId('failure-log').textContent = log;
+    byId('failure-log').hidden = !log;
     this.tail = byId('failure-log');
     byId('facts').hidden = byId('fact-job').textContent === UNKNOWN;
     this.show(state);

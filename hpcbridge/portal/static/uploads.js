@@ -105,7 +105,8 @@ async function look() {
   byId('files-limit').textContent = ` (up to ${sizeText(limit)} each)`;
   byId('files-list').replaceChildren(...files.map(item));
   for (const select of document.querySelectorAll('select[data-uploads]')) {
-    const chosen = select.value;
+    const chosen = select.dataset.wanted ?? select.value; // what a link asks for
+    delete select.dataset.wanted;
     const options = files.map(({ name }) => new Option(name, name, false, name === chosen));
     select.replaceChildren(select.options[0], ...options);
     select.dispatchEvent(new Event('input', { bubbles: true }));

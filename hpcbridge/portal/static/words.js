@@ -56,3 +56,21 @@ export function traffic({ bytes_out: bytes, connections, round_trip: delay, reco
   if (reconnects) said.push(`reconnected ${reconnects} ×`);
   return said.join(' · ');
 }
+
+/** A day and a time here, as short as today allows; `at` in ms since the epoch. */
+export function moment(at) {
+  const date = new Date(at);
+  const today = date.toDateString() === new Date().toDateString();
+  return date.toLocaleString([], {
+    ...(today ? {} : { day: 'numeric', month: 'short' }), hour: '2-digit', minute: '2-digit',
+  });
+}
+
+// Escape sequences with what they hold, other control characters, and those that turn text around or hide it.
+const ESCAPES = /\u001B(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\u0007\u001B]*(?:\u0007|\u001B\\)?|[@-Z\\-_])/g;
+const HIDDEN = /[\u0000-\u0008\u000B-\u001F\u007F-\u009F\u200B-\u200F\u2028-\u202E\u2060-\u2069\uFEFF]/g;
+
+/** What a program or another user wrote, as text that shows what it is. */
+export function plain(text) {
+  return text.replace(ESCAPES, '').replace(/\r\n?/g, '\n').replace(HIDDEN, '');
+}
