@@ -11,7 +11,7 @@ import httpx
 from httpx_sse import EventSource, SSEError
 
 from hpcbridge.client import operations
-from hpcbridge.client.connection import STREAM_TIMEOUT, connection
+from hpcbridge.client.connection import STREAM_TIMEOUT, TIMEOUT, connection
 from hpcbridge.client.errors import ClientError, LaunchFailed, NotHpcbridge, ServiceBusy
 from hpcbridge.client.operations import Operation
 from hpcbridge.client.patience import PAUSE, Patience
@@ -36,9 +36,16 @@ class AsyncClient:
         socket: str | Path | None = None,
         ca: str | Path | None = None,
         cleartext: bool = False,
+        timeout: float = TIMEOUT,
     ) -> None:
         self._to = connection(
-            url, token=token, token_file=token_file, socket=socket, ca=ca, cleartext=cleartext
+            url,
+            token=token,
+            token_file=token_file,
+            socket=socket,
+            ca=ca,
+            cleartext=cleartext,
+            timeout=timeout,
         )
         uds = self._to.socket
         transport = httpx.AsyncHTTPTransport(uds=str(uds)) if uds else None
@@ -109,8 +116,12 @@ class AsyncClient:
         """
         asked = operations.launch(application, parameters or {}, cluster, token_hex(16))
         begun = await self._insist(asked)
-        if not wait:
-            return begun
+        return await self.ready(begun, progress) if wait else begun
+
+    async def ready(
+        self, begun: Session, progress: Callable[[Session], None] | None = None
+    ) -> Session:
+        """Wait for a session that was launched without ``wait``; the rest as of :meth:`launch`."""
         async with contextlib.aclosing(self.progress(begun.id)) as changes:
             async for now in changes:
                 if progress is not None:
@@ -146,8 +157,10 @@ class AsyncClient:
         """What the application printed, from a byte on."""
         return await self._do(operations.log(session_id, offset))
 
-    async def follow_log(self, session_id: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
-        """What the application prints, until nothing will be added."""
+    async def log_parts(
+        self, session_id: str, offset: int = 0, *, follow: bool = False
+    ) -> AsyncGenerator[Log, None]:
+        """All that the application has printed; with ``follow`` until nothing will be added."""
         patience = Patience(busy=True)
         while True:
             try:
@@ -158,8 +171,8 @@ class AsyncClient:
             patience.heard()
             offset = part.next
             if part.data:
-                yield part.data
-            elif part.ended:
+                yield part
+            elif part.ended or not follow:
                 return
             else:
                 await asyncio.sleep(PAUSE)

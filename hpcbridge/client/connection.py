@@ -17,9 +17,11 @@ from hpcbridge.files import private
 
 ENDPOINT = "/paraview"
 """The path of the API, unless the address has one."""
-TIMEOUT = httpx.Timeout(30.0, connect=10.0)
-STREAM_TIMEOUT = httpx.Timeout(30.0, connect=10.0, read=60.0)
-"""Seconds; of a stream of events a sign of life comes every 15 s."""
+TIMEOUT = 30.0
+"""Seconds that an answer may take."""
+CONNECT_TIMEOUT = 10.0
+STREAM_TIMEOUT = httpx.Timeout(60.0, connect=CONNECT_TIMEOUT)
+"""Of a stream of events a sign of life comes every 15 s."""
 _TOKEN = re.compile(r"[!-~]{1,512}")
 
 
@@ -50,6 +52,7 @@ def connection(
     socket: str | Path | None,
     ca: str | Path | None,
     cleartext: bool,
+    timeout: float,
 ) -> Connection:
     """Raises :class:`~hpcbridge.client.errors.ClientError` for what cannot be."""
     address = _address(url or ("http://localhost" if socket else ""))
@@ -62,7 +65,8 @@ def connection(
     headers = {"User-Agent": f"hpcbridge/{hpcbridge.__version__}"}
     if given:
         headers["Authorization"] = f"Bearer {given}"
-    options: dict[str, Any] = {"base_url": address, "headers": headers, "timeout": TIMEOUT}
+    patience = httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT))
+    options: dict[str, Any] = {"base_url": address, "headers": headers, "timeout": patience}
     if address.scheme == "https":
         options["verify"] = _trusted(ca)
     return Connection(options, Path(socket) if socket else None, name)

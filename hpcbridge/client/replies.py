@@ -15,7 +15,8 @@ from hpcbridge.states import State
 class Reply(BaseModel):
     """Something of an answer; it does not change."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
+    # What a command does not need is not built when it starts.
+    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True, defer_build=True)
 
 
 class End(Reply):

@@ -11,7 +11,7 @@ import httpx
 from httpx_sse import EventSource, SSEError
 
 from hpcbridge.client import operations
-from hpcbridge.client.connection import STREAM_TIMEOUT, connection
+from hpcbridge.client.connection import STREAM_TIMEOUT, TIMEOUT, connection
 from hpcbridge.client.errors import ClientError, LaunchFailed, NotHpcbridge, ServiceBusy
 from hpcbridge.client.operations import Operation
 from hpcbridge.client.patience import PAUSE, Patience
@@ -27,7 +27,8 @@ class Client:
     The path of the API is ``/paraview``, unless ``url`` has another. ``token`` or ``token_file`` (a
     file of mode 0600) says who asks, where the service knows users. With ``socket`` the service is
     reached by that unix socket. ``ca`` is a file of certificates that are trusted beside the
-    system's. A token is sent unencrypted to other machines only with ``cleartext``.
+    system's. A token is sent unencrypted to other machines only with ``cleartext``. An answer may
+    take ``timeout`` seconds.
 
     Every method raises :class:`~hpcbridge.client.errors.ClientError`.
     """
@@ -41,9 +42,16 @@ class Client:
         socket: str | Path | None = None,
         ca: str | Path | None = None,
         cleartext: bool = False,
+        timeout: float = TIMEOUT,
     ) -> None:
         self._to = connection(
-            url, token=token, token_file=token_file, socket=socket, ca=ca, cleartext=cleartext
+            url,
+            token=token,
+            token_file=token_file,
+            socket=socket,
+            ca=ca,
+            cleartext=cleartext,
+            timeout=timeout,
         )
         uds = self._to.socket
         transport = httpx.HTTPTransport(uds=str(uds)) if uds else None
@@ -114,8 +122,10 @@ class Client:
         """
         asked = operations.launch(application, parameters or {}, cluster, token_hex(16))
         begun = self._insist(asked)
-        if not wait:
-            return begun
+        return self.ready(begun, progress) if wait else begun
+
+    def ready(self, begun: Session, progress: Callable[[Session], None] | None = None) -> Session:
+        """Wait for a session that was launched without ``wait``; the rest as of :meth:`launch`."""
         with contextlib.closing(self.progress(begun.id)) as changes:
             for now in changes:
                 if progress is not None:
@@ -150,8 +160,10 @@ class Client:
         """What the application printed, from a byte on."""
         return self._do(operations.log(session_id, offset))
 
-    def follow_log(self, session_id: str, offset: int = 0) -> Generator[bytes, None, None]:
-        """What the application prints, until nothing will be added."""
+    def log_parts(
+        self, session_id: str, offset: int = 0, *, follow: bool = False
+    ) -> Generator[Log, None, None]:
+        """All that the application has printed; with ``follow`` until nothing will be added."""
         patience = Patience(busy=True)
         while True:
             try:
@@ -162,8 +174,8 @@ class Client:
             patience.heard()
             offset = part.next
             if part.data:
-                yield part.data
-            elif part.ended:
+                yield part
+            elif part.ended or not follow:
                 return
             else:
                 time.sleep(PAUSE)

@@ -1,9 +1,10 @@
 """A service with users in a process of its own, and tokens for it."""
 
 import asyncio
-from collections.abc import Iterator
+import gc
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -14,7 +15,23 @@ from hpcbridge.store import Store
 from tests.site import Service, Site
 from tests.usersite import auth
 
+T = TypeVar("T")
+
 ALL = (Scope.LAUNCH, Scope.READ, Scope.STOP)
+# What titles a terminal's window, clears it, colours it, and turns text around.
+HOSTILE = r"""#!/bin/sh
+printf '\033]0;owned\007\033[2J[red]mist\033[0m\342\200\256\r\n'
+exit 9
+"""
+
+
+def unconnected(test: T) -> T:
+    """For tests in which a unix socket cannot be connected to.
+
+    httpcore 1.0 leaves such a socket to the garbage collector, which complains.
+    """
+    complains = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+    return complains(pytest.mark.usefixtures("collected")(test))
 
 
 class Bridge:
@@ -24,26 +41,39 @@ class Bridge:
         self.site = site
         site.config["auth"] = auth(site, "token")
         site.config["clusters"]["here"] |= {"slots": 30, "trust_jobs": True}
+        hostile = site.program("hostile", HOSTILE)
+        crash = site.config["applications"]["crash"]
+        site.config["applications"]["hostile"] = {**crash, "properties": {"program": hostile}}
         site.write()
         self.service = Service(site, "--end-sessions")
+        self._tokens: dict[tuple[str, tuple[Scope, ...]], str] = {}
 
     @property
     def url(self) -> str:
         return self.service.url
 
     def token(self, user: str = "alice", *scopes: Scope) -> str:
-        """A new one."""
-        settings = self.site.settings()
+        """A user's for these scopes."""
+        wanted = (user, scopes or ALL)
 
-        async def make() -> str:
-            store = await Store.open(settings.store_url)
+        async def make(store: Store) -> str:
+            return (await Tokens(store).create(*wanted, lasts=3600))[1]
+
+        if wanted not in self._tokens:
+            self._tokens[wanted] = self.with_store(make)
+        return self._tokens[wanted]
+
+    def with_store(self, work: Callable[[Store], Awaitable[T]]) -> T:
+        """Do something to the service's database, beside it."""
+
+        async def run() -> T:
+            store = await Store.open(self.site.settings().store_url)
             try:
-                _, token = await Tokens(store).create(user, scopes or ALL, lasts=3600)
+                return await work(store)
             finally:
                 await store.close()
-            return token
 
-        return asyncio.run(make())
+        return asyncio.run(run())
 
     def token_file(self, folder: Path, user: str = "alice", *scopes: Scope) -> Path:
         """A file with a new one."""
@@ -70,3 +100,10 @@ def client(bridge: Bridge) -> Iterator[Client]:
     """Alice's."""
     with bridge.client() as client:
         yield client
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """What a test leaves to the garbage collector is gone with it."""
+    yield
+    gc.collect()

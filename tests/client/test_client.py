@@ -2,12 +2,10 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,22 +30,14 @@ from hpcbridge.client import (
     replies,
 )
 from hpcbridge.web import catalogue, responses
-from tests.client.conftest import Bridge
+from tests.client.conftest import Bridge, unconnected
 from tests.site import Service, Site
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.servers
-UNCLOSED = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples/client/launch.py"
-
-
-@pytest.fixture
-def collected() -> Iterator[None]:
-    """httpcore 1.0 leaves a unix socket that it could not connect to the garbage collector."""
-    yield
-    gc.collect()
 
 
 def test_the_example_runs_as_it_stands_in_the_documentation(bridge: Bridge, tmp_path: Path) -> None:
@@ -94,10 +84,11 @@ def test_what_is_launched_is_listed_printed_followed_and_stopped(client: Client)
     wait_until(lambda: b"Starting factory" in client.log(begun.id).data, "what it prints")
     part = client.log(begun.id)
     assert client.log(begun.id, offset=part.next - 7).data == b"factory"
-    following = client.follow_log(begun.id)
-    assert next(following).startswith(b"arguments")
+    following = client.log_parts(begun.id, follow=True)
+    assert next(following).data.startswith(b"arguments")
+    assert [each.next for each in client.log_parts(begun.id)] == [part.next]
     assert client.stop(begun.id).state == State.READY
-    assert b"".join(following) == b""
+    assert [each.data for each in following] == []
     assert [each.state for each in client.progress(begun.id)][-1] == State.ENDED
     assert client.session(begun.id).reason == "stopped"
     ended = client.sessions("ended", application="cone", cluster="here", limit=1)
@@ -137,7 +128,7 @@ def test_a_launch_that_fails_tells_what_ended_it(client: Client) -> None:
         (lambda client: client.session("0" * 40), NotFound, "no such session"),
         (lambda client: client.session("../applications"), NotFound, "no session's id"),
         (lambda client: next(client.progress("0" * 40)), NotFound, "no such session"),
-        (lambda client: next(client.follow_log("0" * 40)), NotFound, "no such session"),
+        (lambda client: next(client.log_parts("0" * 40)), NotFound, "no such session"),
         (lambda client: client.launch("cones"), Refused, "no application 'cones'"),
         (lambda client: client.launch("tuned", {"level": 70}), Refused, "'level' must be"),
         (lambda client: client.launch("tuned", {"level": {1}}), ClientError, "as JSON"),
@@ -182,16 +173,16 @@ async def test_the_same_by_asyncio(bridge: Bridge) -> None:
         found = await client.sessions()
         assert session.id in [each.id for each in found.sessions]
         printed = b""
-        async with contextlib.aclosing(client.follow_log(session.id)) as log:
+        async with contextlib.aclosing(client.log_parts(session.id, follow=True)) as log:
             async for part in log:
-                printed += part
+                printed += part.data
                 if b"Starting factory" in printed:
                     break
         assert (await client.log(session.id, offset=2)).data == printed[2:]
         assert (await client.stop(session.id)).id == session.id
         states = [each.state async for each in client.progress(session.id)]
         assert states[-1] == State.ENDED
-        assert [part async for part in client.follow_log(session.id)] != []
+        assert b"".join([part.data async for part in client.log_parts(session.id)]) == printed
         with pytest.raises(LaunchFailed, match="mist"):
             await client.launch("crash")
         begun = await client.launch("cone", wait=False)
@@ -201,8 +192,7 @@ async def test_the_same_by_asyncio(bridge: Bridge) -> None:
             await client.session("0" * 40)
 
 
-@UNCLOSED
-@pytest.mark.usefixtures("collected")
+@unconnected
 def test_a_service_that_is_killed_and_started_again_loses_no_launch(
     site: Site, directory: Path
 ) -> None:
@@ -228,8 +218,7 @@ def test_a_service_that_is_killed_and_started_again_loses_no_launch(
             assert [each.state for each in changes][-1] == State.ENDED
 
 
-@UNCLOSED
-@pytest.mark.usefixtures("collected")
+@unconnected
 def test_a_service_that_is_not_there_is_given_up_after_a_while(
     monkeypatch: pytest.MonkeyPatch, directory: Path
 ) -> None:
