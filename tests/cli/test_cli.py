@@ -38,6 +38,8 @@ COMMANDS = [
     ["import"],
     ["backup"],
     ["restore"],
+    *(["login"], ["logout"], ["launch"], ["sessions"], ["show"], ["logs"], ["stop"]),
+    ["applications"],
 ]
 
 
