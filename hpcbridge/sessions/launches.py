@@ -105,7 +105,7 @@ class Launches:
         known = application if application in self._settings.applications else ""
         count = self._instruments.launches
         try:
-            session, result = await self._launch(application, posted, client, key, user)
+            session, result = await self._launch(application, posted, client, key, user, visitor)
         except BridgeError as error:
             count.labels(known, _result(error)).inc()
             raise
@@ -119,6 +119,7 @@ class Launches:
         client: str,
         key: str | None,
         user: str | None,
+        visitor: str | None,
     ) -> tuple[Session, str]:
         """The session, and how it was got."""
         wanted = self._configured(application)
