@@ -11,6 +11,7 @@ from hpcbridge.conformance import Job
 from hpcbridge.errors import ClusterUnreachable, UnexpectedReply
 from hpcbridge.schedulers.base import EndReason, JobState
 from hpcbridge.schedulers.pbs import PBSScheduler
+from hpcbridge.schedulers.pbs.torque import TorqueScheduler
 from tests.pbs.bench import FakeBench
 
 
@@ -108,6 +109,22 @@ async def test_the_place_in_the_queue_counts_everybodys_earlier_jobs(
     assert (outlook.queue, outlook.ahead, outlook.start) == ("workq", 3, None)
     assert outlook.waits_for == "1 CPU"
     assert list((await scheduler.list_jobs()).jobs) == [job.job_id]
+
+
+async def test_who_asks_for_more_than_any_host_has_is_told_that_and_no_place(
+    bench: FakeBench, scheduler: PBSScheduler
+) -> None:
+    bench.fake.hold()
+    job = await Job.submitted(bench, scheduler)
+    bench.fake.change(job.job_id, ncpus=1000)
+    outlook = (await scheduler.outlook([job.job_id]))[job.job_id]
+    if isinstance(scheduler, TorqueScheduler):  # which tells of no chunks
+        assert outlook.waits_for == "1000 CPUs"
+        return
+    assert outlook.waits_for.startswith("a node with 1000 CPUs, and the largest has ")
+    assert outlook.ahead is None
+    bench.fake.change(job.job_id, ncpus=1)
+    assert (await scheduler.outlook([job.job_id]))[job.job_id].ahead == 0
 
 
 async def test_an_estimated_start_is_the_same_moment_in_any_zone(

@@ -103,7 +103,7 @@ def _under(prefix: str, attributes: Attributes) -> dict[str, str]:
 
 def _check(queue: str, said: Attributes, chunks: Chunks, job: Mapping[str, str]) -> None:
     for name, limit in _under("resources_max.", said).items():
-        amount, most = _amount(chunks.each.get(name, "") or job.get(name, "")), _amount(limit)
+        amount, most = number(chunks.each.get(name, "") or job.get(name, "")), number(limit)
         total = amount and amount * (1 if name in job else chunks.count)
         if total is not None and most is not None and total > most:
             raise JobRejected(
@@ -157,7 +157,7 @@ def _sum(one: str, other: str) -> str:
     """Two amounts, in bytes where they are sizes; of what is no amount, both."""
     if not one or (one == other and not one[:1].isdigit()):
         return other
-    amounts = _amount(one), _amount(other)
+    amounts = number(one), number(other)
     if None in amounts:
         return f"{one},{other}"
     unit = "b" if "b" in f"{one}{other}".lower() else ""
@@ -195,7 +195,7 @@ def _fits(chunks: Chunks, node: Attributes) -> int:
     sharing = node.get("sharing", "")
     alone = "excl" in chunks.place and sharing != "ignore_excl"
     if alone or sharing.startswith(("default_excl", "force_excl")):
-        used = [_amount(value) for value in _under("resources_assigned.", node).values()]
+        used = [number(value) for value in _under("resources_assigned.", node).values()]
         return 0 if any(each != 0 for each in used) or node.get("jobs") else min(int(most), 1)
     return int(most)
 
@@ -203,15 +203,15 @@ def _fits(chunks: Chunks, node: Attributes) -> int:
 def _times(name: str, value: str, node: Attributes) -> float:
     """How often a node, or whatever has resources, has this much left; for ever where it fits."""
     have = node.get(f"resources_available.{name}", "")
-    wanted, total = _amount(value), _amount(have)
-    used = _amount(node.get(f"resources_assigned.{name}", "0"))
+    wanted, total = number(value), number(have)
+    used = number(node.get(f"resources_assigned.{name}", "0"))
     if wanted is None or total is None or used is None:
         same = value.casefold() in [each.strip().casefold() for each in have.split(",")]
         return math.inf if same else 0
     return max(0, total - used) // wanted if wanted else math.inf
 
 
-def _amount(text: str) -> float | None:
+def number(text: str) -> float | None:
     """``8``, ``16gb`` in bytes, ``01:00:00`` in seconds; None for anything else."""
     if re.fullmatch(r"\d{1,6}(:\d{1,2}){1,2}", text):
         seconds = 0

@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
-from hpcbridge.errors import JobRejected, UnexpectedReply
+from hpcbridge.errors import ClusterError, JobRejected, UnexpectedReply
 from hpcbridge.schedulers.base import Forecast, JobInfo, JobRequest, JobState, Listing, Outlook
+from hpcbridge.schedulers.pbs import fit
 from hpcbridge.schedulers.pbs import forecast as estimates
 from hpcbridge.schedulers.pbs.commands import (
     ACCOUNT,
@@ -33,6 +35,8 @@ ALONE = 16
 """Ids that are asked for one by one in a round: each costs two privileged ports for a minute."""
 MEMORY = 300.0
 """Seconds for which a listing tells of a job that has ended."""
+HOSTS_LAST = 600.0
+"""Seconds after which it is asked again what the hosts have."""
 
 
 class PBSScheduler:
@@ -75,6 +79,8 @@ class PBSScheduler:
         self._accounts = accounts
         self._living: set[str] = set()  # ids, as far as the last round told or qsub since then
         self._ended: dict[str, tuple[float, JobInfo]] = {}  # and when that was seen
+        self._known_hosts: list[tuple[Attributes, fit.Host]] = []
+        self._hosts_due = 0.0
 
     async def submit(self, request: JobRequest) -> str:
         """See :meth:`hpcbridge.schedulers.base.Scheduler.submit`."""
@@ -140,7 +146,22 @@ class PBSScheduler:
             line = lines.get(job.get("queue", "")) if job["job_state"] == "Q" else None
             ahead = None if line is None else sum(each < sequence(job_id) for each in line)
             outlooks[job_id] = outlook(job, ahead, utc=not self._view)
+        for job_id, job in waiting.items():
+            if job["job_state"] != "Q" or "Resource_List.select" not in job:
+                continue
+            if why := fit.too_big(job, await self._hosts()):
+                outlooks[job_id] = replace(outlooks[job_id], ahead=None, waits_for=why)
         return outlooks
+
+    async def _hosts(self) -> list[tuple[Attributes, fit.Host]]:
+        """What the hosts have, asked for now and then; nothing where that cannot be asked."""
+        if time.monotonic() >= self._hosts_due:
+            self._known_hosts = []
+            with contextlib.suppress(ClusterError):
+                nodes = await self._tell("nodes", "pbsnodes", "-av")
+                self._known_hosts = await asyncio.to_thread(fit.hosts, nodes.values())
+            self._hosts_due = time.monotonic() + HOSTS_LAST
+        return self._known_hosts
 
     async def forecast(self, request: JobRequest) -> Forecast:
         """See :meth:`hpcbridge.schedulers.base.Forecaster.forecast`.
