@@ -12,7 +12,7 @@ from hpcbridge.jobscripts.render import (
     environment,
     render,
 )
-from hpcbridge.jobscripts.review import directives, shell
+from hpcbridge.jobscripts.review import directives, shell, shellcheck
 from hpcbridge.jobscripts.review.lines import flatten
 from hpcbridge.jobscripts.review.origin import Origin
 from hpcbridge.jobscripts.rules import Problem, Severity, included, inspect
@@ -30,11 +30,14 @@ _HARMLESS = re.compile(
 )
 
 
-def check(templates: TemplateSet, name: str, context: ScriptContext) -> list[Problem]:
+def check(
+    templates: TemplateSet, name: str, context: ScriptContext, *, thorough: bool = False
+) -> list[Problem]:
     """Everything that can be said against template ``name``, errors and warnings; best is ``[]``.
 
     ``context`` holds sample values. Reads files and runs ``bash -n``, so it blocks for some
-    milliseconds; it raises nothing for a bad template, a missing one included.
+    milliseconds, and with ``thorough`` ShellCheck, which takes some tenths of a second. It raises
+    nothing for a bad template, a missing one included.
     """
     usage = Usage()
     try:
@@ -52,7 +55,10 @@ def check(templates: TemplateSet, name: str, context: ScriptContext) -> list[Pro
         return [*found, error.problem]
     except BridgeError as error:
         return [*found, Problem(None, str(error), template=name)]
-    found += _check_script(name, script, context, Origin(lines, script))
+    origin = Origin(lines, script)
+    found += _check_script(name, script, context, origin)
+    if thorough and not any(problem.severity is Severity.ERROR for problem in found):
+        found += shellcheck.judge(script, origin)
     return list(dict.fromkeys(found))
 
 

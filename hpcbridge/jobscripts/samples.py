@@ -48,7 +48,7 @@ def check_all(settings: Settings) -> Iterator[tuple[str, list[Problem]]]:
         problems = found[name] = {}
         for cluster in wanted.cluster:
             context = sample_context(settings, name, _samples(wanted), cluster)
-            told = check(templates, wanted.template, context)
+            told = check(templates, wanted.template, context, thorough=True)
             problems |= dict.fromkeys(told)
             if any(each.severity is Severity.ERROR for each in told):
                 used[cluster] = {*used.get(cluster, ()), *context.options}  # nobody can tell

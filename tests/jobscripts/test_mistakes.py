@@ -8,6 +8,7 @@ import pytest
 
 from hpcbridge.config import file as configfile
 from hpcbridge.jobscripts import Problem, ScriptContext, Severity, TemplateSet, check
+from hpcbridge.jobscripts.review import shellcheck
 from hpcbridge.jobscripts.samples import check_all
 
 Made = Callable[..., TemplateSet]
@@ -344,3 +345,21 @@ def test_nothing_is_said_of_options_that_one_of_the_templates_uses(tmp_path: Pat
     options = 'partition = "viz", modules = "paraview", qos = "high"'
     file.write_text(SITE.format(cluster=options, application='gres = "gpu:1"', more=more))
     assert [problems for _, problems in check_all(configfile.load(file))] == [[]]
+
+
+def test_what_shellcheck_says_of_own_lines_is_told_with_their_line(
+    made: Made, context: ScriptContext
+) -> None:
+    text = SLURM.replace(RUN, f'ls $tmpdir && [ "$a" = b -a c ]\n{RUN}')
+    told = [str(each) for each in check(made(text), "t.sh", context, thorough=True)]
+    assert "t.sh, line 7: ShellCheck says: tmpdir is referenced but not assigned (SC2154)." in told
+    assert {each.partition(" line ")[2][:1] for each in told} == {"7"}
+    assert check(made(SLURM), "t.sh", context, thorough=True) == []
+
+
+def test_without_shellcheck_nothing_is_missing(
+    made: Made, context: ScriptContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shellcheck, "program", lambda: None)
+    text = SLURM.replace(RUN, f"echo $tmpdir\n{RUN}")
+    assert check(made(text), "t.sh", context, thorough=True) == []
