@@ -222,6 +222,7 @@ CLAIMS: dict[str, dict[str, str]] = {
         "objects": "cli/test_logformat.py::test_structured_logs_are_an_object_a_line",
         "tracebacks": "cli/test_logformat.py::"
         "test_a_traceback_is_one_line_and_nothing_acts_on_a_terminal",
+        "request ids": "web/test_replies.py::test_a_reply_has_the_id_of_its_request_or_a_new_one",
     },
     "Cookies and passwords reach the application": {
         "/proxy": "frontends/test_embedded.py::"

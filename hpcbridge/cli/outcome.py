@@ -15,7 +15,7 @@ from hpcbridge.client import (
     ServiceBusy,
     ServiceUnreachable,
 )
-from hpcbridge.plain import readable
+from hpcbridge.plain import one_line, readable
 
 INTERRUPTED = 130
 _STATUS: tuple[tuple[type[ClientError], int], ...] = (
@@ -37,6 +37,8 @@ def told() -> Iterator[None]:
         yield
     except ClientError as error:
         said = readable(str(error)).strip()
+        if isinstance(error, Refused) and error.status >= 500 and error.request_id:
+            said += f" (request {one_line(error.request_id)})"
         if isinstance(error, NotLoggedIn):
             said += " To log in: hpcbridge login URL"
         print(f"hpcbridge: {said}", file=sys.stderr)

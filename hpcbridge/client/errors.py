@@ -30,11 +30,15 @@ class NotHpcbridge(ClientError):
 
 
 class Refused(ClientError):
-    """The service said no, in its own words; ``status`` is that of HTTP."""
+    """The service said no, in its own words; ``status`` is that of HTTP.
 
-    def __init__(self, message: str, status: int) -> None:
+    ``request_id`` is what the service's log calls the request, to ask an administrator about it.
+    """
+
+    def __init__(self, message: str, status: int, request_id: str | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.request_id = request_id
 
 
 class NotLoggedIn(Refused):
@@ -52,9 +56,7 @@ class NotFound(Refused):
 class ServiceBusy(Refused):
     """No capacity, or too many wrong logins; ``retry_after`` is in seconds, where it is known."""
 
-    def __init__(self, message: str, status: int, retry_after: float | None = None) -> None:
-        super().__init__(message, status)
-        self.retry_after = retry_after
+    retry_after: float | None = None
 
 
 class LaunchFailed(ClientError):

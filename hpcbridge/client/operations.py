@@ -117,11 +117,13 @@ def refusal(reply: httpx.Response) -> Refused | NotHpcbridge | None:
             f"{reply.url.host} answers {reply.status_code} and not in the words of hpcbridge. Is "
             "the address right, and the service's endpoint?"
         )
+    request_id = reply.headers.get("x-request-id")
     if reply.status_code in _LATER:
+        busy = ServiceBusy(said, reply.status_code, request_id)
         after = reply.headers.get("retry-after", "")
-        seconds = float(after) if re.fullmatch(r"[0-9]{1,6}", after) else None
-        return ServiceBusy(said, reply.status_code, seconds)
-    return _REFUSALS.get(reply.status_code, Refused)(said, reply.status_code)
+        busy.retry_after = float(after) if re.fullmatch(r"[0-9]{1,6}", after) else None
+        return busy
+    return _REFUSALS.get(reply.status_code, Refused)(said, reply.status_code, request_id)
 
 
 def _said(reply: httpx.Response) -> str | None:
