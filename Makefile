@@ -44,7 +44,7 @@ check: setup-test ## Lint, types and unit tests: under two minutes
 	.venv/bin/python -m scripts.imports --check
 	.venv/bin/pytest -q -n 4 -m "not cluster and not browser and not servers and not paraviews"
 
-test: check ## Everything: check, then real Slurm, Grid Engine, PostgreSQL, Apache, nginx, HAProxy, ParaView, Chromium
+test: check ## Everything: check, then real Slurm, Grid Engine, PostgreSQL, Apache, nginx, HAProxy, Traefik, ParaView, Chromium
 	@.venv/bin/python -m scripts.software
 	.venv/bin/python -m tests.isolated "cluster or browser or servers"
 

@@ -268,6 +268,9 @@ CLAIMS: dict[str, dict[str, str]] = {
         "test_a_wrong_login_or_token_leads_nowhere",
         "named": "frontends/test_printing.py::"
         "test_nobody_is_named_before_nginx_was_told_how_they_log_in",
+        "or served": "frontends/test_printing.py::"
+        "test_nothing_is_served_to_users_before_traefik_was_told_how_they_log_in",
+        "taken off": "frontends/test_webservers.py::test_no_client_takes_off_what_the_server_says",
         "upgrades": "frontends/test_webservers.py::test_no_other_upgrade_is_made",
         "log": "frontends/test_webservers.py::test_its_log_has_nothing_that_opens_a_session",
     },

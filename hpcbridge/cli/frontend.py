@@ -157,6 +157,48 @@ def haproxy(
     _show(printed, server.check if check else None)
 
 
+@app.command("traefik")
+def traefik(
+    config: Config,
+    listen: Listen = "443",
+    certificate: Certificate = None,
+    key: Key = None,
+    plain: Plain = False,
+    login_conf: Annotated[
+        Path,
+        typer.Option(
+            help="File, beside the printed one, that says who is logged in; for its users."
+        ),
+    ] = Path("/etc/traefik/hpcbridge/login.yml"),
+    static: Annotated[
+        bool,
+        typer.Option("--static", help="Print traefik.yml, which says where the other file is."),
+    ] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Print nothing; start Traefik with it for a moment."),
+    ] = False,
+) -> None:
+    """Print Traefik's configuration: it hands requests on to this service."""
+    from hpcbridge.errors import ConfigError
+    from hpcbridge.frontends import traefik as server
+    from hpcbridge.frontends.printing import Listen
+
+    behind, place = _behind(config), Listen.parse(listen)
+    if static:
+        if check:
+            raise ConfigError("--check is for the other file, without --static.")
+        print(server.static(place, tls=not plain, directory=login_conf.parent), end="")
+        return
+    tls = None if plain else _tls(behind, certificate, key)
+    printed = server.dynamic(behind, tls, login=login_conf)
+
+    def ask(text: str) -> str:
+        return server.check(text, tls, login=login_conf if behind.user_header else None)
+
+    _show(printed, ask if check else None)
+
+
 def _behind(config: Path) -> "Behind":
     from hpcbridge.config import file as configfile
     from hpcbridge.frontends.printing import behind

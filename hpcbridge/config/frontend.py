@@ -10,10 +10,11 @@ from hpcbridge.config.fields import Domain, FilePath, Section
 class FrontEndSettings(Section):
     """The web server that users reach, and how it learns where sessions live."""
 
-    kind: Literal["embedded", "apache", "nginx", "haproxy"] = Field(
+    kind: Literal["embedded", "apache", "nginx", "haproxy", "traefik"] = Field(
         "embedded",
-        description="embedded: this service serves sessions itself; nginx, haproxy: it does, "
-        "behind that web server, which hands all on to it; apache: Apache connects to sessions.",
+        description="embedded: this service serves sessions itself; nginx, haproxy, "
+        "traefik: it does, behind that web server, which hands all on to it; apache: Apache "
+        "connects to sessions.",
     )
     local_end: Literal["tcp", "unix"] = Field(
         "tcp",

@@ -11,7 +11,8 @@ from hpcbridge.errors import ConfigError
 
 LIMIT = 60.0
 """Seconds that a parser may take."""
-_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
+PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
+"""Where web servers are installed."""
 
 Prepare = Callable[[Path], Sequence[str]]
 """Writes files into a directory; returns the program and its arguments."""
@@ -25,7 +26,7 @@ def ask(server: str, prepare: Prepare) -> str:
     """
     with tempfile.TemporaryDirectory(prefix="hpcbridge-check-") as directory:
         program, *arguments = prepare(Path(directory))
-        found = shutil.which(program, path=_PATH)
+        found = shutil.which(program, path=PATH)
         if found is None:
             raise ConfigError(
                 f"{program} is not installed on this machine. Check where {server} runs."

@@ -97,6 +97,8 @@ class Behind:
 
     #: The portal's names, the first being the one that people are told. Never ``*``.
     names: tuple[str, ...]
+    #: Whether the service answers to all names.
+    any_name: bool
     #: Where the service listens: a host and a port, or a unix socket.
     address: tuple[str, int] | Path
     #: The path of the launcher API.
@@ -175,6 +177,7 @@ def behind(settings: Settings) -> Behind:
     paths = frontend.session_address == "path"
     return Behind(
         names=tuple(dict.fromkeys(names)),
+        any_name="*" in server.host_names,
         address=server.unix_socket or (host, server.port),
         endpoint=server.endpoint,
         content=tuple(path for path in server.folders if path != "/"),

@@ -63,6 +63,10 @@ UNIX = "unix"
 """Stands for the address of a peer that came by a unix socket."""
 
 
+# Traefik tells of a WebSocket by the scheme.
+_OF_WEBSOCKETS = {"ws": "http", "wss": "https"}
+
+
 class Behind:
     """Tells who is behind a request that reaches no application, as :class:`Forwarded` would."""
 
@@ -82,7 +86,8 @@ class Behind:
         scope: Any = {"type": "http", "client": (peer or UNIX, 0), "headers": headers}
         scope["scheme"] = scheme
         await self._believing(scope, None, None)  # type: ignore[arg-type]
-        return str(scope["client"][0]), str(scope["scheme"])
+        told = str(scope["scheme"])
+        return str(scope["client"][0]), _OF_WEBSOCKETS.get(told, told)
 
 
 async def _nothing(*_: object) -> None:

@@ -31,6 +31,7 @@ COMMANDS = [
     ["frontend", "apache"],
     ["frontend", "nginx"],
     ["frontend", "haproxy"],
+    ["frontend", "traefik"],
     ["token"],
     ["token", "create"],
     ["token", "list"],

@@ -14,16 +14,24 @@ from tests.ca import CA
 from tests.usersite import auth
 
 from .apache_server import free_port
+from .webservers import TRAEFIK_LOGIN, program
 
-KINDS = ("nginx", "haproxy")
+KINDS = ("nginx", "haproxy", "traefik")
 Files = Callable[[str], list[str]]
+
+
+@pytest.fixture(autouse=True)
+def _programs_of_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parsing, "PATH", f"{parsing.PATH}:{program('traefik').parent}")
 
 
 @pytest.fixture
 def files(directory: Path) -> Files:
     """Options that name files which there are: of TLS, and of what users need."""
     certificate, key = CA(directory).issue("viz.example.org", "*.sessions.example.org")
-    both, empty = directory / "both.pem", directory / "empty"
+    both, empty, login = (directory / each for each in ("both.pem", "empty", "login.yml"))
+    login.write_text(TRAEFIK_LOGIN.format(here=directory, secret="0" * 32))
+    (directory / "users").write_text("alice:{SHA}AAAA\n")
     both.write_text(certificate.read_text() + key.read_text())
     empty.touch()
 
@@ -31,6 +39,7 @@ def files(directory: Path) -> Files:
         return {
             "nginx": [f"--certificate={certificate}", f"--key={key}", f"--login-conf={empty}"],
             "haproxy": [f"--certificate={both}", f"--secret-map={empty}"],
+            "traefik": [f"--certificate={certificate}", f"--key={key}", f"--login-conf={login}"],
         }[kind]
 
     return options
@@ -87,16 +96,17 @@ def test_what_the_parser_refuses_is_told_in_its_words(site: Any, kind: str) -> N
     path = site.write(**sections(kind))
     with pytest.raises(BridgeError, match="does not take this configuration") as told:
         printed(kind, path, "--check", "--certificate=/no/such.pem")
-    assert "/no/such" in str(told.value)
+    assert "/no/such.pem" in str(told.value)
     assert "hpcbridge-check-" not in str(told.value)
 
 
 def test_a_server_that_is_not_here_is_told(
     site: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(parsing, "_PATH", str(tmp_path))
-    with pytest.raises(BridgeError, match="nginx is not installed on this machine"):
-        printed("nginx", site.write(**sections("nginx")), "--plain", "--check")
+    monkeypatch.setattr(parsing, "PATH", str(tmp_path))
+    for kind in KINDS:
+        with pytest.raises(BridgeError, match=f"{kind} is not installed on this machine"):
+            printed(kind, site.write(**sections(kind)), "--plain", "--check")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -151,6 +161,20 @@ def test_nor_before_haproxy_was(site: Any) -> None:
     assert named.endswith("http_auth_user if { http_auth(site) }")
     with pytest.raises(BridgeError, match="userlist is"):
         printed("haproxy", path, "--userlist", "a) }")
+
+
+def test_nothing_is_served_to_users_before_traefik_was_told_how_they_log_in(site: Any) -> None:
+    path = site.write(**sections("traefik", auth=auth(site, "header")))
+    text = printed("traefik", path)
+    assert "      middlewares: [hpcbridge-claims, hpcbridge-login]\n" in text
+    with pytest.raises(BridgeError, match=r'"hpcbridge-login@file\\?" does not exist'):
+        printed("traefik", path, "--check", "--plain", "--login-conf=/dev/null")
+
+
+def test_traefik_connects_to_no_unix_sockets(site: Any) -> None:
+    path = site.write(**sections("traefik", server={"unix_socket": "/run/x/api.sock"}))
+    with pytest.raises(BridgeError, match="Traefik connects to no unix sockets"):
+        printed("traefik", path)
 
 
 def test_what_is_read_beside_a_site_s_own_haproxy_is_valid_by_itself(

@@ -1,14 +1,18 @@
 """This machine's web servers with what is printed for them, apart from others of their kind."""
 
+import base64
 import contextlib
 import grp
+import hashlib
 import os
 import socket
 import subprocess
+import sys
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 
+import httpx
 from typer.testing import CliRunner
 
 from hpcbridge.cli.main import app
@@ -27,6 +31,12 @@ class WebServer(ABC):
     account: str | None = None
     #: Whether it can connect to unix sockets.
     unix = True
+    #: What its log says of requests that were handed on.
+    logged = "/paraview/..."
+    #: Whether it is Go's: it takes off what Connection names, and makes HTTP/1.0 HTTP/1.1.
+    hops = False
+    #: Whether it can say in JSON that the service is not there.
+    tells_down = True
 
     def __init__(self, directory: Path, certificate: Path, key: Path) -> None:
         self.directory = directory
@@ -192,4 +202,53 @@ class HAProxy(WebServer):
         return ["/usr/sbin/haproxy", "-db", *named]
 
 
-SERVERS: dict[str, type[WebServer]] = {"nginx": Nginx, "haproxy": HAProxy}
+class Traefik(WebServer):
+    kind = "traefik"
+    unix = False
+    logged = '"RouterName":"hpcbridge-sessions@file"'
+    tells_down = False
+    hops = True
+
+    def _accepts(self) -> bool:
+        """It listens before it has read its files: then there is nothing, at no address."""
+        with contextlib.suppress(httpx.HTTPError):
+            asked = f"https://localhost:{self.port}/paraview"
+            return httpx.get(asked, verify=False, timeout=5).status_code != 404
+        return False
+
+    @property
+    def log(self) -> str:
+        return self.output
+
+    def configure(self, config: Path, secret: str | None, *, parts: bool = False) -> list[str]:
+        here, files = self.directory, self.directory / "files"
+        files.mkdir()
+        login = f"--login-conf={files}/login.yml"
+        options = [*self._tls(), f"--key={self.key}", login]
+        if secret is not None:
+            digest = base64.b64encode(hashlib.sha1(PASSWORD.encode()).digest()).decode()
+            (here / "users").write_text("".join(f"{user}:{{SHA}}{digest}\n" for user in USERS))
+            (files / "login.yml").write_text(TRAEFIK_LOGIN.format(here=here, secret=secret))
+        (files / "hpcbridge.yml").write_text(self.print(config, *options))
+        (here / "traefik.yml").write_text(self.print(config, "--static", *options))
+        return [str(program("traefik")), f"--configFile={here}/traefik.yml"]
+
+
+TRAEFIK_LOGIN = """
+http:
+  middlewares:
+    hpcbridge-login:
+      chain: {{middlewares: [site-login, hpcbridge-proof]}}
+    site-login:
+      basicAuth: {{usersFile: {here}/users, headerField: X-Remote-User}}
+    hpcbridge-proof:
+      headers: {{customRequestHeaders: {{X-Hpcbridge-Secret: "{secret}"}}}}
+"""
+
+
+def program(name: str) -> Path:
+    """One that a Python package brings."""
+    return Path(sys.executable).parent / name
+
+
+SERVERS: dict[str, type[WebServer]] = {"nginx": Nginx, "haproxy": HAProxy, "traefik": Traefik}

@@ -1,0 +1,5 @@
+"""Traefik before the whole service: what is tested of nginx holds for it as well."""
+
+from .test_webservers import *  # noqa: F403
+
+KINDS = ("traefik",)
