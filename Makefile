@@ -42,6 +42,7 @@ check: setup-test ## Lint, types and unit tests: under two minutes
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/python -m scripts.imports --check
+	.venv/bin/python -m scripts.settings --check
 	.venv/bin/pytest -q -n 4 -m "not cluster and not browser and not servers and not paraviews"
 
 test: check ## Everything: check, then real Slurm, Grid Engine, PostgreSQL, Apache, nginx, HAProxy, Traefik, ParaView, Chromium

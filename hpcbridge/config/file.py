@@ -5,19 +5,19 @@ import json
 import logging
 import os
 import tomllib
-import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any, get_args, get_origin
 
-import tomli_w
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import SettingsError
 
 from hpcbridge.config import launcherjson
 from hpcbridge.config.adapters import BROKEN
+from hpcbridge.config.environment import unknown
 from hpcbridge.config.fields import Primitive, Property
 from hpcbridge.config.parameters import check_parameters
+from hpcbridge.config.schema import is_section, is_union, step, strip, tags
 from hpcbridge.config.settings import Settings
 from hpcbridge.errors import BadParameter, ConfigError
 
@@ -32,12 +32,17 @@ def load(path: Path) -> Settings:
     Relative paths in the file count from the file's directory. Raises
     :class:`~hpcbridge.errors.ConfigError`, with a line for each thing that is wrong.
     """
+    return checked(path, read(path))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What the file says, unchecked; raises as :func:`load` does."""
     if launcherjson.is_launcher_file(path):
         translation = launcherjson.read(path)
         for notice in translation.notifications:
             log.warning("%s: %s", path, notice)
-        return checked(path, translation.data)
-    return checked(path, _toml(path))
+        return translation.data
+    return _toml(path)
 
 
 def _toml(path: Path) -> dict[str, Any]:
@@ -59,74 +64,36 @@ def checked(path: Path, data: dict[str, Any]) -> Settings:
         raise ConfigError("\n".join(_explain(path, error))) from error
     except SettingsError as error:
         raise ConfigError(_explain_environment()) from error
-    if wrong := list(_impossible(path, settings)):
+    if wrong := [*unknown(), *_impossible(path, settings)]:
         raise ConfigError("\n".join(wrong))
     return settings
 
 
-def show(settings: Settings) -> str:
-    """The configuration in force as TOML, secrets masked."""
-    return tomli_w.dumps(_plain(settings))
-
-
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value of the settings as TOML can have it: no section, no path, no secret."""
     if isinstance(value, BaseModel):
         items = ((key, getattr(value, key)) for key in type(value).model_fields)
-        return {key: _plain(item) for key, item in items if item is not None}
+        return {key: plain(item) for key, item in items if item is not None}
     if isinstance(value, SecretStr):
         return MASK
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
 
 
 def _absolute(model: Any, value: Any, base: Path) -> Any:
     """``value`` with every relative path, as far as ``model`` knows of any, put below ``base``."""
-    model = _strip(model)
-    either = get_args(model) if get_origin(model) in (Union, types.UnionType) else (model,)
-    if isinstance(value, str) and Path in map(_strip, either):
+    model = strip(model)
+    either = get_args(model) if is_union(model) else (model,)
+    if isinstance(value, str) and Path in map(strip, either):
         return os.path.normpath(base / Path(value).expanduser())
     if isinstance(value, dict):
-        return {key: _absolute(_step(model, key, value), item, base) for key, item in value.items()}
+        return {key: _absolute(step(model, key, value), item, base) for key, item in value.items()}
     if isinstance(value, list) and get_origin(model) is list:
         return [_absolute(get_args(model)[0], item, base) for item in value]
     return value
-
-
-def _strip(model: Any) -> Any:
-    """The type without ``Annotated`` and without ``| None``."""
-    if get_origin(model) is Annotated:
-        return _strip(get_args(model)[0])
-    if get_origin(model) in (Union, types.UnionType):
-        real = [each for each in get_args(model) if each is not type(None)]
-        if len(real) == 1:
-            return _strip(real[0])
-    return model
-
-
-def _step(model: Any, key: str, siblings: Any = None) -> Any:
-    """The type of ``model``'s member ``key``; None where there is none."""
-    model = _strip(model)
-    if _is_section(model):
-        field = model.model_fields.get(key)
-        return field.annotation if field else None
-    if get_origin(model) is dict:
-        return get_args(model)[1]
-    if get_origin(model) in (Union, types.UnionType):
-        wanted = siblings.get("scheduler") if isinstance(siblings, dict) else None
-        for each in get_args(model):
-            if _is_section(each) and wanted in _tags(each):
-                return _step(each, key)
-            if get_origin(each) is dict:
-                return get_args(each)[1]
-    return None
-
-
-def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
-    field = model.model_fields.get("scheduler")
-    return get_args(field.annotation) if field else ()
 
 
 def _explain(path: Path, error: ValidationError) -> Iterator[str]:
@@ -167,24 +134,20 @@ def _locate(loc: tuple[int | str, ...]) -> tuple[Any, list[str]]:
     model: Any = Settings
     keys: list[str] = []
     for depth, part in enumerate(map(str, loc)):
-        stripped = _strip(model)
-        tagged = [each for each in get_args(stripped) if _is_section(each) and part in _tags(each)]
+        stripped = strip(model)
+        tagged = [each for each in get_args(stripped) if is_section(each) and part in tags(each)]
         if tagged:
             model = tagged[0]
             continue
         if part == "[key]":
             continue
-        inner = _step(model, part)
+        inner = step(model, part)
         if _is_value(inner):
             return inner, [*keys, part]
         keys.append(part)
-        if depth < len(loc) - 1 or get_origin(_strip(inner)) in (Union, types.UnionType):
+        if depth < len(loc) - 1 or is_union(strip(inner)):
             model = inner
     return model, keys
-
-
-def _is_section(model: Any) -> bool:
-    return isinstance(model, type) and issubclass(model, BaseModel)
 
 
 def _is_value(model: Any) -> bool:
@@ -193,7 +156,7 @@ def _is_value(model: Any) -> bool:
 
 
 def _schedulers(model: Any) -> list[str]:
-    return [str(tag) for each in get_args(_strip(model)) for tag in _tags(each)]
+    return [str(tag) for each in get_args(strip(model)) for tag in tags(each)]
 
 
 def _explain_environment() -> str:
@@ -202,8 +165,8 @@ def _explain_environment() -> str:
         prefix, _, keys = name.lower().partition("hpcbridge_")
         model: Any = Settings
         for key in keys.split("__"):
-            model = _strip(_step(model, key))
-        if not prefix and (_is_section(model) or get_origin(model) in (list, dict)):
+            model = strip(step(model, key))
+        if not prefix and (is_section(model) or get_origin(model) in (list, dict)):
             try:
                 json.loads(value)
             except ValueError:
@@ -227,8 +190,8 @@ def _impossible(path: Path, settings: Settings) -> Iterator[str]:
 
 
 def _allowed(model: Any, key: str) -> str:
-    model = _strip(model)
-    if not _is_section(model):
+    model = strip(model)
+    if not is_section(model):
         return ""
     names = list(model.model_fields)
     close = difflib.get_close_matches(key, names, n=1)

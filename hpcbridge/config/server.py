@@ -56,6 +56,7 @@ class ServerSettings(Section):
     state_dir: FilePath = Field(
         default_factory=default_state_directory,
         description="Directory (0700) of the database, local jobs and, by default, sockets.",
+        json_schema_extra={"default": "$STATE_DIRECTORY, else ~/.local/state/hpcbridge"},
     )
     instance: str | None = Field(
         None,

@@ -21,6 +21,7 @@ COMMANDS = [
     ["doctor"],
     ["config"],
     ["config", "show"],
+    ["config", "explain"],
     ["template"],
     ["template", "list"],
     ["template", "show"],
@@ -145,7 +146,9 @@ def test_who_starts_the_service_is_told_what_works_now(
 
 
 @pytest.mark.parametrize(
-    "command", [each for each in COMMANDS if len(each) == 2] + [["serve"]], ids=" ".join
+    "command",
+    [each for each in COMMANDS if len(each) == 2 and each[1] != "explain"] + [["serve"]],
+    ids=" ".join,
 )
 def test_a_wrong_configuration_is_told_by_every_command(
     run: Run, site: Any, command: list[str]
@@ -174,6 +177,16 @@ def test_the_configuration_in_force_is_shown(
     out = success(run("config", "show", path))
     assert "p4ssw0rd" not in out
     assert tomllib.loads(out)["server"]["port"] == 1234
+
+
+def test_a_key_is_explained_with_its_value_of_now(run: Run, site: Any) -> None:
+    out = success(run("config", "explain", "server.port", site.write()))
+    assert "  default:  8080\n" in out
+    assert f"  now:      0; set in {site.path}\n" in out
+    assert "server.port  TCP port to listen on\n" in success(run("config", "explain"))
+    said = refusal(run("config", "explain", "server.port", site.root / "missing.toml"))
+    assert "missing.toml: cannot be read: No such file or directory." in said
+    assert "Did you mean 'server.port'?" in refusal(run("config", "explain", "server.prot"))
 
 
 # -- templates

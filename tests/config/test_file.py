@@ -12,6 +12,7 @@ from hpcbridge.config import file as configfile
 from hpcbridge.config.batchsystems import LocalCluster, SlurmCluster
 from hpcbridge.config.fields import Primitive, Seconds, Section
 from hpcbridge.config.settings import Settings
+from hpcbridge.config.shown import show
 from hpcbridge.errors import ConfigError
 
 CLUSTER_KEYS = (
@@ -352,7 +353,7 @@ def test_the_databases_password_is_masked(site: Any) -> None:
     slurm = {"here": {"scheduler": "slurm"}}
     settings = site.settings(store={"url": URL}, clusters=slurm)
     assert settings.store_url == URL
-    assert "p4ssw0rd" not in configfile.show(settings)
+    assert "p4ssw0rd" not in show(settings)
     assert "p4ssw0rd" not in repr(settings)
 
 
@@ -368,7 +369,7 @@ def test_what_is_shown_is_a_configuration_that_says_the_same(site: Any, tmp_path
         **application(title='"Cone"\n\t☃', properties={"x.y": 0.1}),
     )
     shown = tmp_path / "shown.toml"
-    shown.write_text(configfile.show(settings))
+    shown.write_text(show(settings))
     assert configfile.load(shown) == settings
     assert tomllib.loads(shown.read_text())["clusters"]["big"]["options"]["cpus"] == 4
 
@@ -377,7 +378,7 @@ def test_what_is_shown_includes_defaults_and_the_environment(
     site: Any, environment: Callable[..., None]
 ) -> None:
     environment(SERVER__PORT="1234")
-    shown = tomllib.loads(configfile.show(site.settings()))
+    shown = tomllib.loads(show(site.settings()))
     assert shown["server"]["port"] == 1234
     assert shown["server"]["host"] == "127.0.0.1"
     assert shown["limits"]["sessions"] == 200
