@@ -27,7 +27,7 @@ from hpcbridge.errors import (
 from hpcbridge.frontends.origin import HostNames
 from hpcbridge.portal import pages as portal
 from hpcbridge.sessions.manager import Sessions
-from hpcbridge.web import logs, uploads
+from hpcbridge.web import announcements, logs, uploads
 from hpcbridge.web.access import Access
 from hpcbridge.web.launcher import Launcher
 from hpcbridge.web.middleware import Forwarded, Guard, KnownHost, StrictTransport, error_reply
@@ -58,6 +58,8 @@ def create_app(settings: Settings, sessions: Sessions, access: Access | None = N
     app.include_router(monitoring.router)
     if sessions.uploads is not None:  # before the launcher's, to which its path is a session's
         app.include_router(uploads.router(sessions.uploads, access), prefix=server.endpoint)
+    announced = announcements.router(settings, sessions, access)
+    app.include_router(announced, prefix=server.endpoint)
     launcher = Launcher(settings, sessions, access)
     app.include_router(launcher.router, prefix=server.endpoint)
     app.include_router(logs.router(sessions, access), prefix=server.endpoint)

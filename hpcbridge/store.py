@@ -10,6 +10,7 @@ from sqlalchemy import func as sql
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlmodel import and_, col, delete, or_, select, update
 
+from hpcbridge.database.announcements import AnnouncementStore
 from hpcbridge.database.changes import CHANNEL, NOBODY, Changes, put
 from hpcbridge.database.endpoints import Endpoints, RemoteClients
 from hpcbridge.database.engine import open_engine
@@ -66,6 +67,8 @@ class Store(Changes):
         super().__init__(engine, replica)
         #: The local ends of tunnels.
         self.endpoints = Endpoints(self)
+        #: What operators announce.
+        self.announcements = AnnouncementStore(self)
         #: The services at work on it.
         self.replicas = Replicas(self)
 

@@ -111,6 +111,9 @@ async def test_the_openapi_document_describes_what_there_is(launcher: Launch) ->
     assert {path: set(methods) for path, methods in document["paths"].items()} == {
         "/paraview": {"get", "post"},
         "/paraview/applications": {"get"},
+        "/paraview/announcements": {"get"},
+        "/paraview/announcements/{about}": {"put", "delete"},
+        "/paraview/announcements/{about}/{name}": {"put", "delete"},
         "/paraview/{session_id}": {"get", "delete"},
         "/paraview/{session_id}/events": {"get"},
         "/paraview/{session_id}/log": {"get"},

@@ -197,6 +197,24 @@ CLAIMS: dict[str, dict[str, str]] = {
         "browsers": "browser/test_visitors.py::"
         "test_the_same_browser_finds_its_session_and_another_does_not",
     },
+    "Somebody who is no operator announces or drains, or an announcement runs in browsers": {
+        "operators": "web/test_announcements.py::test_nobody_but_operators_announces_or_withdraws",
+        "no users": "web/test_announcements.py::test_without_users_nobody_is_an_operator",
+        "audit log": "web/test_announcements.py::"
+        "test_what_was_said_and_by_whom_is_in_the_audit_log",
+        "one line": "web/test_announcements.py::test_what_cannot_be_announced_is_told",
+        "text": "browser/test_announcements.py::"
+        "test_what_operators_say_is_read_on_the_cards_and_never_runs",
+        "policy": "browser/test_portal.py::test_the_page_may_load_and_run_only_its_own_files",
+    },
+    "What a job, a log or a parameter says runs in the portal": {
+        "lists": "browser/test_sessions.py::"
+        "test_what_jobs_and_users_wrote_is_text_and_why_it_ended_is_told",
+        "output": "browser/test_sessions.py::test_output_is_followed_searched_and_downloaded",
+        "links": "browser/test_sessions.py::"
+        "test_launching_again_opens_the_form_filled_in_and_launches_nothing",
+        "policy": "browser/test_portal.py::test_the_page_may_load_and_run_only_its_own_files",
+    },
     "A user takes all there is": {
         "sessions": "auth/test_owners.py::"
         "test_a_user_has_so_many_sessions_and_takes_none_from_others",

@@ -14,6 +14,7 @@ import typer
 
 import hpcbridge
 from hpcbridge.cli import (
+    announce,
     backup,
     configuration,
     doctor,
@@ -51,6 +52,9 @@ app.command("import")(launcherfile.import_launcher)
 app.command("doctor")(doctor.examine)
 app.command("backup")(backup.back_up)
 app.command("restore")(backup.restore)
+app.command("announce")(announce.announce)
+app.command("drain")(announce.drain)
+app.command("undrain")(announce.undrain)
 app.command("sudoers")(sudoers.print_rules)
 app.add_typer(configuration.app, name="config")
 app.add_typer(templates.app, name="template")

@@ -1,23 +1,19 @@
 """What the commands ``hpcbridge token`` do: they work on the database, beside the service."""
 
-import asyncio
-import os
 import re
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from hpcbridge.auth.audit import AuditLog
 from hpcbridge.auth.identity import Scope
 from hpcbridge.auth.tokens import TokenRow, Tokens
-from hpcbridge.cli.account import account, as_owner
+from hpcbridge.cli.databasework import in_database, record
 from hpcbridge.config import file as configfile
 from hpcbridge.config.settings import Settings
 from hpcbridge.errors import ConfigError, UserRefused
 from hpcbridge.identity.users import Users
-from hpcbridge.store import Store
 
 T = TypeVar("T")
 
@@ -78,27 +74,12 @@ def _settings(config: Path) -> Settings:
 
 
 def _run(settings: Settings, work: Callable[[Tokens], Awaitable[T]]) -> T:
-    state_dir = settings.server.state_dir
-    if settings.store.url is None:
-        as_owner(settings)
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-    async def run() -> T:
-        store = await Store.open(settings.store_url)
-        try:
-            return await work(Tokens(store))
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
+    return in_database(settings, lambda store: work(Tokens(store)))
 
 
 def _record(settings: Settings, what: str, row: TokenRow) -> None:
-    if settings.auth.audit_file is None:
-        return  # the service's log is not ours
-    by: dict[str, Any] = {"account": account(os.getuid()), "sudo": os.environ.get("SUDO_USER")}
     facts = {"token": row.id, "owner": row.user, "scopes": ",".join(row.scopes)}
-    AuditLog(settings.auth.audit_file).write(what, "done", by | facts)
+    record(settings, what, facts)
 
 
 def _scopes(text: str) -> list[Scope]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from hpcbridge.clusters.announcements import Announcements
 from hpcbridge.clusters.cluster import Cluster
 from hpcbridge.clusters.forecasts import ForecastPoller, Waits
 from hpcbridge.config.settings import Settings
@@ -51,8 +52,16 @@ class Placement:
     ``waits(application, cluster)`` tells how long its last sessions there waited, in seconds.
     """
 
-    def __init__(self, settings: Settings, clusters: Mapping[str, Cluster], waits: Waits) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clusters: Mapping[str, Cluster],
+        waits: Waits,
+        announcements: Announcements | None = None,
+    ) -> None:
         self._settings = settings
+        #: What operators announce, and what they drain.
+        self.announcements = announcements or Announcements(settings)
         self._clusters = clusters
         self._forecasts = {
             name: ForecastPoller(cluster, self._requests(name), waits)
@@ -92,13 +101,16 @@ class Placement:
         return cluster
 
     async def place(self, application: str, cluster: str | None, user: str | None) -> Place:
-        """Where ``user``'s launch goes: to ``cluster``, or to the best one.
+        """Where ``user``'s launch goes: to ``cluster``, or to the best one, by what was announced
+        when that was last looked at.
 
         Raises :class:`~hpcbridge.errors.AccountRefused` where none lets this user in, and
         :class:`~hpcbridge.errors.AccountsUnknown`.
         """
         wanted = self._settings.applications[application]
         candidates = [cluster] if cluster else wanted.cluster
+        if shut := self.announcements.shut(application):
+            return Place(candidates[0], shut=shut)
         if len(wanted.cluster) > 1:
             await self._refresh(application, candidates)
         notifications = {
@@ -139,10 +151,9 @@ class Placement:
         return self._settings.clusters[cluster].title or cluster
 
     def _notice(self, application: str, cluster: str) -> str:
-        name, drain = self._title(cluster), self._settings.clusters[cluster].drain
-        forecasts = self._forecasts[cluster]
-        if drain:
-            return f"{name} takes no new sessions: {drain.rstrip('.')}. Those that run there go on."
+        name, forecasts = self._title(cluster), self._forecasts[cluster]
+        if drained := self.announcements.drained(cluster):
+            return drained
         if forecasts.silent_since is not None:
             since = _clock(forecasts.silent_since)
             return f"{name} has not answered since {since}. Sessions that run there go on."
@@ -161,14 +172,14 @@ class Placement:
     def _keeps_away(self, application: str, cluster: str, candidates: Sequence[str]) -> str:
         """The notice, but for silence where there is no other: what is known of it may be old."""
         silent = self._forecasts[cluster].silent_since is not None
-        if silent and len(candidates) == 1 and not self._settings.clusters[cluster].drain:
+        if silent and len(candidates) == 1 and not self.announcements.drained(cluster):
             return ""
         return self._notice(application, cluster)
 
     async def _refresh(self, application: str, candidates: Sequence[str]) -> None:
         """Wait for the clusters of which an answer can be expected, but not for long."""
-        clusters = self._settings.clusters
-        asked = [self._forecasts[name] for name in candidates if not clusters[name].drain]
+        open_ = [name for name in candidates if not self.announcements.drained(name)]
+        asked = [self._forecasts[name] for name in open_]
         for each in asked:
             each.want()
         waits = [asyncio.create_task(each.fresh(application)) for each in asked]

@@ -157,6 +157,31 @@ class LeadershipRow(SQLModel, table=True):
     expires_at: float
 
 
+class About(StrEnum):
+    """What an announcement is about."""
+
+    SITE = "site"
+    APPLICATION = "application"
+    CLUSTER = "cluster"
+
+
+class AnnouncementRow(SQLModel, table=True):
+    """What operators announce now; one of each application and cluster, and one of the site."""
+
+    __tablename__ = "announcements"
+
+    about: About = Field(sa_column=Column(_enum(About), primary_key=True))
+    #: The application's or cluster's; empty for the site.
+    name: str = Field(default="", primary_key=True, max_length=64)
+    text: str
+    #: Whether new sessions are refused.
+    drain: bool = False
+    #: The operator, or the account that ran the command.
+    by: str = Field(max_length=64)
+    #: Seconds since the epoch.
+    at: float
+
+
 class InstallationRow(SQLModel, table=True):
     """What all replicas have in common; one row."""
 

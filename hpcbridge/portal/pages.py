@@ -92,6 +92,7 @@ def mount(
         "modules": client,
     }
     start = _rendered("index.html", "", here="start", **shared)
+    announcements = _rendered("announcements.html", "../", here="announcements", **shared)
     sessions = _rendered("sessions.html", "../", here="sessions", **shared)
 
     def shown(request: Request, html: str) -> HTMLResponse:
@@ -108,6 +109,12 @@ def mount(
     @app.get("/portal/sessions", response_class=HTMLResponse, include_in_schema=False)
     async def sessions_page(request: Request) -> HTMLResponse:
         return shown(request, sessions)
+
+    if users:
+
+        @app.get("/portal/announcements", response_class=HTMLResponse, include_in_schema=False)
+        async def announcements_page(request: Request) -> HTMLResponse:
+            return shown(request, announcements)
 
     @app.get("/portal/vendor/{path:path}", include_in_schema=False)
     async def portal_client(path: str) -> Response:

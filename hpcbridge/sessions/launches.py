@@ -62,7 +62,9 @@ class Launches:
         self._uploads = context.uploads
         self._placement = placement
         self._registry = registry
-        self.pools = Pools(settings, context.store, clusters, registry, self._warm)
+        self.pools = Pools(
+            settings, context.store, clusters, registry, self._warm, placement.announcements
+        )
         self._leaving = asyncio.Event()
         # What a client's hanging up must not cut short.
         self._writes: set[asyncio.Task[Any]] = set()
@@ -133,7 +135,9 @@ class Launches:
             key = _digest(key) if user is None else _digest(user, key)
         limits = quotas(self._settings.limits, application, wanted, user)
         pool = self.pools.pool(application, parameters, user)
-        if pool is not None and not self.leaving:
+        await self._placement.announcements.look()
+        shut = self._placement.announcements.shut(application)
+        if pool is not None and not self.leaving and not shut:
             wish = Asked(request, key, user, asked, _own(limits), visitor)
             if session := await self.pools.hand_over(pool, wish):
                 return session, "warm"

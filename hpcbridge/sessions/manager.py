@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from hpcbridge.auth.identity import ANYBODY, Identity
 from hpcbridge.auth.tokens import Tokens
+from hpcbridge.clusters.announcements import Announcements
 from hpcbridge.clusters.cluster import Cluster
 from hpcbridge.clusters.placement import Placement
 from hpcbridge.config.settings import Settings
@@ -42,7 +43,8 @@ class Sessions:
     ) -> None:
         self._settings = settings
         self._context = context
-        self.placement = Placement(settings, clusters, context.store.waits)
+        announcements = Announcements(settings, context.store.announcements.all)
+        self.placement = Placement(settings, clusters, context.store.waits, announcements)
         self.registry = SessionRegistry(settings, context, clusters)
         self.launches = Launches(settings, context, clusters, self.placement, self.registry)
         self.pools = self.launches.pools

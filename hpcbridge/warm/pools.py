@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Generic, Protocol, TypeVar
 
+from hpcbridge.clusters.announcements import Announcements
 from hpcbridge.clusters.cluster import Cluster
 from hpcbridge.config.fields import Primitive
 from hpcbridge.config.settings import Settings
@@ -106,13 +107,14 @@ class Pools(Generic[S]):
         clusters: Mapping[str, Cluster],
         registry: Registry[S],
         launching: Launching,
+        announcements: Announcements,
     ) -> None:
-        self._settings = settings
         self._pools = pools_of(settings)
         self._warm_store = WarmStore(store)
         self._clusters = clusters
         self._registry = registry
         self._launching = launching
+        self._announcements = announcements
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         # Whether there are no warm sessions left of pools that were configured before.
@@ -246,6 +248,7 @@ class Pools(Generic[S]):
         for row in await self._warm_store.strays([each.name for each in self._pools]):
             await self._retire(row, "its pool is configured no more, or otherwise")
         self._tidy = True
+        await self._announcements.look()
         for application in {each.application for each in self._pools}:
             record = await self._warm_store.rows(application, time.time() - RECORD)
             for pool in self._pools:
@@ -299,7 +302,7 @@ class Pools(Generic[S]):
         self._said[pool.name] = why
 
     def _drained(self, cluster: str) -> bool:
-        return bool(self._settings.clusters[cluster].drain)
+        return bool(self._announcements.drained(cluster))
 
     # -- the end
 

@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 from pydantic import BaseModel, Field
 
+from hpcbridge.clusters.announcements import Announcements
 from hpcbridge.clusters.placement import Placement
 from hpcbridge.config.settings import Settings
+from hpcbridge.database.tables import About
 
 
 class ClusterReply(BaseModel):
@@ -22,6 +24,17 @@ class ClusterReply(BaseModel):
     )
 
 
+class AnnouncementReply(BaseModel):
+    """What operators announce."""
+
+    about: About = Field(description="What it is about.")
+    name: str = Field(description="The application's or cluster's; empty for the site.")
+    text: str
+    drain: bool = Field(description="Whether no new sessions begin there; those that run go on.")
+    at: float = Field(description="Since when, in seconds since the epoch.")
+    by: str | None = Field(None, description="Who said so; told to operators.")
+
+
 class ApplicationReply(BaseModel):
     """What a client can ask for by name."""
 
@@ -34,6 +47,7 @@ class ApplicationReply(BaseModel):
     )
     page: str | None = Field(None, description="Path of that page of the site.")
     choosable: bool = Field(description="Whether a launch may post 'cluster'.")
+    notice: str = Field("", description="Why no new session may begin on any cluster, if so.")
     warm: bool = Field(description="Whether a session is ready, so that a launch gets it at once.")
     clusters: list[ClusterReply]
 
@@ -42,6 +56,7 @@ class CatalogueReply(BaseModel):
     """All applications, in the order of the configuration."""
 
     applications: list[ApplicationReply]
+    announcements: list[AnnouncementReply] = Field(description="The newest first.")
 
 
 def catalogue(
@@ -57,7 +72,8 @@ def catalogue(
                 viewer=wanted.viewer,
                 page=wanted.page,
                 choosable=wanted.cluster_by_request,
-                warm=warm(name),
+                notice=placement.announcements.shut(name),
+                warm=warm(name) and not placement.announcements.shut(name),
                 clusters=[
                     ClusterReply(
                         name=each.name,
@@ -70,5 +86,21 @@ def catalogue(
                 ],
             )
             for name, wanted in settings.applications.items()
-        ]
+        ],
+        announcements=announced(placement.announcements),
     )
+
+
+def announced(announcements: Announcements, *, operator: bool = False) -> list[AnnouncementReply]:
+    """What is announced, and by whom where an ``operator`` asks."""
+    return [
+        AnnouncementReply(
+            about=row.about,
+            name=row.name,
+            text=row.text,
+            drain=row.drain,
+            at=row.at,
+            by=row.by if operator else None,
+        )
+        for row in announcements.rows
+    ]

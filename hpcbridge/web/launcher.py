@@ -1,6 +1,7 @@
 """The launcher API's routes: each is a method of :class:`Launcher`."""
 
 import asyncio
+import contextlib
 import time
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from hpcbridge.auth.identity import Identity, Scope
 from hpcbridge.config.settings import Settings
-from hpcbridge.errors import OperatorsOnly, StillStarting
+from hpcbridge.errors import OperatorsOnly, StillStarting, StoreError
 from hpcbridge.notifier import Notifier
 from hpcbridge.sessions.manager import Sessions
 from hpcbridge.sessions.session import Session
@@ -190,6 +191,8 @@ class Launcher:
     async def applications(self, who: Reading) -> CatalogueReply:
         """The applications, and whether their clusters take sessions."""
         sessions = self._sessions
+        with contextlib.suppress(StoreError):  # what was announced before is told
+            await sessions.placement.announcements.look()
         return catalogue(
             self._settings, sessions.placement, lambda name: sessions.pools.ready(name, who.user)
         )

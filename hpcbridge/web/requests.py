@@ -15,7 +15,18 @@ DEPTH_LIMIT = 64
 
 
 async def read_posted(request: Request, limit: int) -> dict[str, Any]:
-    """The posted object, of at most ``limit`` bytes.
+    """The posted launch, of at most ``limit`` bytes.
+
+    Raises :class:`~hpcbridge.errors.RequestError` for anything else.
+    """
+    posted = await read_object(request, limit, example='{"application": "NAME"}')
+    if not isinstance(posted.get("application"), str):
+        raise RequestError("The request is not complete: 'application' must name an application.")
+    return posted
+
+
+async def read_object(request: Request, limit: int, *, example: str) -> dict[str, Any]:
+    """A JSON object of at most ``limit`` bytes; ``example`` is one, for people.
 
     Raises :class:`~hpcbridge.errors.RequestError` for anything else.
     """
@@ -35,9 +46,7 @@ async def read_posted(request: Request, limit: int) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise RequestError("The request is not JSON, or is nested too deeply.") from error
     if not isinstance(posted, dict):
-        raise RequestError('The request must be a JSON object such as {"application": "NAME"}.')
-    if not isinstance(posted.get("application"), str):
-        raise RequestError("The request is not complete: 'application' must name an application.")
+        raise RequestError(f"The request must be a JSON object such as {example}.")
     return posted
 
 

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from hpcbridge import service
+from hpcbridge.database.tables import About
 from hpcbridge.errors import ConfigError
 from hpcbridge.sessions.manager import Sessions
 from hpcbridge.store import Selection, SessionRow
 from hpcbridge.warm.store import Asked, WarmStore
+from tests.replies import refusal
 from tests.waiting import until
 from tests.warm.conftest import knows
 from tests.wslinkclient import WslinkClient
@@ -62,6 +64,21 @@ async def test_a_launch_gets_the_session_that_is_ready_and_another_takes_its_pla
         (other,) = await ready(api.sessions)
         assert other.id != session["id"]
         assert len(await api.sessions.store.page(Selection(), 100)) == 2
+
+
+async def test_one_that_is_ready_is_not_handed_out_while_its_application_is_drained(
+    launcher: Any,
+) -> None:
+    async with launcher() as api:
+        (waiting,) = await ready(api.sessions)
+        announcements = api.sessions.store.announcements
+        drained = {"text": "new disks", "drain": True, "by": "olga"}
+        await announcements.put(About.APPLICATION, "warm", **drained)
+        assert "new disks" in refusal(await api.post(WARM), 503)
+        applications = (await api.client.get("/paraview/applications")).json()["applications"]
+        assert [each["warm"] for each in applications if each["name"] == "warm"] == [False]
+        await announcements.remove(About.APPLICATION, "warm")
+        assert (await launched(api))["id"] == waiting.id
 
 
 async def test_the_user_gets_a_secret_that_is_new_and_not_left_on_disk(

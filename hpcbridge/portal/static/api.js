@@ -58,6 +58,22 @@ export class Launcher {
     return call(`${this.endpoint}/applications`);
   }
 
+  /** What operators announce. */
+  announcements() {
+    return call(`${this.endpoint}/announcements`);
+  }
+
+  /** `about` is `site`, `cluster/NAME` or `application/NAME`; `said` is `{text, drain}`. */
+  announce(about, said) {
+    return call(`${this.endpoint}/announcements/${about}`, {
+      method: 'PUT', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(said),
+    });
+  }
+
+  withdraw(about) {
+    return call(`${this.endpoint}/announcements/${about}`, { method: 'DELETE' });
+  }
+
   status(id) {
     return call(`${this.endpoint}/${encodeURIComponent(id)}`);
   }

@@ -4,6 +4,7 @@ import { Launcher } from './api.js';
 import { bookmark, fillIn } from './bookmark.js';
 import { onChange } from './memory.js';
 import { Running } from './running.js';
+import { told } from './notices.js';
 import { Session } from './session.js';
 
 const { endpoint, client } = document.body.dataset;
@@ -95,39 +96,10 @@ for (const button of document.querySelectorAll('button[data-copy]')) {
   });
 }
 
-/** Seconds as people say them in a list of choices. */
-function waitText(seconds) {
-  if (seconds < 30) return 'at once';
-  const minutes = Math.ceil(seconds / 60);
-  return minutes < 90 ? `in about ${minutes} min` : `in about ${Math.round(minutes / 60)} h`;
-}
-
-/** What keeps sessions away from clusters, on the cards; and how long one waits for each. */
-function tell(application) {
-  const form = document.querySelector(`form[data-application="${CSS.escape(application.name)}"]`);
-  if (!form) return;
-  const list = form.querySelector('.notices');
-  const notices = application.clusters.map((each) => each.notice).filter(Boolean);
-  if (notices.join() !== [...list.children].map((each) => each.textContent).join()) {
-    list.replaceChildren(...notices.map((notice) => {
-      const item = document.createElement('li');
-      item.textContent = notice;
-      return item;
-    }));
-  }
-  list.hidden = !notices.length;
-  form.querySelector('.at-once').hidden = !application.warm;
-  list.classList.toggle('shut', notices.length === application.clusters.length);
-  for (const { name, title, wait } of application.clusters) {
-    const option = form.querySelector(`select[name="cluster"] option[value="${CSS.escape(name)}"]`);
-    if (option) option.textContent = wait === null ? title : `${title}, ${waitText(wait)}`;
-  }
-}
-
 async function look() {
   if (document.body.dataset.view === 'catalogue' && (!document.hidden || alerts.on)) {
     try {
-      if (!document.hidden) (await launcher.applications()).applications.forEach(tell);
+      if (!document.hidden) told(await launcher.applications());
       await alerts.seeAll(await running.look());
     } catch {
       // The page does without; a launch says what is wrong.
@@ -152,7 +124,10 @@ onChange(() => running.look().catch(() => null)); // another tab has launched or
 
 if (who) {
   launcher.list({ limit: 1 }).then(
-    ({ user, operator }) => { who.textContent = operator ? `${user} (operator)` : user; },
+    ({ user, operator }) => {
+      who.textContent = operator ? `${user} (operator)` : user;
+      document.getElementById('nav-announcements').hidden = !operator;
+    },
     (error) => { who.textContent = error.message; },
   );
 }

@@ -183,6 +183,7 @@ async function once() {
     }
     write('sessions-problem', '');
     if (byId('who')) byId('who').textContent = me.operator ? `${me.user} (operator)` : me.user;
+    if (byId('nav-announcements')) byId('nav-announcements').hidden = !me.operator;
     if (byId('filter-owner-field')) byId('filter-owner-field').hidden = !me.operator;
   } catch (error) {
     complain(error);
