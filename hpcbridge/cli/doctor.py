@@ -24,11 +24,12 @@ def examine(
 
     May run beside the service, as its account. It starts no job and changes nothing.
     """
-    if not asyncio.run(_examine(config, audit=audit, user=user)):
+    if not asyncio.run(report(config, audit=audit, user=user)):
         raise typer.Exit(1)
 
 
-async def _examine(config: Path, *, audit: bool, user: str | None) -> bool:
+async def report(config: Path, *, audit: bool = False, user: str | None = None) -> bool:
+    """Print what is found; whether all is well."""
     from hpcbridge import doctor
 
     well = True

@@ -19,6 +19,7 @@ from hpcbridge.cli import (
     configuration,
     doctor,
     frontend,
+    init,
     launcherfile,
     login,
     people,
@@ -47,6 +48,7 @@ for _name, _work in (
     ("logout", login.logout),
 ):
     app.command(_name, rich_help_panel="For users of a service")(_work)
+app.command("init")(init.init)
 app.command("serve")(serve.serve)
 app.command("import")(launcherfile.import_launcher)
 app.command("doctor")(doctor.examine)

@@ -19,6 +19,7 @@ COMMANDS = [
     [],
     ["serve"],
     ["doctor"],
+    ["init"],
     ["config"],
     ["config", "show"],
     ["config", "explain"],
