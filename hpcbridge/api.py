@@ -31,6 +31,7 @@ from hpcbridge.web import announcements, logs, uploads
 from hpcbridge.web.access import Access
 from hpcbridge.web.launcher import Launcher
 from hpcbridge.web.middleware import Forwarded, Guard, KnownHost, StrictTransport, error_reply
+from hpcbridge.web.replies import REQUEST_ID, Problems, RequestIds
 
 log = logging.getLogger(__name__)
 
@@ -87,9 +88,12 @@ def create_app(settings: Settings, sessions: Sessions, access: Access | None = N
             allow_origins=server.cors_origins,
             allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["*"],
+            expose_headers=[REQUEST_ID],
         )
     names = HostNames(settings.own_names)
     app.add_middleware(KnownHost, names=names, trusted=server.trusted_proxies)
+    app.add_middleware(Problems)
+    app.add_middleware(RequestIds)
     frontend = settings.frontend
     apache = frontend.server_name if frontend.kind == "apache" else None
     if server.hsts is not None:

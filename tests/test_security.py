@@ -228,6 +228,7 @@ CLAIMS: dict[str, dict[str, str]] = {
         "objects": "cli/test_logformat.py::test_structured_logs_are_an_object_a_line",
         "tracebacks": "cli/test_logformat.py::"
         "test_a_traceback_is_one_line_and_nothing_acts_on_a_terminal",
+        "request ids": "web/test_replies.py::test_a_reply_has_the_id_of_its_request_or_a_new_one",
     },
     "Cookies and passwords reach the application": {
         "/proxy": "frontends/test_embedded.py::"
@@ -311,6 +312,22 @@ CLAIMS: dict[str, dict[str, str]] = {
         "database": "test_service.py::"
         "test_a_job_that_links_the_database_into_its_log_shows_and_breaks_nothing",
         "codes": "clusters/test_readiness.py::test_terminal_and_control_codes_are_removed",
+    },
+    "What a job, a queue or a user wrote acts on the terminal of who looks": {
+        "commands": "client/test_commands.py::test_nothing_that_a_job_prints_acts_on_the_terminal",
+        "cut": "client/test_commands.py::test_escape_sequences_and_characters_may_be_cut_anywhere",
+        "markup": "client/test_commands.py::test_words_of_the_service_are_no_markup",
+        "addresses": "client/test_commands.py::test_only_addresses_of_the_web_are_opened",
+    },
+    "The token of a person is seen": {
+        "arguments": "client/test_commands.py::"
+        "test_the_token_goes_to_nothing_that_is_not_the_service",
+        "file": "client/test_commands.py::test_a_login_is_tried_and_kept_for_its_owner_alone",
+        "used": "client/test_commands.py::test_a_login_that_others_can_read_is_not_used",
+        "encrypted": "client/test_client.py::test_addresses_and_tokens_that_cannot_be_are_refused",
+        "redirections": "client/test_client.py::"
+        "test_another_servers_answer_is_not_taken_for_the_services",
+        "log": "client/test_client.py::test_the_token_is_in_no_log",
     },
     "A false host": {
         "known": "transports/test_connection.py::"

@@ -5,25 +5,32 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
+from hpcbridge import requestid
 from hpcbridge.plain import one_line
 
 
 class Text(logging.Formatter):
-    r"""For people. Line ends, those of tracebacks too, are written as ``\n``."""
+    r"""For people. Line ends, those of tracebacks too, are written as ``\n``.
+
+    What was done for a request has its id in brackets.
+    """
 
     def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(request)s%(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
+        request = None if hasattr(record, "audit") else requestid.current()
+        record.request = f"[{request}] " if request else ""
         return one_line(super().format(record))
 
 
 class JSON(logging.Formatter):
     """For programs: an object of ``time`` (UTC), ``level``, ``logger`` and ``message`` each line.
 
-    An error may have its traceback in ``exception``; what goes to the audit log and has no file of
-    its own is in ``audit``, as that file would have it.
+    What was done for a request has its id in ``request``. An error may have its traceback in
+    ``exception``; what goes to the audit log and has no file of its own is in ``audit``, as that
+    file would have it.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -34,6 +41,8 @@ class JSON(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
         }
+        if request := requestid.current():
+            line["request"] = request
         audit = getattr(record, "audit", None)
         line |= {"audit": audit} if audit else {"message": record.getMessage()}
         if record.exc_info:

@@ -20,6 +20,8 @@ from hpcbridge.cli import (
     doctor,
     frontend,
     launcherfile,
+    login,
+    people,
     serve,
     sudoers,
     templates,
@@ -34,6 +36,17 @@ app = typer.Typer(
     help="ParaViewWeb's launcher API on a batch system: sessions run as batch jobs and are reached "
     "through SSH tunnels.",
 )
+for _name, _work in (
+    ("launch", people.launch),
+    ("sessions", people.sessions),
+    ("show", people.show),
+    ("logs", people.logs),
+    ("stop", people.stop),
+    ("applications", people.applications),
+    ("login", login.login),
+    ("logout", login.logout),
+):
+    app.command(_name, rich_help_panel="For users of a service")(_work)
 app.command("serve")(serve.serve)
 app.command("import")(launcherfile.import_launcher)
 app.command("doctor")(doctor.examine)

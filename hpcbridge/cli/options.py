@@ -14,3 +14,14 @@ Config = Annotated[
 Application = Annotated[
     str, typer.Argument(metavar="APPLICATION", help="An application of the configuration.")
 ]
+AsJSON = Annotated[
+    bool, typer.Option("--json", help="Print JSON, with all that the service tells.")
+]
+Socket = Annotated[
+    Path | None,
+    typer.Option(help="Reach the service on this machine by its unix socket, without the login."),
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(help="Use the token in this file (mode 0600), instead of the login's."),
+]

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from starlette.requests import Request
 
+from hpcbridge import requestid
 from hpcbridge.auth.audit import AuditLog
 from hpcbridge.auth.gate import Asking, Gate
 from hpcbridge.auth.identity import How, Identity, Scope
@@ -189,6 +190,7 @@ class Access:
             return
         found = {"user": identity.user, "how": identity.how} if identity else {}
         found |= {"token": identity.token} if identity else {}
+        found |= {"request": requestid.current()}
         peer = asking.peer or UNIX
         found |= {"from": asking.client, "peer": peer if peer != asking.client else None}
         self._audit.write(what, result, found | facts)

@@ -35,6 +35,8 @@ COMMANDS = [
     ["import"],
     ["backup"],
     ["restore"],
+    *(["login"], ["logout"], ["launch"], ["sessions"], ["show"], ["logs"], ["stop"]),
+    ["applications"],
 ]
 
 

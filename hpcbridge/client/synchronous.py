@@ -1,0 +1,221 @@
+"""The client for programs that wait for each answer."""
+
+import contextlib
+import time
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, Self, TypeVar
+
+import httpx
+from httpx_sse import EventSource, SSEError
+
+from hpcbridge.client import operations
+from hpcbridge.client.connection import STREAM_TIMEOUT, TIMEOUT, connection
+from hpcbridge.client.errors import ClientError, LaunchFailed, NotHpcbridge, ServiceBusy
+from hpcbridge.client.operations import Operation
+from hpcbridge.client.patience import PAUSE, Patience
+from hpcbridge.client.replies import Application, Log, Session, SessionPage
+from hpcbridge.states import State
+
+T = TypeVar("T")
+
+
+class Client:
+    """The launcher API of the service at ``url``, such as ``https://viz.example.org``.
+
+    The path of the API is ``/paraview``, unless ``url`` has another. ``token`` or ``token_file`` (a
+    file of mode 0600) says who asks, where the service knows users. With ``socket`` the service is
+    reached by that unix socket. ``ca`` is a file of certificates that are trusted beside the
+    system's. A token is sent unencrypted to other machines only with ``cleartext``. An answer may
+    take ``timeout`` seconds.
+
+    Every method raises :class:`~hpcbridge.client.errors.ClientError`.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        token: str | None = None,
+        token_file: str | Path | None = None,
+        socket: str | Path | None = None,
+        ca: str | Path | None = None,
+        cleartext: bool = False,
+        timeout: float = TIMEOUT,
+    ) -> None:
+        self._to = connection(
+            url,
+            token=token,
+            token_file=token_file,
+            socket=socket,
+            ca=ca,
+            cleartext=cleartext,
+            timeout=timeout,
+        )
+        uds = self._to.socket
+        transport = httpx.HTTPTransport(uds=str(uds)) if uds else None
+        self._http = httpx.Client(transport=transport, **self._to.options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def applications(self) -> list[Application]:
+        """What can be launched, and what keeps sessions from its clusters."""
+        return self._do(operations.applications())
+
+    def sessions(
+        self,
+        state: str = "live",
+        *,
+        application: str | None = None,
+        cluster: str | None = None,
+        owner: str | None = None,
+        limit: int | None = None,
+        before: str | None = None,
+    ) -> SessionPage:
+        """One page of the list; ``state`` is ``live``, ``ended`` or ``all``.
+
+        ``before`` is the ``next`` of the page before; ``owner`` is for operators.
+        """
+        return self._do(
+            operations.sessions(
+                state=state,
+                application=application,
+                cluster=cluster,
+                owner=owner,
+                limit=limit,
+                before=before,
+            )
+        )
+
+    def session(self, session_id: str) -> Session:
+        """Where a session stands."""
+        return self._do(operations.session(session_id))
+
+    def stop(self, session_id: str) -> Session:
+        """Stop a session and its job; as it was before."""
+        return self._do(operations.stop(session_id))
+
+    def launch(
+        self,
+        application: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        cluster: str | None = None,
+        wait: bool = True,
+        progress: Callable[[Session], None] | None = None,
+    ) -> Session:
+        """Launch an application and return its session when it is ready, with its secret.
+
+        ``progress`` is called with each change until then. Without ``wait`` it is returned at once.
+        A launch whose answer is lost is sent again, and is the same launch.
+
+        Raises :class:`~hpcbridge.client.errors.LaunchFailed` when the session ended instead.
+        """
+        asked = operations.launch(application, parameters or {}, cluster, token_hex(16))
+        begun = self._insist(asked)
+        return self.ready(begun, progress) if wait else begun
+
+    def ready(self, begun: Session, progress: Callable[[Session], None] | None = None) -> Session:
+        """Wait for a session that was launched without ``wait``; the rest as of :meth:`launch`."""
+        with contextlib.closing(self.progress(begun.id)) as changes:
+            for now in changes:
+                if progress is not None:
+                    progress(now)
+                if now.state == State.READY:
+                    return now.model_copy(update={"secret": begun.secret})
+        raise LaunchFailed(self._insist(operations.session(begun.id)))
+
+    def progress(self, session_id: str) -> Generator[Session, None, None]:
+        """Where a session stands, now and at each change, until it has ended.
+
+        A service that is restarted meanwhile is asked again for a minute.
+        """
+        patience = Patience()
+        while True:
+            try:
+                for now in self._events(session_id):
+                    patience.heard()
+                    yield now
+                    if now.state == State.ENDED:
+                        return
+                time.sleep(PAUSE)
+            except ServiceBusy:  # too many listen
+                yield (now := self.session(session_id))
+                if now.state == State.ENDED:
+                    return
+                time.sleep(PAUSE)
+            except ClientError as error:
+                time.sleep(patience.after(error))
+
+    def log(self, session_id: str, offset: int = 0) -> Log:
+        """What the application printed, from a byte on."""
+        return self._do(operations.log(session_id, offset))
+
+    def log_parts(
+        self, session_id: str, offset: int = 0, *, follow: bool = False
+    ) -> Generator[Log, None, None]:
+        """All that the application has printed; with ``follow`` until nothing will be added."""
+        patience = Patience(busy=True)
+        while True:
+            try:
+                part = self.log(session_id, offset)
+            except ClientError as error:
+                time.sleep(patience.after(error))
+                continue
+            patience.heard()
+            offset = part.next
+            if part.data:
+                yield part
+            elif part.ended or not follow:
+                return
+            else:
+                time.sleep(PAUSE)
+
+    def _events(self, session_id: str) -> Generator[Session, None, None]:
+        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+        path = operations.events(session_id)
+        try:
+            with self._http.stream("GET", path, headers=headers, timeout=STREAM_TIMEOUT) as reply:
+                if not reply.is_success:
+                    reply.read()
+                if refused := operations.refusal(reply):
+                    raise refused
+                for each in EventSource(reply).iter_sse():
+                    yield operations.event(each.data)
+        except SSEError as error:
+            raise NotHpcbridge(f"{self._to.name} answers no events.") from error
+        except httpx.HTTPError as error:
+            raise self._to.lost(error) from error
+
+    def _insist(self, operation: Operation[T]) -> T:
+        """The answer, also of a service that is restarted meanwhile."""
+        patience = Patience()
+        while True:
+            try:
+                return self._do(operation)
+            except ClientError as error:
+                time.sleep(patience.after(error))
+
+    def _do(self, operation: Operation[T]) -> T:
+        try:
+            reply = self._http.request(
+                operation.method,
+                operation.path,
+                params=operation.params or None,
+                content=operation.body,
+                headers=operation.headers,
+            )
+        except httpx.HTTPError as error:
+            raise self._to.lost(error) from error
+        if refused := operations.refusal(reply):
+            raise refused
+        return operation.read(reply)
