@@ -51,17 +51,10 @@ def whole_id(client: Client, begun: str, states: tuple[str, ...] = ("live", "end
         return begun
     if not re.fullmatch(r"[0-9a-f]+", begun):
         raise NotFound(f"{begun!r} is no id: they are of the digits 0 to 9 and a to f.", 404)
-    try:
-        found = [
-            session.id
-            for state in states
-            for session in client.sessions(state, limit=_SEARCHED).sessions
-            if session.id.startswith(begun)
-        ]
-    except Refused as error:
-        if error.status != 405:
-            raise
-        raise NotFound("This service has no list of sessions: give the whole id.", 404) from error
+    pages = [client.sessions(state, limit=_SEARCHED) for state in states]
+    if all(page.user is None for page in pages):
+        raise NotFound("This service knows no users, so it lists nothing: give the whole id.", 404)
+    found = [each.id for page in pages for each in page.sessions if each.id.startswith(begun)]
     if not found:
         raise NotFound(f"There is no session whose id begins with {begun}.", 404)
     if len(set(found)) > 1:

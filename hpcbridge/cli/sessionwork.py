@@ -110,6 +110,7 @@ def applications(*, as_json: bool, where: Where) -> None:
     rows = []
     for each in found:
         notices = [cluster.notice for cluster in each.clusters if cluster.notice]
+        notices = [each.notice] if each.notice else notices
         note = "ready at once" if each.warm else "; ".join(notices) or each.description
         names = ", ".join(cluster.name for cluster in each.clusters)
         rows.append([line(each.name), line(each.title), line(names), line(note)])

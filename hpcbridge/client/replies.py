@@ -73,7 +73,7 @@ class Session(Reply):
 class SessionPage(Reply):
     """Who asks, and sessions that they may see, the newest first; ``next`` is the cursor."""
 
-    user: str
+    user: str | None = None
     operator: bool
     sessions: list[Session]
     next: str | None = None
@@ -98,14 +98,27 @@ class Application(Reply):
     viewer: str = "portal"
     page: str | None = None
     choosable: bool = False
+    notice: str = ""
     warm: bool = False
     clusters: list[Cluster] = Field(default_factory=list)
 
 
+class Announcement(Reply):
+    """What operators announce of the site, an application or a cluster."""
+
+    about: str
+    name: str
+    text: str
+    drain: bool
+    at: float
+    by: str | None = None
+
+
 class Catalogue(Reply):
-    """All applications, in the order of the service's configuration."""
+    """All applications, in the order of the service's configuration, and what is announced."""
 
     applications: list[Application]
+    announcements: list[Announcement] = Field(default_factory=list)
 
 
 @dataclass(frozen=True)
