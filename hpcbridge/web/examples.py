@@ -104,6 +104,7 @@ REPLIES: dict[tuple[str, str], Any] = {
     ("status", "200"): _READY,
     ("stop", "200"): _READY,
     ("progress", "200"): 'data: {"id": "8f0c...", "state": "queued", "message": "..."}\n\n',
+    ("changes", "200"): 'data: {"id": "8f0c...", "state": "ready", "message": "Ready."}\n\n',
     ("log", "200"): "Starting factory\n",
     ("files", "200"): {
         "files": [_FILE],

@@ -18,12 +18,14 @@ from hpcbridge.states import State
 from hpcbridge.store import SessionRow
 from hpcbridge.web.access import Access
 from hpcbridge.web.catalogue import CatalogueReply, catalogue
+from hpcbridge.web.changes import changes
 from hpcbridge.web.events import Audience, stream
 from hpcbridge.web.listing import ListRequest, cursor
 from hpcbridge.web.middleware import error_reply, unless_gone
 from hpcbridge.web.pages import Pages
 from hpcbridge.web.requests import read_posted
 from hpcbridge.web.responses import (
+    ALL_EVENTS,
     BEGUN,
     ERRORS,
     EVENTS,
@@ -102,6 +104,8 @@ class Launcher:
                 response_model=ListReply,
                 response_description=page,
             )
+            changes: dict[str, Any] = {"response_class": StreamingResponse, "responses": ALL_EVENTS}
+            add("/events", self.changes, methods=["GET"], **changes)
         add(
             "",
             self.launch,
@@ -151,6 +155,22 @@ class Launcher:
         return JSONResponse(
             {"user": who.user, "operator": who.operates, "sessions": found, "next": following}
         )
+
+    async def changes(self, request: Request, who: Reading) -> StreamingResponse:
+        """Server-sent events: each living session that one may see, then each that changes."""
+        owner = "everybody's" if who.operates else f"of {who.user}"
+
+        async def still() -> None:
+            await self._access.still(request, Scope.READ)
+
+        events = changes(
+            self._sessions.registry,
+            who,
+            lambda row: self._described(row, request, who),
+            still,
+            lambda: self._sessions.leaving,
+        )
+        return self._audience.told(owner, events)
 
     async def launch(
         self,

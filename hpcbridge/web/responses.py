@@ -183,6 +183,9 @@ OPENED: dict[int | str, dict[str, Any]] = {
     },
     409: {"model": ErrorReply, "description": "It has no page now."},
 }
+ALL_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {}}, "description": "Descriptions as of GET."},
+}
 EVENTS: dict[int | str, dict[str, Any]] = {
     **NOT_FOUND,
     200: {"content": {"text/event-stream": {}}, "description": "Descriptions as of GET."},

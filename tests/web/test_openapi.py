@@ -76,6 +76,7 @@ async def test_operations_have_names_and_words_and_say_who_may(document: dict[st
     names = [operation["operationId"] for _, operation in operations(document)]
     assert sorted(names) == [
         "applications",
+        "changes",
         "delete",
         "files",
         "launch",
@@ -129,6 +130,7 @@ def test_schemathesis_finds_nothing_that_the_document_does_not_say(whole: Site) 
                 *(sys.executable, "-m", "schemathesis.cli", "run", f"{service.url}/openapi.json"),
                 *("--phases=examples,coverage,fuzzing", "--max-examples=3", "--max-time=20"),
                 *("--seed=1", "--no-color", "--request-timeout=60", "--continue-on-failure"),
+                "--exclude-operation-id=changes",  # which never ends
                 *(f"-H{name}: {value}" for name, value in named("alice").items()),
             ],
             cwd=whole.root,
