@@ -19,6 +19,7 @@ from hpcbridge.cli import (
     doctor,
     frontend,
     launcherfile,
+    lookup,
     serve,
     sudoers,
     templates,
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("import")(launcherfile.import_launcher)
 app.command("doctor")(doctor.examine)
+app.command("lookup")(lookup.look_up)
 app.command("backup")(backup.back_up)
 app.command("restore")(backup.restore)
 app.command("sudoers")(sudoers.print_rules)

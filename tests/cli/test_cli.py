@@ -36,6 +36,7 @@ COMMANDS = [
     ["token", "list"],
     ["token", "revoke"],
     ["import"],
+    ["lookup"],
     ["backup"],
     ["restore"],
 ]
