@@ -26,6 +26,7 @@ MODULES = (
     "identity",
     "warm_launch",
     "tunnel",
+    "front_ends",
 )
 
 
