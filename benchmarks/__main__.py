@@ -28,6 +28,7 @@ MODULES = (
     "tunnel",
     "metrics",
     "listing",
+    "front_ends",
 )
 
 

@@ -64,14 +64,7 @@ class End:
 
     def _processor(self) -> float:
         """Seconds that the process and those it started have run."""
-        return (
-            sum(
-                int(each.read_text().split()[0])
-                for pid in _family(self._process.pid)
-                for each in Path(f"/proc/{pid}/task").glob("*/schedstat")
-            )
-            / 1e9
-        )
+        return sum(map(processor, family(self._process.pid)))
 
 
 def measure(runs: int, folder: Path) -> Section:
@@ -179,7 +172,13 @@ def _said(process: "subprocess.Popen[str]") -> list[float]:
     return found
 
 
-def _family(pid: int) -> list[int]:
+def processor(pid: int) -> float:
+    """Seconds that a process has run; see schedstat in proc(5)."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(each.read_text().split()[0]) for each in tasks) / 1e9
+
+
+def family(pid: int) -> list[int]:
     """The process and all that it has started."""
     found = [pid]
     for each in found:

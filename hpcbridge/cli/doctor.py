@@ -2,11 +2,14 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hpcbridge.cli.options import Config
+
+if TYPE_CHECKING:
+    from hpcbridge.doctor.findings import Finding
 
 
 def examine(
@@ -34,7 +37,12 @@ async def report(config: Path, *, audit: bool = False, user: str | None = None) 
 
     well = True
     async for found in doctor.examine(config, audit=audit, user=user):
-        word, colour = ("ok  ", typer.colors.GREEN) if found.good else ("FAIL", typer.colors.RED)
-        typer.secho(f"{word}  {found.what}: {found.said}", fg=colour)
+        show(found)
         well = well and found.good
     return well
+
+
+def show(found: "Finding") -> None:
+    """Print a line."""
+    word, colour = ("ok  ", typer.colors.GREEN) if found.good else ("FAIL", typer.colors.RED)
+    typer.secho(f"{word}  {found.what}: {found.said}", fg=colour)

@@ -53,10 +53,11 @@ def apache(
     secret_conf: Annotated[
         Path, typer.Option(help="File of Apache's that sets auth.secret_header; for its users.")
     ] = Path("/etc/apache2/hpcbridge-secret.conf"),
+    check: Check = False,
 ) -> None:
     """Print an Apache virtual host that forwards to this service and to its sessions."""
     from hpcbridge.config import file as configfile
-    from hpcbridge.frontends.apache import virtual_host
+    from hpcbridge.frontends import apache as web
 
     settings = configfile.load(config)
     server, frontend = settings.server, settings.frontend
@@ -64,7 +65,7 @@ def apache(
     host = f"[{server.host}]" if ":" in server.host else server.host
     tcp = f"http://{host}:{server.port}"
     users = "header" in settings.auth.accept
-    printed = virtual_host(
+    printed = web.virtual_host(
         server_name=frontend.server_name,
         host_names=server.host_names,
         listen=listen,
@@ -82,7 +83,7 @@ def apache(
         secret_header=settings.auth.secret_header if users else None,
         secret_conf=secret_conf if users else None,
     )
-    print(printed, end="")
+    _show(printed, web.check if check else None)
 
 
 @app.command("nginx")

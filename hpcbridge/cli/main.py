@@ -22,6 +22,7 @@ from hpcbridge.cli import (
     init,
     launcherfile,
     login,
+    lookup,
     people,
     serve,
     sudoers,
@@ -52,6 +53,7 @@ app.command("init")(init.init)
 app.command("serve")(serve.serve)
 app.command("import")(launcherfile.import_launcher)
 app.command("doctor")(doctor.examine)
+app.command("lookup")(lookup.look_up)
 app.command("backup")(backup.back_up)
 app.command("restore")(backup.restore)
 app.command("announce")(announce.announce)

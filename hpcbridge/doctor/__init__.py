@@ -44,6 +44,8 @@ async def examine(
     yield await database.look(settings.store_url)
     for finding in host.front_end(settings):
         yield finding
+    for finding in host.web_server(settings):
+        yield finding
     for finding in host.session_addresses(settings):
         yield finding
     for finding in host.tls(settings):

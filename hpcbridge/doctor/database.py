@@ -49,6 +49,22 @@ async def sessions(url: str | URL) -> Sequence[SessionRow]:
         return (await AsyncSession(connection).execute(select(SessionRow))).scalars().all()
 
 
+async def session(url: str | URL, name: str) -> tuple[SessionRow, dict[str, str]] | None:
+    """The session with this id or job's name, and its tunnels' local ends by replica.
+
+    Raises :class:`~hpcbridge.errors.StoreError`.
+    """
+    its = select(SessionRow).where((SessionRow.id == name) | (SessionRow.job_name == name))
+    async with _reading(url) as connection:
+        reading = AsyncSession(connection)
+        row = (await reading.execute(its)).scalars().first()
+        if row is None:
+            return None
+        ends = select(EndpointRow.replica, EndpointRow.address)
+        found = await reading.execute(ends.where(col(EndpointRow.session_id) == row.id))
+        return row, {end[0]: end[1] for end in found}
+
+
 async def endpoints(url: str | URL, replica: str) -> dict[str, str]:
     """The local ends of this replica's tunnels, by session id. Raises StoreError."""
     mine = col(EndpointRow.replica).in_((replica, ""))

@@ -13,6 +13,7 @@ from hpcbridge.config.batchsystems import LocalCluster
 from hpcbridge.config.settings import Settings
 from hpcbridge.doctor.findings import Finding, bad, good
 from hpcbridge.errors import BridgeError, ConfigError
+from hpcbridge.frontends import printing
 from hpcbridge.jobscripts.rules import Severity
 from hpcbridge.jobscripts.samples import check_all
 from hpcbridge.network.addresses import UNIX_PATH_LIMIT
@@ -87,6 +88,32 @@ def front_end(settings: Settings) -> Iterator[Finding]:
             yield bad("sockets", f"{settings.socket_dir} is too long. Name a shorter socket_dir.")
         else:
             yield _reachable("sockets", settings.socket_dir, gid, frontend.group)
+
+
+def web_server(settings: Settings) -> Iterator[Finding]:
+    """Whether the web server that hands requests on to the service may connect to it."""
+    what, kind, server = "web server", settings.frontend.kind, settings.server
+    if kind in ("embedded", "apache"):
+        return
+    try:
+        behind = printing.behind(settings)
+    except ConfigError as error:
+        yield bad(what, str(error))
+        return
+    if isinstance(behind.address, Path) and kind == "traefik":
+        yield bad(what, "Traefik connects to no unix sockets. Use server.host and server.port.")
+    elif isinstance(behind.address, Path) and settings.frontend.group is None:
+        yield bad(
+            what,
+            f"Only this account may connect to {behind.address}. Name the group that {kind} runs "
+            "as in frontend.group.",
+        )
+    else:
+        where = server.unix_socket or f"{server.host}:{server.port}"
+        yield good(
+            what,
+            f"{kind} hands requests on to {where}; 'hpcbridge frontend {kind}' prints its part.",
+        )
 
 
 def session_addresses(settings: Settings) -> Iterator[Finding]:

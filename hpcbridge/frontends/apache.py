@@ -1,10 +1,12 @@
 """Prints the virtual host with which Apache 2.4 serves the API and the sessions."""
 
 import re
+import shutil
 from collections.abc import Collection
 from pathlib import Path
 
 from hpcbridge.errors import ConfigError
+from hpcbridge.frontends.parsing import PATH, ask
 from hpcbridge.frontends.printing import (
     ENDPOINT,
     HEADER,
@@ -114,6 +116,22 @@ def virtual_host(
         "private_headers": _with(_PRIVATE_HEADERS, user_header, secret_header),
     }
     return render("apache.conf.j2", **values)
+
+
+def check(printed: str) -> str:
+    """What this machine's Apache says of a virtual host, with the modules and files that it has.
+
+    Raises :class:`~hpcbridge.errors.ConfigError` with its words where it does not take it.
+    """
+    return ask("Apache", lambda directory: _test(directory, printed))
+
+
+def _test(directory: Path, printed: str) -> list[str]:
+    file = directory / "hpcbridge.conf"
+    file.write_text(printed)
+    # Debian's apache2 wants an environment, which its apache2ctl makes.
+    program = "apache2ctl" if shutil.which("apache2ctl", path=PATH) else "httpd"
+    return [program, "-t", "-c", f'Include "{file}"']
 
 
 def _with(headers: Collection[str], *more: str | None) -> list[str]:

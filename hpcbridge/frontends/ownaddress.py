@@ -19,10 +19,10 @@ from hpcbridge.frontends.exchange import Exchange, Unfinished, splice
 from hpcbridge.frontends.forwarding import Refused, error_reply
 from hpcbridge.frontends.origin import HostNames
 from hpcbridge.frontends.visits import Asked, read_visit
-from hpcbridge.network.addresses import Address, TCPAddress
+from hpcbridge.network.addresses import Address
 from hpcbridge.network.counts import Counts
 from hpcbridge.network.splice import Pipe, Traffic
-from hpcbridge.network.stream import Stream
+from hpcbridge.network.stream import Stream, open_stream
 
 _log = logging.getLogger(__name__)
 
@@ -267,15 +267,9 @@ def _is_launch(visit: Visit) -> bool:
 
 
 async def _connected(address: Address) -> Stream:
-    loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT):
-            if isinstance(address, TCPAddress):
-                _, session = await loop.create_connection(Stream, address.host, address.port)
-            else:
-                _, session = await loop.create_unix_connection(Stream, str(address.path))
+        return await open_stream(address, CONNECT_TIMEOUT)
     except (OSError, TimeoutError) as error:
         _log.info("a session: %s", error)
         reason = "The session cannot be reached. Has it ended?"
         raise Refused(HTTPStatus.BAD_GATEWAY, reason) from error
-    return session

@@ -38,6 +38,14 @@ class UnixAddress:
 Address: TypeAlias = TCPAddress | UnixAddress
 
 
+def parse_address(text: str) -> Address:
+    """The address that ``str`` made this of. Raises ValueError for a port that is no number."""
+    if text.startswith("unix:"):
+        return UnixAddress(Path(text.removeprefix("unix:")))
+    host, _, port = text.rpartition(":")
+    return TCPAddress(host, int(port))
+
+
 class ListenError(Exception):
     """An address that cannot be had; ``errno`` where the system says why."""
 

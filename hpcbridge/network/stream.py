@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncssh
 
+from hpcbridge.network.addresses import Address, TCPAddress
 from hpcbridge.network.splice import Pipe, tune
 
 #: Bytes that are kept for a reader; then the peer is read no more.
@@ -142,3 +143,14 @@ class Stream(asyncio.Protocol, asyncssh.SSHTCPSession[bytes]):
         self._unwanted = True
         if self.transport is not None:
             self.transport.abort()
+
+
+async def open_stream(address: Address, seconds: float) -> Stream:
+    """A connection to ``address``. Raises OSError, and TimeoutError after ``seconds``."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(seconds):
+        if isinstance(address, TCPAddress):
+            _, stream = await loop.create_connection(Stream, address.host, address.port)
+        else:
+            _, stream = await loop.create_unix_connection(Stream, str(address.path))
+    return stream

@@ -3,12 +3,11 @@
 import errno
 import logging
 import time
-from pathlib import Path
 
 from hpcbridge.clusters.cluster import Cluster
 from hpcbridge.errors import BridgeError, RouteError
 from hpcbridge.frontends.base import Route
-from hpcbridge.network.addresses import Address, TCPAddress, UnixAddress
+from hpcbridge.network.addresses import Address, TCPAddress, UnixAddress, parse_address
 from hpcbridge.network.splice import Traffic
 from hpcbridge.sessions.context import SessionContext
 from hpcbridge.store import SessionRow
@@ -68,7 +67,7 @@ class Endpoint:
             return  # open since another replica drove the session, or drives it
         if self._tunnel is not None and not await self.close():  # its job went on elsewhere
             raise RouteError("The route to where the session was cannot be withdrawn yet.")
-        local = _address(self.address) if self.address else self._fresh()
+        local = parse_address(self.address) if self.address else self._fresh()
         try:
             await self._open(host, port, local, None)
         except RouteError as error:
@@ -135,10 +134,3 @@ class Endpoint:
         if self._tunnel is not None:
             await self._tunnel.close()
             self._tunnel = None
-
-
-def _address(text: str) -> Address:
-    if text.startswith("unix:"):
-        return UnixAddress(Path(text.removeprefix("unix:")))
-    host, _, port = text.rpartition(":")
-    return TCPAddress(host, int(port))

@@ -39,6 +39,7 @@ COMMANDS = [
     ["token", "list"],
     ["token", "revoke"],
     ["import"],
+    ["lookup"],
     ["backup"],
     ["restore"],
     *(["login"], ["logout"], ["launch"], ["sessions"], ["show"], ["logs"], ["stop"]),

@@ -244,6 +244,20 @@ async def test_what_the_front_end_cannot_enter_is_red(healthy: Callable[..., Pat
         assert red(await examined(path)) == []
 
 
+async def test_a_web_server_that_cannot_connect_to_the_service_is_red(
+    healthy: Callable[..., Path], directory: Path
+) -> None:
+    socket = {"unix_socket": str(directory / "api.sock")}
+    await sick(healthy(frontend={"kind": "nginx"}), "web server", "server.port is 0")
+    path = healthy(server=socket, frontend={"kind": "haproxy"})
+    await sick(path, "web server", "Only this account may connect", "that haproxy runs as")
+    path = healthy(server=socket, frontend={"kind": "traefik"})
+    await sick(path, "web server", "no unix sockets")
+    findings = await examined(healthy(server={"port": 8123}, frontend={"kind": "traefik"}))
+    assert red(findings) == []
+    assert "traefik hands requests on to 127.0.0.1:8123" in findings["web server"].said
+
+
 async def test_a_group_that_is_not_there_is_red(healthy: Callable[..., Path]) -> None:
     await sick(healthy(frontend={"group": "no-such-group"}), "group", "There is no group")
 

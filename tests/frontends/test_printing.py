@@ -1,5 +1,6 @@
 """What is printed for web servers in front of the service, in the eyes of their own parsers."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from .apache_server import free_port
 from .webservers import TRAEFIK_LOGIN, program
 
 KINDS = ("nginx", "haproxy", "traefik")
+servers = pytest.mark.servers
+ASKED = ("nginx", "haproxy", pytest.param("traefik", marks=servers))
+"""Traefik is started to be asked."""
 Files = Callable[[str], list[str]]
 
 
@@ -70,7 +74,7 @@ def sections(kind: str, **more: Any) -> dict[str, Any]:
     return given | more
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ASKED)
 @pytest.mark.parametrize("users", [False, True])
 @pytest.mark.parametrize("paths", [False, True])
 def test_the_servers_own_parser_takes_it(
@@ -91,13 +95,40 @@ def test_the_servers_own_parser_takes_it(
     assert "The server takes it." in printed(*arguments, "--plain", "--check")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ASKED)
 def test_what_the_parser_refuses_is_told_in_its_words(site: Any, kind: str) -> None:
     path = site.write(**sections(kind))
     with pytest.raises(BridgeError, match="does not take this configuration") as told:
         printed(kind, path, "--check", "--certificate=/no/such.pem")
     assert "/no/such.pem" in str(told.value)
     assert "hpcbridge-check-" not in str(told.value)
+
+
+@pytest.fixture
+def apache(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Debian's own configuration of Apache in another place, with the modules that are needed."""
+    place = directory / "apache2"
+    shutil.copytree("/etc/apache2", place, symlinks=True)
+    for module in ("headers", "rewrite", "proxy", "proxy_http", "proxy_wstunnel"):
+        for each in (place / "mods-available").glob(f"{module}.*"):
+            enabled = place / "mods-enabled" / each.name
+            if not enabled.exists():
+                enabled.symlink_to(each)
+    monkeypatch.setenv("APACHE_CONFDIR", str(place))
+    return place
+
+
+def test_apache_takes_its_virtual_host_with_the_modules_that_it_has(
+    site: Any, directory: Path, apache: Path
+) -> None:
+    map_file = directory / "map"
+    map_file.touch()
+    path = site.write(server={"port": 8123}, frontend={"kind": "apache", "map_file": str(map_file)})
+    assert "The server takes it." in printed("apache", path, "--check")
+    for each in (apache / "mods-enabled").glob("rewrite.*"):
+        each.unlink()
+    with pytest.raises(BridgeError, match="Invalid command 'RewriteEngine'"):
+        printed("apache", path, "--check")
 
 
 def test_a_server_that_is_not_here_is_told(
@@ -163,6 +194,7 @@ def test_nor_before_haproxy_was(site: Any) -> None:
         printed("haproxy", path, "--userlist", "a) }")
 
 
+@servers
 def test_nothing_is_served_to_users_before_traefik_was_told_how_they_log_in(site: Any) -> None:
     path = site.write(**sections("traefik", auth=auth(site, "header")))
     text = printed("traefik", path)

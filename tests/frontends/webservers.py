@@ -46,6 +46,12 @@ class WebServer(ABC):
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    def pid(self) -> int:
+        """Its first process, while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def group(self) -> str:
         name = self.account if self.account and os.geteuid() == 0 else None
         return name or grp.getgrgid(os.getegid()).gr_name
