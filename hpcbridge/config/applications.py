@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from hpcbridge.config.commandwords import first, unknown
-from hpcbridge.config.fields import Name, Pattern, Primitive, Property, Seconds, Section
+from hpcbridge.config.fields import FilePath, Name, Pattern, Primitive, Property, Seconds, Section
 from hpcbridge.config.viewing import ViewSettings
 from hpcbridge.config.warm import WarmSettings
 
@@ -81,6 +81,11 @@ class ApplicationSettings(ViewSettings):
     )
     title: str = Field("", description="Name for people.")
     description: str = Field("", description="One or two sentences for people.")
+    picture: FilePath | None = Field(
+        None,
+        description="Picture for its card, three wide by two high: PNG, JPEG, GIF, WebP or AVIF of "
+        "at most 1 MB.",
+    )
     ready_line: Annotated[list[ReadyText], BeforeValidator(_listed)] = Field(
         list(READY_LINES),
         min_length=1,

@@ -16,7 +16,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from hpcbridge.auth import visitors
 from hpcbridge.config.applications import ApplicationSettings, ParameterSettings
 from hpcbridge.config.clusters import ClusterSettings
-from hpcbridge.portal import wslinkjs
+from hpcbridge.portal import pictures, wslinkjs
+from hpcbridge.portal.pictures import Picture
 
 _HERE = Path(__file__).parent
 
@@ -33,6 +34,7 @@ class ApplicationCard:
     clusters: Mapping[str, str] = field(default_factory=dict)
     #: Path of the site's page that launches it, where it is not this one that does.
     page: str | None = None
+    picture: Picture | None = None
 
     @property
     def titles(self) -> dict[str, str]:
@@ -43,7 +45,10 @@ class ApplicationCard:
 def cards(
     applications: Mapping[str, ApplicationSettings], clusters: Mapping[str, ClusterSettings]
 ) -> list[ApplicationCard]:
-    """The cards of the configured applications, in the order of the configuration."""
+    """The cards of the configured applications, in the order of the configuration.
+
+    Raises :class:`~hpcbridge.errors.ConfigError` for a picture that cannot be used.
+    """
     return [
         ApplicationCard(
             name,
@@ -52,6 +57,7 @@ def cards(
             app.parameters,
             {key: clusters[key].title or key for key in app.cluster if app.cluster_by_request},
             app.page,
+            pictures.read(name, app.picture) if app.picture else None,
         )
         for name, app in applications.items()
     ]
@@ -81,9 +87,10 @@ def mount(
     """
     headers = _headers(connect_to, frames)
     client, missing = _client()
+    shown_cards = list(applications)
     shared = {
         "endpoint": endpoint,
-        "applications": list(applications),
+        "applications": shown_cards,
         "clusters": dict(clusters or {}),
         "users": users,
         "uploads": uploads,
@@ -115,6 +122,16 @@ def mount(
         @app.get("/portal/announcements", response_class=HTMLResponse, include_in_schema=False)
         async def announcements_page(request: Request) -> HTMLResponse:
             return shown(request, announcements)
+
+    shown_pictures = {card.name: card.picture for card in shown_cards if card.picture}
+
+    @app.get("/portal/pictures/{name}", include_in_schema=False)
+    async def picture(name: str) -> Response:
+        found = shown_pictures.get(name)
+        if found is None:
+            raise HTTPException(404, "There is no such picture.")
+        kept = {**headers, "Cache-Control": "max-age=3600"}
+        return Response(found.content, media_type=found.media_type, headers=kept)
 
     @app.get("/portal/vendor/{path:path}", include_in_schema=False)
     async def portal_client(path: str) -> Response:
