@@ -128,6 +128,12 @@ class World:
             assert "Secure" in reply.headers["Set-Cookie"]
         return client
 
+    async def cookie(self) -> str:
+        """What alice's browser sends to the session's own address."""
+        async with await self.visitor() as browser:
+            found = browser.cookie_jar.filter_cookies(URL(f"{self.own}/")).values()
+            return "; ".join(f"{each.key}={each.value}" for each in found)
+
     async def raw(self, data: bytes, name: str = "localhost") -> bytes:
         """What is answered until the server closes, or is silent where it keeps a connection."""
         reader, writer = await asyncio.open_connection(
@@ -378,6 +384,15 @@ async def test_an_early_hint_brings_nothing_else_and_the_reply_after_it(world: W
     async with await world.visitor() as browser, browser.get(f"{world.own}/hint") as reply:
         assert reply.status == 200
         assert (await reply.json())["target"] == "/hint"
+    own, lines = urlsplit(world.own), (f"Cookie: {await world.cookie()}", "Connection: close")
+    asked = request(world, f"{own.path}/hint", *lines, host=own.netloc)
+    first, _, rest = (await world.raw(asked, own.hostname or "")).partition(b"\r\n\r\n")
+    if world.web.kind == "nginx":
+        assert status_of(first) == 200  # it would take a hint for the reply
+    else:
+        assert (status_of(first), status_of(rest)) == (103, 200)
+        assert b"preload" in first
+        assert b"stolen" not in first
 
 
 async def test_an_unknown_session_is_not_found(world: World) -> None:
@@ -455,10 +470,7 @@ SMUGGLED = {
 @pytest.mark.parametrize("first", ["POST {} HTTP/1.1", "GET {} HTTP/1.1", "POST {} HTTP/1.0"])
 async def test_nothing_reaches_the_service_past_the_web_server(world: World, first: str) -> None:
     """What the server did not read as a request keeps its claims; the service would believe it."""
-    async with await world.visitor() as browser:
-        cookies = browser.cookie_jar.filter_cookies(URL(f"{world.own}/"))
-        cookie = "; ".join(f"{each.key}={each.value}" for each in cookies.values())
-    own = urlsplit(world.own)
+    cookie, own = await world.cookie(), urlsplit(world.own)
     hidden = request(
         world,
         f"{own.path}/smuggled",
