@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from hpcbridge.auth.tickets import Tickets
 from hpcbridge.database.listing import page, place
+from hpcbridge.database.tables import About
 from hpcbridge.errors import LeadershipLost, NoCapacity, StoreError
 from hpcbridge.replication import leadership as leadership_module
 from hpcbridge.replication.leadership import Leadership
@@ -55,6 +56,26 @@ class Part:
     async def end(self) -> None:
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
+
+
+async def test_what_one_replica_announces_all_have_at_once(stores: list[Store]) -> None:
+    for text_, drain in (("soon", False), ("new disks", True)):
+        said = {"text": text_, "drain": drain, "by": "olga"}
+        await stores[0].announcements.put(About.CLUSTER, "here", **said)
+    for each in stores:
+        (found,) = await each.announcements.all()
+        assert (found.about, found.text, found.drain) == (About.CLUSTER, "new disks", True)
+    assert await stores[1].announcements.remove(About.CLUSTER, "here")
+    assert not await stores[2].announcements.remove(About.CLUSTER, "here")
+    assert await stores[0].announcements.all() == []
+
+
+async def test_a_visitor_finds_a_session_at_every_replica(stores: list[Store]) -> None:
+    await stores[0].add(row(1, visitor="mine", submitting_at=5.0))
+    await stores[0].add(row(2, submitting_at=6.0))
+    for each in stores:
+        found = await each.page(Selection("all", visitor="mine"), 9)
+        assert [session.id for session in found] == [row(1).id]
 
 
 async def test_the_first_mark_is_everybodys(stores: list[Store]) -> None:
