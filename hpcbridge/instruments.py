@@ -9,7 +9,13 @@ closed set of values: names of the configuration, and words of this module and o
 import asyncio
 import time
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a third of all lines, for nobody
 
@@ -80,6 +86,18 @@ class Instruments:
             "Times that the front end could not be told of changed routes.",
             registry=self.registry,
         )
+        self.reload_good = Gauge(
+            "hpcbridge_configuration_reload_successful",
+            "Whether the configuration could be used when it was last read.",
+            registry=self.registry,
+        )
+        self.reload_at = Gauge(
+            "hpcbridge_configuration_read_timestamp_seconds",
+            "When that was, in seconds since the epoch.",
+            registry=self.registry,
+        )
+        self.reload_good.set(1)
+        self.reload_at.set(time.time())
         self.loop_delay = Histogram(
             "hpcbridge_event_loop_delay_seconds",
             "Seconds that what was due waited on the event loop.",

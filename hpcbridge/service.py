@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import fcntl
+import functools
 import grp
 import logging
 import os
@@ -44,6 +45,7 @@ from hpcbridge.store import Store
 from hpcbridge.web.access import Access
 from hpcbridge.web.certificates import Certificates
 from hpcbridge.web.listener import listening
+from hpcbridge.web.reloading import Current, Reloader
 from hpcbridge.web.sessionaccess import SessionAccess
 
 log = logging.getLogger(__name__)
@@ -54,9 +56,16 @@ GRACEFUL = 3
 """Seconds that open requests get when the service stops."""
 
 
-async def serve(settings: Settings, *, end_sessions: bool, ready: Callable[[str], None]) -> None:
-    """Run until SIGINT, SIGTERM or SIGHUP; ``ready`` is called with the service's URL when it
-    accepts requests.
+async def serve(
+    settings: Settings,
+    *,
+    end_sessions: bool,
+    ready: Callable[[str], None],
+    reread: Callable[[], Settings] | None = None,
+) -> None:
+    """Run until SIGINT or SIGTERM; ``ready`` is called with the service's URL when it accepts
+    requests. At SIGHUP ``reread`` reads the settings anew; without it, and where there is a
+    terminal that may have been closed, SIGHUP ends the service, too.
 
     Raises :class:`~hpcbridge.errors.BridgeError` when it cannot start.
     """
@@ -67,8 +76,9 @@ async def serve(settings: Settings, *, end_sessions: bool, ready: Callable[[str]
     with listening(server, _group(settings.frontend.group)) as (listener, url):
         async with running(settings, end_sessions=end_sessions) as (sessions, routes):
             access = Access(settings, sessions)
+            current = Current(create_app(settings, sessions, access))
             config = uvicorn.Config(
-                create_app(settings, sessions, access),
+                current,
                 http=_protocol(settings, routes, sessions, access, descriptors, certificates),
                 ws="none",
                 lifespan="off",
@@ -78,10 +88,26 @@ async def serve(settings: Settings, *, end_sessions: bool, ready: Callable[[str]
                 timeout_graceful_shutdown=GRACEFUL,
                 server_header=False,
             )
-            web = _Web(config, sessions.leave)
+            reloader = None
+            if reread is not None and not _has_terminal():
+                make = functools.partial(create_app, sessions=sessions, access=access)
+                reloader = Reloader(settings, sessions, current, reread, make)
+            web = _Web(config, sessions.leave, reloader.ask if reloader else None)
             asyncio.get_running_loop().call_soon(_announce, web, ready, url)
-            async with _beside(certificates.watch() if certificates else None):
+            async with (
+                _beside(certificates.watch() if certificates else None),
+                _beside(reloader.run() if reloader else None),
+            ):
                 await web.serve(sockets=[listener])
+
+
+def _has_terminal() -> bool:
+    """Whether SIGHUP may mean that a terminal was closed (credentials(7))."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.asynccontextmanager
@@ -142,11 +168,18 @@ def _front(
 
 class _Web(uvicorn.Server):
     """uvicorn without its own signal handling, which raises KeyboardInterrupt once it has stopped
-    and so would cut the end of the sessions off. ``leave`` is called when it begins to stop."""
+    and so would cut the end of the sessions off. ``leave`` is called when it begins to stop, and
+    ``reload`` at SIGHUP."""
 
-    def __init__(self, config: uvicorn.Config, leave: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        leave: Callable[[], None],
+        reload: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__(config)
         self._leave = leave
+        self._reload = reload
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop; launches that wait for their session are answered now."""
@@ -155,12 +188,15 @@ class _Web(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop at SIGINT, SIGTERM and SIGHUP, the end of a terminal, which nohup(1) has ignored; a
+        """Stop at SIGINT, SIGTERM and the end of a terminal (SIGHUP), which nohup(1) has ignored; a
         second one does not wait for open requests."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                loop.add_signal_handler(number, self.handle_exit, number, None)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        if self._reload is not None:
+            loop.add_signal_handler(signal.SIGHUP, self._reload)
+        elif signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            loop.add_signal_handler(signal.SIGHUP, self.handle_exit, signal.SIGHUP, None)
         yield
 
 

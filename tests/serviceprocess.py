@@ -58,6 +58,7 @@ class ServiceProcess:
                 stderr=log,
                 text=True,
                 env=os.environ | self._environment,
+                start_new_session=True,  # as a service, without a terminal
             )
         assert self.process.stdout is not None
         for line in self.process.stdout:

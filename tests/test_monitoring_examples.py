@@ -105,7 +105,7 @@ def expressions() -> dict[str, str]:
 
 
 def test_the_rules_are_valid_and_fire_when_they_should_and_not_before() -> None:
-    assert "12 rules found" in promtool("check", "rules", "hpcbridge-alerts.yml")
+    assert "13 rules found" in promtool("check", "rules", "hpcbridge-alerts.yml")
     assert "SUCCESS" in promtool("test", "rules", "hpcbridge-alerts-test.yml")
     assert "SUCCESS" in promtool("check", "config", "prometheus.yml")
 
@@ -136,7 +136,7 @@ def test_the_rules_can_be_evaluated_on_what_the_service_tells(prometheus: Promet
         return rules if rules and all(rule["health"] != "unknown" for rule in rules) else None
 
     rules = wait_until(evaluated, "that all rules were evaluated")
-    assert len(rules) == 12
+    assert len(rules) == 13
     for rule in rules:
         assert rule["health"] == "ok", rule
         assert rule["state"] == "inactive", rule

@@ -237,7 +237,7 @@ def test_sigterm_leaves_sessions_running_and_the_next_service_has_them(
     assert "Traceback" not in second.log
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_with_end_sessions_nothing_is_left(site: Any, serve: Serve, number: int) -> None:
     (site.root / "map").mkdir()
     site.write(frontend={"map_file": "map/sessions"})
@@ -248,21 +248,6 @@ def test_with_end_sessions_nothing_is_left(site: Any, serve: Serve, number: int)
     assert nothing_left(site)
     assert not any(accepts(address) for address in ends)
     assert "Traceback" not in service.log
-
-
-def test_what_has_sighup_ignored_outlives_its_terminal(site: Any, serve: Serve) -> None:
-    """As ``nohup hpcbridge serve &`` does."""
-    site.write()
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        service = serve("--end-sessions")
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    session_id = service.post({"application": "cone"}).json()["id"]
-    service.process.send_signal(signal.SIGHUP)
-    assert service.state(session_id) == "ready"
-    assert service.stop(signal.SIGTERM) == 0
-    assert nothing_left(site)
 
 
 def test_a_launch_that_waits_is_answered_when_the_service_stops(site: Any, serve: Serve) -> None:

@@ -25,6 +25,8 @@ def serve(
 ) -> None:
     """Run the service in the foreground until Ctrl-C or SIGTERM.
 
+    Without a terminal, SIGHUP has it read the configuration again.
+
     Prints "hpcbridge ready on http://HOST:PORT/" when it accepts requests. Sessions outlive it: the
     next service with the same state directory takes them up again.
     """
@@ -32,10 +34,14 @@ def serve(
     from hpcbridge.cli.logformat import JSON, Text
     from hpcbridge.config import file as configfile
 
-    settings = configfile.load(config)
-    if port is not None:
+    def read() -> "Settings":
+        settings = configfile.load(config)
+        if port is None:
+            return settings
         changed = settings.server.model_copy(update={"port": port})
-        settings = settings.model_copy(update={"server": changed})
+        return settings.model_copy(update={"server": changed})
+
+    settings = read()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JSON() if settings.server.log_format == "json" else Text())
     logging.basicConfig(level=settings.server.log_level.upper(), handlers=[handler])
@@ -46,7 +52,7 @@ def serve(
         print(f"hpcbridge ready on {url}", flush=True)
         print(_first_steps(settings, url), flush=True)
 
-    asyncio.run(service.serve(settings, end_sessions=end_sessions, ready=ready))
+    asyncio.run(service.serve(settings, end_sessions=end_sessions, ready=ready, reread=read))
 
 
 def _first_steps(settings: "Settings", url: str) -> str:

@@ -72,6 +72,13 @@ class ForecastPoller:
         self._asked = Notifier()
         self._task: asyncio.Task[None] | None = None
 
+    def reconfigure(self, requests: Mapping[str, Request]) -> None:
+        """Ask for these applications from now on."""
+        self._requests = requests
+        self._known = {name: each for name, each in self._known.items() if name in requests}
+        if requests:
+            self.want()
+
     @property
     def silent_since(self) -> float | None:
         """Since when the cluster does not answer, in seconds since the epoch."""
@@ -151,8 +158,8 @@ class ForecastPoller:
         health = self._cluster.watcher.health
         try:
             async with asyncio.timeout(LIMIT):
-                for application in self._requests:
-                    self._known[application] = await self._ask(application)
+                for application, request in self._requests.items():
+                    self._known[application] = await self._ask(application, request)
                 if began - health.tried > INTERVAL_SILENT:
                     asked = time.monotonic()
                     await self._cluster.scheduler.list_jobs()
@@ -164,12 +171,12 @@ class ForecastPoller:
         except Exception:
             log.exception("cluster %s: no forecast", self._cluster.name)
 
-    async def _ask(self, application: str) -> KnownForecast:
+    async def _ask(self, application: str, request: Request) -> KnownForecast:
         """Raises :class:`~hpcbridge.errors.ClusterUnreachable`."""
         asked, forecast, refused, past = time.monotonic(), Forecast(), "", None
         before = self._known.get(application)
         try:
-            forecast = await self._forecast(application)
+            forecast = await self._forecast(request)
         except JobRejected as error:
             refused = str(error)
             self._cluster.watcher.health.answered()
@@ -184,11 +191,11 @@ class ForecastPoller:
             past = statistics.median(waits) if waits else None
         return KnownForecast(asked, forecast, refused, past)
 
-    async def _forecast(self, application: str) -> Forecast:
+    async def _forecast(self, asked: Request) -> Forecast:
         scheduler = self._cluster.scheduler
         if not isinstance(scheduler, Forecaster):
             return Forecast()
-        request = await asyncio.to_thread(self._requests[application])
+        request = await asyncio.to_thread(asked)
         forecast = await scheduler.forecast(request)
         self._cluster.watcher.health.answered()
         return forecast

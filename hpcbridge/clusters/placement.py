@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from hpcbridge.clusters.announcements import Announcements
 from hpcbridge.clusters.cluster import Cluster
 from hpcbridge.clusters.forecasts import ForecastPoller, Waits
+from hpcbridge.config.applications import ApplicationSettings
 from hpcbridge.config.settings import Settings
-from hpcbridge.errors import AccountRefused, BadParameter
+from hpcbridge.errors import AccountRefused, BadParameter, UnknownApplication
 from hpcbridge.jobscripts.samples import sample_request
 from hpcbridge.schedulers.base import JobRequest
 
@@ -68,12 +69,20 @@ class Placement:
             for name, cluster in clusters.items()
         }
 
+    def reconfigure(self) -> None:
+        """The settings have other applications, or other clusters are drained."""
+        for name, poller in self._forecasts.items():
+            poller.reconfigure(self._requests(name))
+
     def _requests(self, cluster: str) -> dict[str, functools.partial[JobRequest]]:
         if self._settings.clusters[cluster].drain:
             return {}
+        # As they are now: another thread reads them.
+        applications = dict(self._settings.applications)
+        settings = self._settings.model_copy(update={"applications": applications})
         return {
-            name: functools.partial(sample_request, self._settings, name, cluster)
-            for name, wanted in self._settings.applications.items()
+            name: functools.partial(sample_request, settings, name, cluster)
+            for name, wanted in applications.items()
             if cluster in wanted.cluster and len(wanted.cluster) > 1
         }
 
@@ -104,10 +113,13 @@ class Placement:
         """Where ``user``'s launch goes: to ``cluster``, or to the best one, by what was announced
         when that was last looked at.
 
-        Raises :class:`~hpcbridge.errors.AccountRefused` where none lets this user in, and
-        :class:`~hpcbridge.errors.AccountsUnknown`.
+        Raises :class:`~hpcbridge.errors.AccountRefused` where none lets this user in,
+        :class:`~hpcbridge.errors.AccountsUnknown`, and
+        :class:`~hpcbridge.errors.UnknownApplication` for one that has just gone.
         """
-        wanted = self._settings.applications[application]
+        wanted = self._settings.applications.get(application)
+        if wanted is None:
+            raise UnknownApplication(f"There is no application '{application}' any more.")
         candidates = [cluster] if cluster else wanted.cluster
         if shut := self.announcements.shut(application):
             return Place(candidates[0], shut=shut)
@@ -120,7 +132,7 @@ class Placement:
         if not open_:
             return Place(candidates[0], shut=f"{' '.join(notifications.values())} Try again later.")
         refused: AccountRefused | None = None
-        for name in self._ranked(application, open_):
+        for name in self._ranked(application, wanted, open_):
             try:
                 account = await self._clusters[name].account_of(user)
             except AccountRefused as error:
@@ -192,9 +204,11 @@ class Placement:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
 
-    def _ranked(self, application: str, clusters: Sequence[str]) -> list[str]:
+    def _ranked(
+        self, application: str, wanted: ApplicationSettings, clusters: Sequence[str]
+    ) -> list[str]:
         """The best first. Of equal ones, that which got fewer launches since it was asked."""
-        ranks = {name: self._rank(application, name) for name in clusters}
+        ranks = {name: self._rank(application, wanted, name) for name in clusters}
         soonest = min(wait for _, wait, _ in ranks.values())
 
         def key(name: str) -> tuple[int, float, int]:
@@ -203,7 +217,9 @@ class Placement:
 
         return sorted(clusters, key=key)
 
-    def _rank(self, application: str, cluster: str) -> tuple[int, float, int]:
+    def _rank(
+        self, application: str, wanted: ApplicationSettings, cluster: str
+    ) -> tuple[int, float, int]:
         """First those that said when, then those that answered, that did not, that would refuse;
         the seconds to wait; and the launches of which nobody had heard there."""
         forecasts = self._forecasts[cluster]
@@ -212,7 +228,7 @@ class Placement:
             return 2, math.inf, 0
         if known.refused:
             return 3, math.inf if known.past is None else known.past, 0
-        if self._settings.applications[application].choose == "first":
+        if wanted.choose == "first":
             return 0, 0.0, 0
         more, room = forecasts.launched_since(known), known.forecast.room
         wait = self._wait(application, cluster)

@@ -225,6 +225,16 @@ class Settings(BaseSettings):
                 "users to; set one address, or server.unix_socket"
             )
 
+    def take_over(self, fresh: "Settings") -> None:
+        """Have from now on what may change while the service runs, as ``fresh`` has it: whoever
+        holds these settings sees it. See :mod:`hpcbridge.config.reload`."""
+        applications, clusters = dict(fresh.applications), dict(fresh.clusters)
+        self.applications.clear()
+        self.applications.update(applications)
+        self.clusters.clear()
+        self.clusters.update(clusters)
+        self.__dict__.update(limits=fresh.limits, server=fresh.server)
+
     @property
     def store_url(self) -> str | URL:
         """The database's URL, password included."""

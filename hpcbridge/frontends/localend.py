@@ -135,6 +135,7 @@ def local_end(
     """What serves a session's local end; None where the built-in front end is before it."""
     if settings.frontend.built_in:
         return None
+    application = settings.applications.get(row.application)  # as it is when the tunnel opens
 
     def admit(visit: Visit) -> Admission:
         scheme = "https" if _told(visit, b"x-forwarded-proto") == "https" else "http"
@@ -145,7 +146,6 @@ def local_end(
             url = f"{ws}{settings.frontend.websocket_paths[0]}"
             place = addresses.place([visit.host], "/")
             own = place is not None and place.session_id == row.id
-        application = settings.applications.get(row.application)
         found = admission(application, row, visit, url, scheme, client)
         # At the portal's host, cookies are the portal's.
         return found if own else replace(found, cookies=())

@@ -210,13 +210,11 @@ class Launches:
         Raises what ended it, and :class:`~hpcbridge.errors.StillStarting` after the application's
         ``hold`` seconds.
         """
-        application = self._settings.applications[session.row.application]
+        hold = session.application.hold if session.application else None
         waits = [asyncio.create_task(each.wait()) for each in (session.settled, self._leaving)]
         try:
             with session.keepalive.client_waits():
-                await asyncio.wait(
-                    waits, return_when=asyncio.FIRST_COMPLETED, timeout=application.hold
-                )
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED, timeout=hold)
                 if (
                     session.settled.is_set()
                     and session.row.state == State.READY

@@ -9,6 +9,7 @@ from hpcbridge.auth.tokens import Tokens
 from hpcbridge.clusters.announcements import Announcements
 from hpcbridge.clusters.cluster import Cluster
 from hpcbridge.clusters.placement import Placement
+from hpcbridge.config.applications import ApplicationSettings
 from hpcbridge.config.settings import Settings
 from hpcbridge.errors import SessionNotFound, SessionsLeft, StoreError, TunnelError
 from hpcbridge.frontends.base import SESSION_ID
@@ -24,6 +25,7 @@ from hpcbridge.sessions.registry import SessionRegistry
 from hpcbridge.sessions.session import Session
 from hpcbridge.sessions.uploads import Uploads
 from hpcbridge.store import FIRST, Place, Selection, SessionRow, State, Store
+from hpcbridge.warm.pool import pools_of
 
 log = logging.getLogger(__name__)
 
@@ -184,6 +186,21 @@ class Sessions:
     def store(self) -> Store:
         """The database that the sessions are in."""
         return self._context.store
+
+    def application(self, row: SessionRow) -> ApplicationSettings | None:
+        """What a session is of: as it was configured when it began, if it is in our hands."""
+        session = self.registry.session(row.id)
+        return session.application if session else self._settings.applications.get(row.application)
+
+    def reconfigure(self, fresh: Settings) -> None:
+        """Have other applications from now on; sessions that are there keep theirs.
+
+        Raises :class:`~hpcbridge.errors.ConfigError`, and changes nothing then.
+        """
+        pools = pools_of(fresh)
+        self._settings.take_over(fresh)
+        self.placement.reconfigure()
+        self.pools.reconfigure(pools)
 
     @property
     def census(self) -> Census:

@@ -222,6 +222,11 @@ class Pools(Generic[S]):
 
     # -- keeping them
 
+    def reconfigure(self, pools: list[Pool]) -> None:
+        """Keep these pools from now on; the sessions of others are ended."""
+        self._pools, self._tidy = pools, False
+        self._wake.set()
+
     def start(self) -> None:
         """Begin to look after the pools, whenever this replica leads."""
         self._task = asyncio.create_task(self._run(), name="keep warm sessions")
@@ -245,13 +250,14 @@ class Pools(Generic[S]):
     async def _tend(self) -> None:
         if not self._pools and self._tidy:
             return
-        for row in await self._warm_store.strays([each.name for each in self._pools]):
+        pools = self._pools
+        for row in await self._warm_store.strays([each.name for each in pools]):
             await self._retire(row, "its pool is configured no more, or otherwise")
-        self._tidy = True
+        self._tidy = pools is self._pools
         await self._announcements.look()
-        for application in {each.application for each in self._pools}:
+        for application in {each.application for each in pools}:
             record = await self._warm_store.rows(application, time.time() - RECORD)
-            for pool in self._pools:
+            for pool in pools:
                 if pool.application == application:
                     await self._keep(pool, record)
 

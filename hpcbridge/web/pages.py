@@ -19,7 +19,7 @@ class Pages:
     """The pages of a site's sessions."""
 
     def __init__(self, settings: Settings, sessions: Sessions) -> None:
-        self._applications = settings.applications
+        self._sessions = sessions
         self._server = settings.server
         self._users = settings.auth.on
         self._addresses = session_addresses(settings)
@@ -27,7 +27,7 @@ class Pages:
 
     def view(self, row: SessionRow, request: Request, who: Identity) -> View:
         """How ``who`` looks at the session, where it is ready; each has a ticket of its own."""
-        application = self._applications.get(row.application)
+        application = self._sessions.application(row)
         if application is None or application.viewer == "portal":
             return View()
         if row.state != State.READY:

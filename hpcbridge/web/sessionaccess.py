@@ -35,7 +35,6 @@ class SessionAccess:
     def __init__(
         self, settings: Settings, sessions: Sessions, access: Access, addresses: SessionAddresses
     ) -> None:
-        self._applications = settings.applications
         self._websocket = settings.frontend.websocket_paths[0]
         self._addresses = addresses
         self._sessions = sessions
@@ -67,7 +66,7 @@ class SessionAccess:
                 return Admission()
             self._access.refused("visit", asking, identity, error)
             return None
-        application = self._applications.get(row.application)
+        application = self._sessions.application(row)
         return admission(
             application, row, visit, self._session_url(row, visit, scheme), scheme, client
         )

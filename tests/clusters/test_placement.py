@@ -20,6 +20,7 @@ from hpcbridge.errors import (
     ClusterUnreachable,
     JobRejected,
     UnexpectedReply,
+    UnknownApplication,
 )
 from hpcbridge.schedulers.base import Forecast, JobRequest
 from tests.fakes import FakeScheduler, fake_cluster
@@ -430,11 +431,12 @@ async def test_a_refusal_is_told_once_in_the_log(
 ) -> None:
     here = await world(a=JobRejected("No such partition."))
     poller = here.placement._forecasts["a"]
+    request = poller._requests["cone"]
     for _ in range(3):
-        poller._known["cone"] = await poller._ask("cone")
+        poller._known["cone"] = await poller._ask("cone", request)
     assert caplog.text.count("cone on a: No such partition.") == 1
     here["a"].says = JobRejected("Invalid account.")
-    assert (await poller._ask("cone")).refused == "Invalid account."
+    assert (await poller._ask("cone", request)).refused == "Invalid account."
     assert caplog.text.count("cone on a: Invalid account.") == 1
     assert here.clusters["a"].watcher.health.tried > 0, "it has answered"
 
@@ -551,3 +553,24 @@ async def test_how_long_sessions_waited_is_kept(launcher: Any) -> None:
         row = await api.row(done.json()["id"])
         assert wait == pytest.approx(row.starting_at - row.queued_at)
         assert await api.sessions.store.waits("cone", "there") == []
+
+
+async def test_an_application_that_has_gone_is_asked_for_no_more_and_goes_nowhere(
+    world: MakeWorld,
+) -> None:
+    here = await world()
+    here.placement.start()
+    await here.known()
+    poller, settings = here.placement._forecasts["a"], here.placement._settings
+    assert list(poller._requests) == ["cone"]
+    await until(lambda: poller.of("cone"), "an answer")
+    request = poller._requests["cone"]
+    cone = settings.applications.pop("cone")
+    here.placement.reconfigure()
+    assert (dict(poller._requests), poller.of("cone")) == ({}, None)
+    assert request().name, "what is asked in another thread is as it was"
+    with pytest.raises(UnknownApplication, match="no application 'cone' any more"):
+        await here.go()
+    settings.applications["cone"] = cone
+    here.placement.reconfigure()
+    assert await here.go() in ("a", "b", "c")
