@@ -27,7 +27,7 @@ from hpcbridge.errors import (
 from hpcbridge.frontends.origin import HostNames
 from hpcbridge.portal import pages as portal
 from hpcbridge.sessions.manager import Sessions
-from hpcbridge.web import announcements, logs, uploads
+from hpcbridge.web import announcements, logs, openapi, uploads
 from hpcbridge.web.access import Access
 from hpcbridge.web.launcher import Launcher
 from hpcbridge.web.middleware import Forwarded, Guard, KnownHost, StrictTransport, error_reply
@@ -51,7 +51,9 @@ def create_app(settings: Settings, sessions: Sessions, access: Access | None = N
         docs_url=None,  # they load scripts from elsewhere; /openapi.json has it all
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=openapi.operation_id,
     )
+    openapi.describe(app, settings)
     app.state.access = access
     if sessions.uploads is not None:  # before the launcher's, to which its path is a session's
         app.include_router(uploads.router(sessions.uploads, access), prefix=server.endpoint)
@@ -122,7 +124,10 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     said = {404: "There is nothing here.", 405: "This method is not allowed here."}
     message = said.get(error.status_code, str(error.detail))
-    return error_reply(message, error.status_code, error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == 405 and (methods := openapi.methods(request.app, request.url.path)):
+        headers["Allow"] = ", ".join(methods)  # Starlette tells those of the first route
+    return error_reply(message, error.status_code, headers)
 
 
 def _validation_error(request: Request, error: Exception) -> JSONResponse:

@@ -167,6 +167,7 @@ CLAIMS: dict[str, dict[str, str]] = {
         "time": "auth/test_owners.py::"
         "test_another_users_session_costs_the_questions_that_an_unknown_one_costs",
         "events": "auth/test_owners.py::test_the_events_of_a_session_are_its_owners",
+        "events of all": "client/test_client.py::test_all_ones_sessions_are_told_of_in_one_stream",
         "lists": "web/test_listing.py::test_others_sessions_are_listed_for_operators_alone",
         "parameters": "web/test_listing.py::"
         "test_what_has_ended_is_told_with_all_that_launches_it_again",

@@ -42,6 +42,7 @@ for _name, _work in (
     ("show", people.show),
     ("logs", people.logs),
     ("stop", people.stop),
+    ("top", people.top),
     ("applications", people.applications),
     ("login", login.login),
     ("logout", login.logout),

@@ -158,3 +158,13 @@ def applications(
     from hpcbridge.cli import sessionwork
 
     sessionwork.applications(as_json=as_json, where=(socket, token_file))
+
+
+def top(as_json: AsJSON = False, socket: Socket = None, token_file: TokenFile = None) -> None:
+    """Watch sessions as they change, until Ctrl-C: your own, or everybody's for operators.
+
+    Where the output is no terminal, each change is a line of JSON.
+    """
+    from hpcbridge.cli import topwork
+
+    topwork.top(as_json=as_json, where=(socket, token_file))

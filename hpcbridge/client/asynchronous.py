@@ -138,7 +138,9 @@ class AsyncClient:
         patience = Patience()
         while True:
             try:
-                async with contextlib.aclosing(self._events(session_id)) as events:
+                async with contextlib.aclosing(
+                    self._events(operations.events(session_id))
+                ) as events:
                     async for now in events:
                         patience.heard()
                         yield now
@@ -149,6 +151,23 @@ class AsyncClient:
                 yield (now := await self.session(session_id))
                 if now.state == State.ENDED:
                     return
+                await asyncio.sleep(PAUSE)
+            except ClientError as error:
+                await asyncio.sleep(patience.after(error))
+
+    async def changes(self) -> AsyncGenerator[Session, None]:
+        """All sessions that one may see: each that lives, then each that changes, its end last.
+
+        A service that is restarted meanwhile is asked again for a minute, and tells all anew. It
+        ends only by an error, or where it is closed.
+        """
+        patience = Patience(busy=True)
+        while True:
+            try:
+                async with contextlib.aclosing(self._events(operations.CHANGES)) as events:
+                    async for now in events:
+                        patience.heard()
+                        yield now
                 await asyncio.sleep(PAUSE)
             except ClientError as error:
                 await asyncio.sleep(patience.after(error))
@@ -177,9 +196,8 @@ class AsyncClient:
             else:
                 await asyncio.sleep(PAUSE)
 
-    async def _events(self, session_id: str) -> AsyncGenerator[Session, None]:
+    async def _events(self, path: str) -> AsyncGenerator[Session, None]:
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
-        path = operations.events(session_id)
         try:
             async with self._http.stream(
                 "GET", path, headers=headers, timeout=STREAM_TIMEOUT

@@ -23,6 +23,8 @@ from hpcbridge.client.replies import Application, Catalogue, Log, Session, Sessi
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
+CHANGES = "/events"
+"""The path of the events of all sessions."""
 _ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _REFUSALS = {401: NotLoggedIn, 403: Forbidden, 404: NotFound}
 _LATER = (429, 503)

@@ -142,7 +142,7 @@ class Client:
         patience = Patience()
         while True:
             try:
-                for now in self._events(session_id):
+                for now in self._events(operations.events(session_id)):
                     patience.heard()
                     yield now
                     if now.state == State.ENDED:
@@ -152,6 +152,22 @@ class Client:
                 yield (now := self.session(session_id))
                 if now.state == State.ENDED:
                     return
+                time.sleep(PAUSE)
+            except ClientError as error:
+                time.sleep(patience.after(error))
+
+    def changes(self) -> Generator[Session, None, None]:
+        """All sessions that one may see: each that lives, then each that changes, its end last.
+
+        A service that is restarted meanwhile is asked again for a minute, and tells all anew. It
+        ends only by an error, or where it is closed.
+        """
+        patience = Patience(busy=True)
+        while True:
+            try:
+                for now in self._events(operations.CHANGES):
+                    patience.heard()
+                    yield now
                 time.sleep(PAUSE)
             except ClientError as error:
                 time.sleep(patience.after(error))
@@ -180,9 +196,8 @@ class Client:
             else:
                 time.sleep(PAUSE)
 
-    def _events(self, session_id: str) -> Generator[Session, None, None]:
+    def _events(self, path: str) -> Generator[Session, None, None]:
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
-        path = operations.events(session_id)
         try:
             with self._http.stream("GET", path, headers=headers, timeout=STREAM_TIMEOUT) as reply:
                 if not reply.is_success:

@@ -1,13 +1,15 @@
 """The lives of all sessions, and the part that this service has in them: to lead or to follow."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from hpcbridge.clusters.cluster import Cluster
 from hpcbridge.clusters.orphans import Orphans
 from hpcbridge.config.installation import mark
 from hpcbridge.config.settings import Settings
+from hpcbridge.notifier import Notifier
 from hpcbridge.sessions.context import SessionContext
 from hpcbridge.sessions.following import follow
 from hpcbridge.sessions.lifecycle import drive
@@ -16,6 +18,26 @@ from hpcbridge.states import State
 from hpcbridge.store import SessionRow
 
 log = logging.getLogger(__name__)
+
+
+class Subscription:
+    """The sessions of which there may be something new to tell."""
+
+    def __init__(self) -> None:
+        self._changed: dict[str, Session] = {}
+        self._some = Notifier()
+
+    def add(self, session: Session) -> None:
+        """There may be something new of this one."""
+        self._changed[session.row.id] = session
+        self._some.notify()
+
+    async def wait(self, timeout: float) -> Collection[Session]:  # noqa: ASYNC109  # it is the pace
+        """Those that have changed since this was asked last; none after ``timeout`` seconds."""
+        if not self._changed:
+            await self._some.wait(timeout)
+        changed, self._changed = self._changed, {}
+        return changed.values()
 
 
 class SessionRegistry:
@@ -30,6 +52,7 @@ class SessionRegistry:
         self._sessions: dict[str, Session] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._endpoints: dict[str, str] = {}
+        self._subscriptions: set[Subscription] = set()
         self._leading = False
         self._closed = False
         #: By which the jobs of this installation are known.
@@ -138,7 +161,23 @@ class SessionRegistry:
         cluster = self._clusters[row.cluster].hold(row.account)
         session = Session(row, self._context, cluster, application, address=address)
         self._sessions[row.id] = session
+        session.news.then = lambda: self._tell(session)
+        self._tell(session)
         return session
+
+    @contextlib.contextmanager
+    def subscribed(self) -> Iterator["Subscription"]:
+        """All that changes inside of the ``with`` block."""
+        subscription = Subscription()
+        self._subscriptions.add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscriptions.discard(subscription)
+
+    def _tell(self, session: Session) -> None:
+        for each in self._subscriptions:
+            each.add(session)
 
     def _drive(self, session: Session) -> None:
         key = session.row.id

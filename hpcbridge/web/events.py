@@ -29,28 +29,28 @@ STREAMS = 32
 
 
 class Audience:
-    """Who listens to which session."""
+    """Who listens to which session; or, of a user's sessions, to all of them."""
 
     def __init__(self) -> None:
         self._listening: Counter[str] = Counter()
 
-    def told(self, session_id: str, events: AsyncIterator[str]) -> StreamingResponse:
+    def told(self, what: str, events: AsyncIterator[str]) -> StreamingResponse:
         """The answer to one listener more, who counts from now on until it is over.
 
-        Raises :class:`~hpcbridge.errors.NoCapacity` where enough listen to the session.
+        Raises :class:`~hpcbridge.errors.NoCapacity` where enough listen to the same.
         """
-        if self._listening[session_id] >= STREAMS:
+        if self._listening[what] >= STREAMS:
             raise NoCapacity(
-                f"{STREAMS} clients listen to this session's events, which is the most. "
+                f"{STREAMS} clients listen to these events, which is the most. "
                 "Ask by GET meanwhile."
             )
-        self._listening[session_id] += 1
-        return _EventStream(events, lambda: self._leave(session_id))
+        self._listening[what] += 1
+        return _EventStream(events, lambda: self._leave(what))
 
-    def _leave(self, session_id: str) -> None:
-        self._listening[session_id] -= 1
-        if not self._listening[session_id]:
-            del self._listening[session_id]
+    def _leave(self, what: str) -> None:
+        self._listening[what] -= 1
+        if not self._listening[what]:
+            del self._listening[what]
 
 
 class _EventStream(StreamingResponse):

@@ -19,18 +19,22 @@ from hpcbridge.states import State
 from hpcbridge.store import SessionRow
 from hpcbridge.web.access import Access
 from hpcbridge.web.catalogue import CatalogueReply, catalogue
+from hpcbridge.web.changes import changes
 from hpcbridge.web.events import Audience, stream
 from hpcbridge.web.listing import ListRequest, cursor
 from hpcbridge.web.middleware import error_reply, unless_gone
 from hpcbridge.web.pages import Pages
 from hpcbridge.web.requests import read_posted
 from hpcbridge.web.responses import (
+    ALL_EVENTS,
     BEGUN,
     ERRORS,
     EVENTS,
     NOT_FOUND,
+    OPENED,
     LaunchReply,
     ListReply,
+    SessionId,
     SessionReply,
     described,
     echoed,
@@ -92,22 +96,34 @@ class Launcher:
         """Which method answers what."""
         router = APIRouter(tags=["launcher"], responses=ERRORS)
         add, one = router.add_api_route, "/{session_id}"
-        add("", self.listing, methods=["GET"], response_model=ListReply)
+        page = "The sessions of one page."
+        add("", self.listing, methods=["GET"], response_model=ListReply, response_description=page)
+        if self._access.on:
+            changes: dict[str, Any] = {"response_class": StreamingResponse, "responses": ALL_EVENTS}
+            add("/events", self.changes, methods=["GET"], **changes)
         add(
             "",
             self.launch,
             methods=["POST"],
             response_model=LaunchReply,
+            response_description="The session is ready.",
             responses=BEGUN,
             openapi_extra=LAUNCH_BODY,
         )
-        add("/applications", self.applications, methods=["GET"], response_model=CatalogueReply)
+        add(
+            "/applications",
+            self.applications,
+            methods=["GET"],
+            response_model=CatalogueReply,
+            response_description="All that can be launched.",
+        )
         told: dict[str, Any] = {"response_model": SessionReply, "responses": NOT_FOUND}
-        add(one, self.status, methods=["GET"], **told)
-        add(one, self.stop, methods=["DELETE"], **told)
+        stands, stopped = "Where it stands.", "As it was before; it is being stopped."
+        add(one, self.status, methods=["GET"], response_description=stands, **told)
+        add(one, self.stop, methods=["DELETE"], response_description=stopped, **told)
         as_stream: dict[str, Any] = {"response_class": StreamingResponse, "responses": EVENTS}
-        opens: dict[str, Any] = {"response_class": RedirectResponse, "include_in_schema": False}
-        add(f"{one}/open", self.open, methods=["GET"], **opens)
+        opens: dict[str, Any] = {"response_class": RedirectResponse, "responses": OPENED}
+        add(f"{one}/open", self.open, methods=["GET"], status_code=303, **opens)
         add(f"{one}/events", self.progress, methods=["GET"], **as_stream)
         return router
 
@@ -143,12 +159,33 @@ class Launcher:
             }
         )
 
+    async def changes(self, request: Request, who: Reading) -> StreamingResponse:
+        """Server-sent events: each living session that one may see, then each that changes."""
+        owner = "everybody's" if who.operates else f"of {who.user}"
+
+        async def still() -> None:
+            await self._access.still(request, Scope.READ)
+
+        events = changes(
+            self._sessions.registry,
+            who,
+            lambda row: self._described(row, request, who),
+            still,
+            lambda: self._sessions.leaving,
+        )
+        return self._audience.told(owner, events)
+
     async def launch(
         self,
         request: Request,
         who: Launching,
-        prefer: Annotated[str, Header()] = "",
-        idempotency_key: Annotated[str | None, Header(min_length=16, max_length=255)] = None,
+        prefer: Annotated[str, Header(description="`respond-async` for 202 at once.")] = "",
+        idempotency_key: Annotated[
+            str | None,
+            Header(
+                min_length=16, max_length=255, description="Requests with one key are one session."
+            ),
+        ] = None,
     ) -> JSONResponse:
         """Launch an application and answer when it is ready.
 
@@ -197,7 +234,7 @@ class Launcher:
             self._settings, sessions.placement, lambda name: sessions.pools.ready(name, who.user)
         )
 
-    async def status(self, session_id: str, request: Request, who: Reading) -> JSONResponse:
+    async def status(self, session_id: SessionId, request: Request, who: Reading) -> JSONResponse:
         """Where a session stands; ended ones are remembered for a while."""
         row = await self._sessions.get(session_id, who)
         found = self._described(row, request, who)
@@ -206,14 +243,16 @@ class Launcher:
             found["secret"] = row.secret
         return JSONResponse(found)
 
-    async def open(self, session_id: str, request: Request, who: Reading) -> Response:
+    async def open(self, session_id: SessionId, request: Request, who: Reading) -> Response:
         """Go to the session's page, for links: the address that admits is made now."""
         view = self._pages.view(await self._sessions.get(session_id, who), request, who)
         if view.page is None:
             return error_reply("This session has no page now.", 409)
         return RedirectResponse(view.page, 303, {"Referrer-Policy": "no-referrer"})
 
-    async def progress(self, session_id: str, request: Request, who: Reading) -> StreamingResponse:
+    async def progress(
+        self, session_id: SessionId, request: Request, who: Reading
+    ) -> StreamingResponse:
         """Server-sent events: where the session stands, each time that changes, until it ends."""
         await self._sessions.get(session_id, who)  # 404 before the stream begins
         asked = time.monotonic()
@@ -232,7 +271,7 @@ class Launcher:
         events = stream(describe, notifier, lambda: self._sessions.leaving)
         return self._audience.told(session_id, events)
 
-    async def stop(self, session_id: str, request: Request, who: Stopping) -> JSONResponse:
+    async def stop(self, session_id: SessionId, request: Request, who: Stopping) -> JSONResponse:
         """Stop a session and its job."""
         with self._access.recorded("stop", request, who) as facts:
             row = await self._sessions.stop(session_id, who)

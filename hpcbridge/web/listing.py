@@ -4,7 +4,7 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Query
 
@@ -20,7 +20,10 @@ NO_VISITOR = ""
 """Who launched nothing."""
 _PLACE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ([a-z0-9-]{1,64})")
 _PLAIN = r"^[^\x00-\x1f]*$"
-_Text = Query(max_length=64, pattern=_PLAIN)
+
+
+def _name(description: str) -> Any:
+    return Query(max_length=64, pattern=_PLAIN, description=description)
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,9 @@ class ListRequest:
     state: Annotated[
         Which, Query(description="Those that have not ended, those that have, or both.")
     ] = "live"
-    application: Annotated[str | None, _Text] = None
-    cluster: Annotated[str | None, _Text] = None
-    owner: Annotated[
-        str | None,
-        Query(max_length=64, pattern=_PLAIN, description="Whose; others' for operators only."),
-    ] = None
+    application: Annotated[str | None, _name("Only those of this application.")] = None
+    cluster: Annotated[str | None, _name("Only those of this cluster.")] = None
+    owner: Annotated[str | None, _name("Only those of this user; others' for operators.")] = None
     limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="Sessions at most.")] = PAGE
     before: Annotated[
         str | None, Query(max_length=128, description="The `next` of the page before.")

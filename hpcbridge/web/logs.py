@@ -11,7 +11,7 @@ from hpcbridge.sessions.logs import LogPart
 from hpcbridge.sessions.manager import Sessions
 from hpcbridge.states import State
 from hpcbridge.web.access import Access
-from hpcbridge.web.responses import ERRORS, NOT_FOUND
+from hpcbridge.web.responses import ERRORS, NOT_FOUND, SessionId
 
 LARGEST = 2**19
 """Bytes of one answer."""
@@ -37,7 +37,7 @@ def router(sessions: Sessions, access: Access) -> APIRouter:
 
     @found.get("/{session_id}/log", responses={**NOT_FOUND, **_TEXT}, response_class=Response)
     async def log(
-        session_id: str,
+        session_id: SessionId,
         reader: Annotated[Identity, Depends(who)],
         offset: Annotated[int, Query(ge=0, le=2**40, description="First byte.")] = 0,
         limit: Annotated[int, Query(ge=1, le=LARGEST, description="Bytes at most.")] = LARGEST,

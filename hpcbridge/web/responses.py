@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from string import Template
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request
+from fastapi import Path, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -149,6 +149,7 @@ class ListReply(BaseModel):
     next: str | None = Field(description="What `before` is for the next page; null on the last.")
 
 
+SessionId = Annotated[str, Path(description="The session's id.")]
 OURS = frozenset(
     {"host", "port", "cluster", "job_id", "state"}  # of server.fields
     | {*LaunchReply.model_fields, *SessionReply.model_fields, *ErrorReply.model_fields}
@@ -171,7 +172,20 @@ BEGUN: dict[int | str, dict[str, Any]] = {
     409: {"model": ErrorReply, "description": "Another request with this key is not answered yet."},
     422: {"model": ErrorReply, "description": "This key was used for another request."},
 }
-NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
+NOT_FOUND: dict[int | str, dict[str, Any]] = {
+    404: {"model": ErrorReply, "description": "There is nothing of this name for who asks."}
+}
+OPENED: dict[int | str, dict[str, Any]] = {
+    **NOT_FOUND,
+    303: {
+        "description": "Its page is at `Location`.",
+        "headers": {"Location": {"schema": {"type": "string"}}},
+    },
+    409: {"model": ErrorReply, "description": "It has no page now."},
+}
+ALL_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {}}, "description": "Descriptions as of GET."},
+}
 EVENTS: dict[int | str, dict[str, Any]] = {
     **NOT_FOUND,
     200: {"content": {"text/event-stream": {}}, "description": "Descriptions as of GET."},

@@ -6,7 +6,7 @@ Their bodies are no requests to the launcher: ``server.max_body`` does not count
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import ClientDisconnect
@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from hpcbridge.auth.identity import Identity, Scope
 from hpcbridge.config.uploads import MIB
 from hpcbridge.errors import RequestError
-from hpcbridge.files.uploads import UploadedFile
+from hpcbridge.files.uploads import NAME, UploadedFile
 from hpcbridge.sessions.uploads import Uploads
 from hpcbridge.web.access import Access
 from hpcbridge.web.responses import ERRORS, NOT_FOUND, ErrorReply
@@ -51,6 +51,14 @@ class _AnyText(Convertor[str]):
 
 register_url_convertor("anytext", _AnyText())
 _ONE = "/uploads/{name:anytext}"
+# What is wrong with a name is told in our own words.
+Name = Annotated[
+    str,
+    Path(
+        description="The file's name.",
+        json_schema_extra={"pattern": f"^{NAME.pattern}$", "maxLength": 128},
+    ),
+]
 _PUT: dict[int | str, dict[str, Any]] = {
     200: {"model": FileReply, "description": "It took another file's place."},
     409: {"model": ErrorReply, "description": "There is a file of this name."},
@@ -58,8 +66,8 @@ _PUT: dict[int | str, dict[str, Any]] = {
 }
 _BODY = {
     "requestBody": {
-        "required": True,
-        "description": "The file itself, as it is.",
+        "required": False,
+        "description": "The file itself, as it is; without a body, an empty one.",
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
@@ -75,7 +83,7 @@ def router(uploads: Uploads, access: Access) -> APIRouter:
 
         return Depends(who)
 
-    @found.get("/uploads")
+    @found.get("/uploads", response_description="The files, and how many there may be.")
     async def files(who: Annotated[Identity, may(Scope.READ)]) -> FilesReply:
         """The uploaded files of who asks."""
         settings = uploads.settings
@@ -86,9 +94,15 @@ def router(uploads: Uploads, access: Access) -> APIRouter:
             count_limit=settings.count_limit,
         )
 
-    @found.put(_ONE, status_code=201, responses=_PUT, openapi_extra=_BODY)
+    @found.put(
+        _ONE,
+        status_code=201,
+        response_description="It is there.",
+        responses=_PUT,
+        openapi_extra=_BODY,
+    )
     async def put(
-        name: str,
+        name: Name,
         request: Request,
         response: Response,
         who: Annotated[Identity, may(Scope.LAUNCH)],
@@ -103,9 +117,9 @@ def router(uploads: Uploads, access: Access) -> APIRouter:
         response.status_code = 200 if replaced else 201
         return _reply(stored)
 
-    @found.delete(_ONE, responses=NOT_FOUND)
+    @found.delete(_ONE, response_description="The file as it was.", responses=NOT_FOUND)
     async def delete(
-        name: str, request: Request, who: Annotated[Identity, may(Scope.LAUNCH)]
+        name: Name, request: Request, who: Annotated[Identity, may(Scope.LAUNCH)]
     ) -> FileReply:
         """Remove a file."""
         with access.recorded("delete upload", request, who, file=name):

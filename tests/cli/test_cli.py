@@ -37,6 +37,7 @@ COMMANDS = [
     ["restore"],
     *(["login"], ["logout"], ["launch"], ["sessions"], ["show"], ["logs"], ["stop"]),
     ["applications"],
+    ["top"],
 ]
 
 
@@ -87,6 +88,16 @@ def test_every_command_explains_itself(run: Run, command: list[str]) -> None:
     assert "Usage: " in out
     for line in re.findall(r"^│ +(--[a-z-]+|[a-z]+) (.*)│$", out, re.MULTILINE):
         assert line[1].strip(), f"{line[0]} has no help text"
+
+
+def test_what_a_command_works_with_is_not_imported_for_its_help() -> None:
+    """Help and shell completion have to be quick."""
+    heavy = (
+        "{'httpx', 'pydantic', 'sqlalchemy', 'fastapi', 'asyncssh', 'rich.live', 'platformdirs'}"
+    )
+    program = f"import sys, hpcbridge.cli.main; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
 
 
 def test_without_arguments_the_help_is_shown(run: Run) -> None:

@@ -56,12 +56,26 @@ class Bridge:
         """A user's for these scopes."""
         wanted = (user, scopes or ALL)
 
-        async def make(store: Store) -> str:
-            return (await Tokens(store).create(*wanted, lasts=3600))[1]
-
         if wanted not in self._tokens:
-            self._tokens[wanted] = self.with_store(make)
+            self._tokens[wanted] = self.new_token(*wanted)[1]
         return self._tokens[wanted]
+
+    def new_token(self, user: str, scopes: tuple[Scope, ...] = ALL) -> tuple[str, str]:
+        """The id of a token, and the token."""
+
+        async def make(store: Store) -> tuple[str, str]:
+            row, token = await Tokens(store).create(user, scopes, lasts=3600)
+            return row.id, token
+
+        return self.with_store(make)
+
+    def revoke(self, token_id: str) -> None:
+        """End a token."""
+
+        async def end(store: Store) -> None:
+            await Tokens(store).revoke(token_id)
+
+        self.with_store(end)
 
     def with_store(self, work: Callable[[Store], Awaitable[T]]) -> T:
         """Do something to the service's database, beside it."""

@@ -110,6 +110,58 @@ def test_pages_are_turned_by_the_cursor(client: Client) -> None:
             client.stop(each)
 
 
+def test_all_ones_sessions_are_told_of_in_one_stream(bridge: Bridge, client: Client) -> None:
+    """Each to who may see it, its steps in order, and nothing twice."""
+    there = client.launch("cone")
+    with bridge.client("bob") as bob, bridge.client("olga", *Scope) as olga:
+        foreign = bob.launch("cone")
+        streams = {"alice": client.changes(), "olga": olga.changes()}
+        seen: dict[str, list[tuple[str, str, str]]] = {name: [] for name in streams}
+
+        def listen(name: str, until: str) -> None:
+            for now in streams[name]:
+                seen[name].append((now.id, now.state, now.message))
+                if now.state == until:
+                    return
+
+        for name in streams:
+            while not {each for each, *_ in seen[name]} >= {there.id}:
+                listen(name, "ready")
+        begun = client.launch("crash", wait=False)
+        for name in streams:
+            listen(name, "ended")
+        bob.stop(foreign.id)
+        client.stop(there.id)
+        listen("alice", "ended")
+        listen("olga", "ended")
+        listen("olga", "ended")
+        for each in streams.values():
+            each.close()
+    assert {each for each, *_ in seen["alice"]} == {there.id, begun.id}
+    assert {each for each, *_ in seen["olga"]} == {there.id, begun.id, foreign.id}
+    for told in seen.values():
+        assert len(told) == len(set(told))
+        states = [state for each, state, _ in told if each == begun.id]
+        assert states == sorted(states, key=list(State).index)
+        assert states[-1] == "ended"
+        assert [state for each, state, _ in told if each == there.id][-1] == "ended"
+
+
+def test_a_listener_whose_token_has_ended_is_told_nothing_more(
+    bridge: Bridge, client: Client
+) -> None:
+    token_id, token = bridge.new_token("alice")
+    with Client(bridge.url, token=token) as listener:
+        changes = listener.changes()
+        begun = client.launch("cone")
+        assert next(changes).id == begun.id
+        bridge.revoke(token_id)
+        client.stop(begun.id)
+        with pytest.raises(NotLoggedIn):
+            for _ in changes:
+                pass
+
+
 def test_applications_are_told_with_their_clusters(client: Client) -> None:
     found = {each.name: each for each in client.applications()}
     assert {"cone", "tuned"} <= set(found)

@@ -1,5 +1,6 @@
 """The commands for people, against the service: what they print, and what nothing makes them do."""
 
+import fcntl
 import io
 import json
 import os
@@ -7,8 +8,10 @@ import pty
 import re
 import signal
 import stat
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -329,6 +332,64 @@ def test_ctrl_c_asks_whether_to_keep_the_job(
         assert f"{begun.id} is being stopped" in seen
     wait_until(lambda: client.session(begun.id).state == "ended", "its end")
     assert client.session(begun.id).reason == "stopped"
+
+
+def test_top_shows_sessions_as_they_change(alice: Run, client: Client) -> None:
+    """On a terminal; nothing that a job printed acts on it, and Ctrl-C is no error."""
+    first = client.launch("cone", wait=False)
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 150, 0, 0))
+    started = subprocess.Popen(
+        [sys.executable, "-m", "hpcbridge", "top"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    seen = ""
+
+    def reads(pattern: str) -> bool:
+        nonlocal seen
+        seen += os.read(ours, 65536).decode(errors="replace")
+        return re.search(pattern, seen) is not None
+
+    try:
+        wait_until(lambda: reads(rf"{first.id[:8]} +alice +cone +ready +here"), "the first")
+        second = client.launch("hostile", wait=False)
+        wait_until(lambda: reads(rf"{second.id[:8]} +alice +hostile +failed +here"), "its end")
+        started.send_signal(signal.SIGINT)
+        wait_until(lambda: reads(r"\x1b\[\?1049l"), "the terminal as it was")
+        assert started.wait(30) == 0
+    finally:
+        started.kill()
+        started.wait()
+        os.close(ours)
+    client.stop(first.id)
+    assert "owned" not in seen
+    assert "Traceback" not in seen
+
+
+def test_top_tells_programs_of_each_change(alice: Run, client: Client) -> None:
+    begun = client.launch("cone")
+    started = subprocess.Popen(
+        [sys.executable, "-m", "hpcbridge", "top"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert started.stdout is not None
+        while (told := json.loads(started.stdout.readline()))["id"] != begun.id:
+            pass
+        assert told["state"] == "ready"
+        client.stop(begun.id)
+        while (told := json.loads(started.stdout.readline()))["state"] != "ended":
+            pass
+        started.send_signal(signal.SIGINT)
+        assert started.wait(30) == 0
+    finally:
+        started.kill()
+        started.wait()
+        assert started.stdout is not None
+        started.stdout.close()
 
 
 # -- what others wrote
