@@ -112,7 +112,7 @@ async def test_the_openapi_document_describes_what_there_is(launcher: Launch) ->
         "/paraview": {"get", "post"},
         "/paraview/applications": {"get"},
         "/paraview/announcements": {"get"},
-        "/paraview/announcements/{about}": {"put", "delete"},
+        "/paraview/announcements/site": {"put", "delete"},
         "/paraview/announcements/{about}/{name}": {"put", "delete"},
         "/paraview/{session_id}": {"get", "delete"},
         "/paraview/{session_id}/events": {"get"},

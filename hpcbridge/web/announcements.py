@@ -1,9 +1,10 @@
 """``ENDPOINT/announcements``: what operators announce, and what they drain, without a restart."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
+from fastapi import Path as PathParameter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hpcbridge.auth.identity import Identity, Scope
@@ -15,7 +16,7 @@ from hpcbridge.sessions.manager import Sessions
 from hpcbridge.web.access import Access
 from hpcbridge.web.catalogue import AnnouncementReply, announced
 from hpcbridge.web.requests import read_object
-from hpcbridge.web.responses import ERRORS, NOT_FOUND
+from hpcbridge.web.responses import ERRORS
 
 
 class AnnouncementsReply(BaseModel):
@@ -32,6 +33,10 @@ class Announcement(BaseModel):
     drain: bool = Field(False, description="Refuse new sessions with it; those that run go on.")
 
 
+Kind = Annotated[Literal["application", "cluster"], PathParameter(description="What it is about.")]
+Named = Annotated[
+    str, PathParameter(max_length=64, description="The application's or cluster's name.")
+]
 _EXAMPLE = {"text": "New disks on Monday", "drain": True}
 _BODY = {
     "requestBody": {
@@ -49,7 +54,7 @@ _BODY = {
 def router(settings: Settings, sessions: Sessions, access: Access) -> APIRouter:
     """The paths, to be put below the endpoint."""
     found = APIRouter(prefix="/announcements", tags=["operators"], responses=ERRORS)
-    announcements = sessions.placement.announcements
+    board = sessions.placement.announcements
 
     async def reader(request: Request) -> Identity:
         return await access.who(request, Scope.READ)
@@ -66,48 +71,65 @@ def router(settings: Settings, sessions: Sessions, access: Access) -> APIRouter:
         access.refused_request("announce", request, who, error)
         raise error
 
-    @found.get("", response_model=AnnouncementsReply)
-    async def listing(who: Annotated[Identity, Depends(reader)]) -> AnnouncementsReply:
-        """What is announced now; operators are told by whom."""
-        await announcements.look()
-        found = announced(announcements, operator=access.on and who.operates)
-        return AnnouncementsReply(announcements=found)
+    Operator = Annotated[Identity, Depends(operator)]
 
-    async def put(
-        about: About,
-        request: Request,
-        who: Annotated[Identity, Depends(operator)],
-        name: str = "",
-    ) -> AnnouncementsReply:
-        """Announce something, in the place of what was announced of the same before."""
+    async def announcements(who: Annotated[Identity, Depends(reader)]) -> AnnouncementsReply:
+        """What is announced now; operators are told by whom."""
+        await board.look()
+        said = announced(board, operator=access.on and who.operates)
+        return AnnouncementsReply(announcements=said)
+
+    async def put(about: About, name: str, request: Request, who: Identity) -> AnnouncementsReply:
         wanted = await _posted(request, settings.server.max_body)
         what = "drain" if wanted.drain else "announce"
         with access.recorded(what, request, who, about=about, name=name or None) as facts:
             checked(settings, about, name)
             text = text_of(wanted.text, drain=wanted.drain)
             facts["text"] = text
-            by = who.user or ""
-            await sessions.store.announcements.put(
-                about, name, text=text, drain=wanted.drain, by=by
-            )
-        return await listing(who)
+            said: dict[str, Any] = {"text": text, "drain": wanted.drain, "by": who.user or ""}
+            await sessions.store.announcements.put(about, name, **said)
+        return await announcements(who)
 
     async def remove(
-        about: About,
-        request: Request,
-        who: Annotated[Identity, Depends(operator)],
-        name: str = "",
+        about: About, name: str, request: Request, who: Identity
     ) -> AnnouncementsReply:
-        """Withdraw an announcement; what was drained takes new sessions again."""
         with access.recorded("withdraw", request, who, about=about, name=name or None):
             if not await sessions.store.announcements.remove(about, name):
                 raise RequestError("Nothing is announced of this.")
-        return await listing(who)
+        return await announcements(who)
 
-    for path in ("/{about}", "/{about}/{name}"):
-        named: dict[str, Any] = {"response_model": AnnouncementsReply, "responses": NOT_FOUND}
-        found.add_api_route(path, put, methods=["PUT"], openapi_extra=_BODY, **named)
-        found.add_api_route(path, remove, methods=["DELETE"], **named)
+    async def announce_site(request: Request, who: Operator) -> AnnouncementsReply:
+        """Announce something of the whole site, in the place of what was said of it before."""
+        return await put(About.SITE, "", request, who)
+
+    async def announce(
+        about: Kind, name: Named, request: Request, who: Operator
+    ) -> AnnouncementsReply:
+        """Announce something of an application or a cluster, in the place of what was said."""
+        return await put(About(about), name, request, who)
+
+    async def withdraw_site(request: Request, who: Operator) -> AnnouncementsReply:
+        """Withdraw what is announced of the site; if it was drained, it takes sessions again."""
+        return await remove(About.SITE, "", request, who)
+
+    async def withdraw(
+        about: Kind, name: Named, request: Request, who: Operator
+    ) -> AnnouncementsReply:
+        """Withdraw an announcement; what was drained takes new sessions again."""
+        return await remove(About(about), name, request, who)
+
+    add = found.add_api_route
+    told: dict[str, Any] = {
+        "response_model": AnnouncementsReply,
+        "response_description": "All that is announced by now.",
+    }
+    add("", announcements, methods=["GET"], **told)
+    for path, put_, remove_ in (
+        ("/site", announce_site, withdraw_site),
+        ("/{about}/{name}", announce, withdraw),
+    ):
+        add(path, put_, methods=["PUT"], openapi_extra=_BODY, **told)
+        add(path, remove_, methods=["DELETE"], **told)
     return found
 
 

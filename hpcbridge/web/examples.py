@@ -61,6 +61,15 @@ _ENDED: dict[str, Any] = {
     "job_id": "4711",
     "times": {"submitting": _NOW, "queued": _NOW + 0.2, "starting": _NOW + 1, "ended": _NOW + 2},
 }
+_SAID = {
+    "about": "cluster",
+    "name": "main",
+    "text": "New disks on Monday",
+    "drain": False,
+    "at": _NOW,
+    "by": None,
+}
+_ANNOUNCING = ("announcements", "announce", "announce_site", "withdraw", "withdraw_site")
 _FILE = {"name": "disk.vtu", "size": 1048576, "modified": _NOW}
 
 REPLIES: dict[tuple[str, str], Any] = {
@@ -88,6 +97,7 @@ REPLIES: dict[tuple[str, str], Any] = {
                 "viewer": "portal",
                 "page": None,
                 "choosable": False,
+                "notice": "",
                 "warm": False,
                 "clusters": [
                     {
@@ -99,8 +109,10 @@ REPLIES: dict[tuple[str, str], Any] = {
                     }
                 ],
             }
-        ]
+        ],
+        "announcements": [_SAID],
     },
+    **{(operation, "200"): {"announcements": [_SAID]} for operation in _ANNOUNCING},
     ("status", "200"): _READY,
     ("stop", "200"): _READY,
     ("progress", "200"): 'data: {"id": "8f0c...", "state": "queued", "message": "..."}\n\n',

@@ -147,8 +147,8 @@ async def test_what_was_said_and_by_whom_is_in_the_audit_log(api: Launcher, site
     [
         ("application/nosuch", {"text": "x"}, 400, "There is no application 'nosuch'"),
         ("cluster/cone", {"text": "x"}, 400, "There is no cluster 'cone'; there are: here"),
-        ("site/here", {"text": "x"}, 400, "the site has none"),
-        ("planet", {"text": "x"}, 400, "'site', 'application' or 'cluster'"),
+        ("site/here", {"text": "x"}, 400, "'application' or 'cluster'"),
+        ("planet/here", {"text": "x"}, 400, "'application' or 'cluster'"),
         ("site", {}, 400, "nothing is said"),
         ("site", {"text": "  "}, 400, "nothing is said"),
         ("site", {"text": "x" * 501}, 400, "at most 500 characters"),
