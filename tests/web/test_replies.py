@@ -43,8 +43,9 @@ async def test_an_error_is_a_problem_for_who_asks_for_it(api: Launcher) -> None:
         said = problem(reply, 404)
         assert said["title"] == "Not Found"
         assert said["detail"] == "There is no such session."
-    for path, status in (("/paraview/x/y/z", 404), ("/nowhere", 404), ("/paraview", 405)):
+    for path, status in (("/paraview/x/y/z", 404), ("/nowhere", 404)):
         problem(await api.client.get(path, headers=PROBLEM), status)
+    problem(await api.client.put("/paraview", headers=PROBLEM), 405)
     problem(await api.post({"application": "none"}, headers=PROBLEM), 400)
     large = await api.client.post("/paraview", content=b"x" * 10**6, headers=PROBLEM)
     problem(large, 413)
