@@ -15,7 +15,7 @@ from hpcbridge.jobscripts.render import (
 from hpcbridge.jobscripts.review import directives, shell, shellcheck
 from hpcbridge.jobscripts.review.lines import flatten
 from hpcbridge.jobscripts.review.origin import Origin
-from hpcbridge.jobscripts.rules import Problem, Severity, included, inspect
+from hpcbridge.jobscripts.rules import Problem, Severity, included, inspect, unfit
 from hpcbridge.jobscripts.shelltext import Place, ShellText
 from hpcbridge.jobscripts.usage import Usage
 
@@ -71,7 +71,10 @@ def _check_sources(
     """
     seen.add(name)
     text = templates.source(name).text
-    found = [*inspect(environment(templates), name, text), *_find_secrets(name, text)]
+    found = inspect(environment(templates), name, text)
+    if unfit(text):  # of which nothing more is to be said, nor in reasonable time
+        return found
+    found += _find_secrets(name, text)
     if any(problem.severity is Severity.ERROR for problem in found):
         return found  # a text with a syntax error does not tell what it includes
     usage.add(environment(templates), text)
@@ -93,11 +96,13 @@ def _find_secrets(name: str, text: str) -> list[Problem]:
         "A secret on a command line can be read by everybody on the node. Run the program through "
         "launch.py, which hands --authKey over inside the process."
     )
-    return [
-        Problem(number, message, template=name)
-        for number, line in enumerate(text.split("\n"), 1)
-        if _names_secret(_COMMENT.sub("", line))
-    ]
+    shell_text, found = ShellText(), []
+    for number, line in enumerate(text.split("\n"), 1):
+        # What a here-document holds is no command line.
+        if shell_text.place is not Place.HEREDOC and _names_secret(_COMMENT.sub("", line)):
+            found.append(Problem(number, message, template=name))
+        shell_text.feed(f"{line}\n")
+    return found
 
 
 def _names_secret(line: str) -> bool:

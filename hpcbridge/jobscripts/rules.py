@@ -43,8 +43,8 @@ class Problem:
 
 def inspect(environment: Environment, name: str, text: str) -> list[Problem]:
     """What is wrong with one template's text (its includes have their own turn), in line order."""
-    if unfit := _unfit(text):
-        return [Problem(*unfit, template=name)]
+    if wrong := unfit(text):
+        return [Problem(*wrong, template=name)]
     try:
         tree = environment.parse(text)
     except TemplateSyntaxError as error:
@@ -62,7 +62,7 @@ def inspect(environment: Environment, name: str, text: str) -> list[Problem]:
     )
 
 
-def _unfit(text: str) -> tuple[int, str] | None:
+def unfit(text: str) -> tuple[int, str] | None:
     """Line and reason where the file is not what editors on Linux write."""
     if text.startswith("\ufeff"):
         return 1, "The file begins with a byte order mark (BOM); save it as UTF-8 without one."

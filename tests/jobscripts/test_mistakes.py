@@ -251,6 +251,7 @@ GOOD = {
         "module use /apps/modules && module load vtk",
         "if [[ -d /scratch ]]; then\n  cd /scratch\nfi",
         "(cd /data && ls)",
+        "(cd && exec xterm) &",
         "export OMP_NUM_THREADS=4 PATH=/apps/bin:$PATH",
         "echo 'port 8080 is not used; 0.0.0.0 neither' # nor --port 8080",
         "arguments+=(\n  --size 3\n  --title \"a b\"\n)",

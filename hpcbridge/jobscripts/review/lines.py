@@ -36,7 +36,7 @@ class Command:
 
     ``words`` have no comments; quotes are left. ``before`` and ``end`` are what separates it from
     its neighbours in the line, such as ``&&``, or "". ``nested`` is whether it stands in a
-    function, a condition or a loop, as far as its indentation shows.
+    subshell, or in a function, a condition or a loop, as far as its indentation shows.
     """
 
     line: Line
@@ -104,10 +104,11 @@ class _Reader:
         if first is None:
             return []
         nested = first.text[:1].isspace()
-        found, before = [], ""
+        found, before, depth = [], "", 0
         for words, end in _commands(text):
-            found.append(Command(first, words, before, end, nested))
+            found.append(Command(first, words, before, end, nested or depth > 0))
             before = end
+            depth = max(0, depth + (end == "(") - (end == ")"))
         return found
 
     def _read(self, text: str) -> str:

@@ -127,9 +127,14 @@ hpcbridge_cookie() {
 }
 
 hpcbridge_xvfb() {
+  hpcbridge_xserver Xvfb -screen 0 "${1:-1920x1080}x24" -noreset
+}
+
+# Start the X server $1 with these options on a free display, which only this job can open.
+hpcbridge_xserver() {
   local display output cookie LC_ALL=C
-  if ! command -v Xvfb >/dev/null; then
-    echo "hpcbridge: Xvfb is not installed on $HOSTNAME" >&2
+  if ! command -v "$1" >/dev/null; then
+    echo "hpcbridge: $1 is not installed on $HOSTNAME" >&2
     exit 1
   fi
   XAUTHORITY=$(mktemp "$HPCBRIDGE_DIRECTORY/Xauthority.XXXXXX") || exit 1
@@ -137,11 +142,10 @@ hpcbridge_xvfb() {
   IFS= read -r -N 16 cookie </dev/urandom
   hpcbridge_cookie >"$XAUTHORITY" || exit 1
   exec {output}< <(
-    exec Xvfb -displayfd 4 -screen 0 "${1:-1920x1080}x24" -auth "$XAUTHORITY" \
-      -nolisten tcp -noreset 4>&1 1>&2
+    exec "$@" -displayfd 4 -auth "$XAUTHORITY" -nolisten tcp 4>&1 1>&2
   )
   if ! read -r -t 15 display <&"$output" || [[ -z $display ]]; then
-    echo "hpcbridge: Xvfb was not ready after 15 seconds; what it said is above" >&2
+    echo "hpcbridge: $1 was not ready after 15 seconds; what it said is above" >&2
     exit 1
   fi
   exec {output}<&-

@@ -18,7 +18,7 @@ hpcbridge_ranks() {
     done
     case $1 in
       xvfb)
-        declare -f hpcbridge_cookie hpcbridge_xvfb
+        declare -f hpcbridge_cookie hpcbridge_xserver hpcbridge_xvfb
         printf 'hpcbridge_xvfb %q\n' "$2"
         ;;
       egl | auto)
