@@ -4,6 +4,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,15 @@ def test_asked_again_and_again_it_reads_the_last_state_of_the_file(site: Any, se
     wait_until(lambda: titles(service)["cone"] == "Cone 19")
     assert service.post({"application": "cone"}).status_code == 200
     assert "Traceback" not in service.log
+
+
+def test_the_service_tells_since_when_it_runs_not_when_it_reloaded(site: Any, serve: Serve) -> None:
+    site.write()
+    service = serve("--end-sessions")
+    begun = service.http.get("/status").json()["started_at"]
+    time.sleep(1)  # it is told in seconds
+    reload(service)
+    assert service.http.get("/status").json()["started_at"] == begun
 
 
 def test_a_port_of_the_command_line_stays(site: Any, serve: Serve) -> None:

@@ -8,7 +8,6 @@ from hpcbridge.cli.account import account
 from hpcbridge.cli.databasework import in_database, record
 from hpcbridge.clusters.announcements import checked, text_of
 from hpcbridge.config import file as configfile
-from hpcbridge.config.settings import Settings
 from hpcbridge.database.tables import About
 from hpcbridge.errors import ConfigError, RequestError
 from hpcbridge.store import Store
@@ -17,7 +16,8 @@ from hpcbridge.store import Store
 def announce(config: Path, text: str, application: str, cluster: str, *, drain: bool) -> None:
     """Announce something of the site, an application or a cluster."""
     settings = configfile.load(config)
-    about, name = _about(settings, application, cluster)
+    about, name = _about(application, cluster)
+    checked(settings, about, name)
     text = text_of(text, drain=drain)
     by = account(os.getuid())
     in_database(
@@ -29,9 +29,10 @@ def announce(config: Path, text: str, application: str, cluster: str, *, drain: 
 
 
 def withdraw(config: Path, application: str, cluster: str, *, drained: bool = False) -> None:
-    """Announce it no more; with ``drained`` only what is drained."""
+    """Announce it no more, also of what is configured no more; with ``drained`` only what is
+    drained."""
     settings = configfile.load(config)
-    about, name = _about(settings, application, cluster)
+    about, name = _about(application, cluster)
 
     async def remove(store: Store) -> bool:
         rows = await store.announcements.all()
@@ -41,6 +42,7 @@ def withdraw(config: Path, application: str, cluster: str, *, drained: bool = Fa
         return await store.announcements.remove(about, name)
 
     if not in_database(settings, remove):
+        checked(settings, about, name)  # a typing error
         what = "drained" if drained else "announced"
         raise RequestError(f"{_shown(about, name)}: nothing is {what}.")
     record(settings, "withdraw", _facts(about, name))
@@ -56,17 +58,14 @@ def listing(config: Path) -> None:
         print(f"{when}  {row.by}  {_shown(row.about, row.name)}: {said}")
 
 
-def _about(settings: Settings, application: str, cluster: str) -> tuple[About, str]:
+def _about(application: str, cluster: str) -> tuple[About, str]:
     if application and cluster:
         raise ConfigError("--application and --cluster: give one of them, or none for the site.")
     if application:
-        about, name = About.APPLICATION, application
-    elif cluster:
-        about, name = About.CLUSTER, cluster
-    else:
-        about, name = About.SITE, ""
-    checked(settings, about, name)
-    return about, name
+        return About.APPLICATION, application
+    if cluster:
+        return About.CLUSTER, cluster
+    return About.SITE, ""
 
 
 def _shown(about: About, name: str) -> str:

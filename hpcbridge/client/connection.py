@@ -69,6 +69,8 @@ def connection(
     options: dict[str, Any] = {"base_url": address, "headers": headers, "timeout": patience}
     if address.scheme == "https":
         options["verify"] = _trusted(ca)
+    if _here(address.host):
+        options["trust_env"] = False  # a proxy of the environment would get the token
     return Connection(options, Path(socket) if socket else None, name)
 
 

@@ -42,7 +42,8 @@ class Announcements:
         if (row := self._drained(About.SITE)) is not None:
             return _sentence("No new sessions begin now", row.text, "Those that run go on.")
         if (row := self._drained(About.APPLICATION, application)) is not None:
-            title = self._settings.applications[application].title or application
+            wanted = self._settings.applications.get(application)  # a reload may have removed it
+            title = wanted.title if wanted and wanted.title else application
             said = f"{title} takes no new sessions"
             return _sentence(said, row.text, "Those that run go on.")
         return ""

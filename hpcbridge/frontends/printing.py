@@ -148,10 +148,17 @@ class Behind:
         return ["X-Forwarded-Host", "Forwarded", *given]
 
     @property
+    def api(self) -> list[str]:
+        """Paths at which the service looks at API tokens, and what is below them.
+
+        At all others a login must not be left out for a token: nobody would look at it.
+        """
+        return [self.endpoint, "/proxy"]
+
+    @property
     def tops(self) -> list[str]:
         """Paths that the service has, besides ``/``, and what is below them."""
-        own = ["/portal"] if self.portal else []
-        return [self.endpoint, "/proxy", *own, *self.content]
+        return [*self.api, *(["/portal"] if self.portal else []), *self.content]
 
 
 def behind(settings: Settings) -> Behind:

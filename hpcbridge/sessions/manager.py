@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 
 from hpcbridge.auth.identity import ANYBODY, Identity
@@ -43,6 +44,8 @@ class Sessions:
     def __init__(
         self, settings: Settings, context: SessionContext, clusters: Mapping[str, Cluster]
     ) -> None:
+        #: When this service began, in seconds since the epoch.
+        self.started_at = time.time()
         self._settings = settings
         self._context = context
         announcements = Announcements(settings, context.store.announcements.all)

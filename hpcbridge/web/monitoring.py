@@ -56,7 +56,6 @@ class Monitoring:
         self._access_to_metrics = settings.metrics.access
         self._sessions = sessions
         self._access = access
-        self._started_at = time.time()
         self._asking: asyncio.Task[str] | None = None
         self._asked = float("-inf")
         self._measures = Measures(sessions)
@@ -96,7 +95,7 @@ class Monitoring:
         clusters = self._sessions.registry.clusters.values()
         told = {
             "version": hpcbridge.__version__,
-            "started_at": _when(self._started_at),
+            "started_at": _when(self._sessions.started_at),
             "replica": self._sessions.store.token,
             "leader": None if wrong else await self._leader(),
             "leading": self._sessions.registry.leading,

@@ -72,6 +72,8 @@ def service(shared_site: Site) -> Iterator[Service]:
     applications = site.config["applications"]
     talker = {"template": "command.sh", "cluster": "here", "title": "Talker", "wait": 600}
     talker["properties"] = {"program": site.program("talker", TALKER)}
+    password = {"type": "str", "default": "", "secret": True}
+    talker["parameters"] = {"password": password, "lines": {"type": "int", "default": 3}}
     applications["talker"] = talker
     applications["tuned"] |= {"title": "Tuned <b>", "walltime": 290}
     applications["tuned"]["parameters"]["file"]["title"] = "File"
@@ -150,6 +152,21 @@ def test_what_jobs_and_users_wrote_is_text_and_why_it_ended_is_told(
     expect(page.locator(f'[data-id="{2:040x}"] .said')).to_have_text("The application has ended.")
     assert page.locator("#sessions :is(img, script, b)").count() == 0
     assert page.title() == "Sessions · hpcbridge"
+
+
+def test_a_secret_value_is_in_no_link_and_no_command(
+    service: Service, alice: BrowserContext
+) -> None:
+    page = alice.new_page()
+    page.goto(service.url)
+    page.fill("#param-talker-password", "correct-horse")
+    page.fill("#param-talker-lines", "4")
+    for shown in ("#link-talker", "#curl-talker"):
+        text = page.text_content(shown) or ""
+        assert "lines" in text
+        assert "correct-horse" not in text
+    assert page.get_attribute("#param-talker-password", "type") == "password"
+    assert page.get_attribute("#param-talker-password", "autocomplete") == "off"
 
 
 def test_launching_again_opens_the_form_filled_in_and_launches_nothing(

@@ -83,3 +83,17 @@ def test_undrain_leaves_what_is_only_said(site: Site, hpcbridge: Command) -> Non
     hpcbridge("announce", "Tea at four")
     hpcbridge("undrain", status=1)
     assert "Tea at four" in hpcbridge("announce")
+
+
+def test_what_is_said_of_something_that_has_gone_can_be_withdrawn(
+    site: Site, hpcbridge: Command
+) -> None:
+    site.write()
+    hpcbridge("drain", "new disks", "--application", "cone")
+    hpcbridge("announce", "Tea at four", "--application", "mute")
+    site.write(applications={"cone": None, "mute": None})
+    assert hpcbridge("undrain", "--application", "cone") == "application cone: withdrawn.\n"
+    hpcbridge("announce", "--withdraw", "--application", "mute")
+    assert hpcbridge("announce") == ""
+    said = hpcbridge("undrain", "--application", "cone", status=1)
+    assert "There is no application 'cone'" in said

@@ -384,6 +384,15 @@ def test_this_machine_needs_no_encryption(url: str) -> None:
     Client(url, token="hpcb_secret").close()
 
 
+def test_no_proxy_gets_what_is_for_this_machine(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with Client(bridge.url, token=bridge.token()) as client:
+        assert client.sessions().user == "alice"
+
+
 def test_the_token_is_in_no_log(bridge: Bridge, caplog: pytest.LogCaptureFixture) -> None:
     token = bridge.token()
     with caplog.at_level(logging.DEBUG), Client(bridge.url, token=token) as client:

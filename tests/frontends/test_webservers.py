@@ -274,6 +274,11 @@ async def test_a_wrong_login_or_token_leads_nowhere(world: World) -> None:
             f"{world.url}/proxy?sessionId={world.session}&path=page", headers=headers
         )
         assert status in (401, 404)
+        # Nobody would look at a token there.
+        for path in ("/", "/portal/portal.js"):
+            status, _ = await world.ask(f"{world.url}{path}", headers=headers)
+            assert status == 401, path
+    assert (await world.ask(f"{world.url}/", "alice"))[0] == 200
     # Two at once: nobody is whom the one names because of the other.
     for pair in ((mallory, token), (token, mallory)):
         lines = [f"Authorization: {each['Authorization']}" for each in pair]

@@ -24,9 +24,9 @@ const session = new Session(launcher, client, alerts, () => {
 const running = new Running(launcher, (kept, answer) => session.take(kept, answer), titles, Boolean(who));
 
 /** The request that a form stands for: `{application, ...parameters}`, typed; null is left out. */
-function requestOf(form) {
+function requestOf(form, fields = '[data-type]') {
   const request = { application: form.dataset.application };
-  for (const field of form.querySelectorAll('[data-type]')) {
+  for (const field of form.querySelectorAll(fields)) {
     const { type } = field.dataset;
     if (field.type === 'checkbox') request[field.name] = field.checked;
     else if (field.value === '') continue;
@@ -61,7 +61,7 @@ for (const form of document.querySelectorAll('form[data-application]')) {
   const problem = form.querySelector('.field-error');
   const link = form.querySelector('.link');
   const describe = () => {
-    const request = requestOf(form);
+    const request = requestOf(form, '[data-type]:not([data-secret])'); // both are shown, and passed on
     command.textContent = launcher.curl(request);
     link.textContent = bookmark(request);
   };
