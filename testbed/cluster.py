@@ -58,7 +58,7 @@ def up(state: Path | None = None, *, with_accounting: bool = False) -> tuple[Tes
             accounting.remove(layout)
         if config.prepare(layout):
             _stop_daemons(layout)
-            # From 24.11 on a controller without slurmdbd gives itself a number, and slurmdbd another.
+            # A controller without slurmdbd numbers itself; 24.11 then refuses slurmdbd's number.
             (layout.state / "ctld/clustername").unlink(missing_ok=True)
         network.up(layout.state)
         _stop_strays(layout)
