@@ -409,8 +409,8 @@ async def test_a_jobs_end_is_told_with_its_reason_also_after_an_outage(
 ) -> None:
     session_id = await bridge.ready()
     slurm.spoil_all(**DOWN)
+    await bridge.unknown(session_id)  # a question that was on its way is answered by now
     slurm.end("1", word, status)
-    await bridge.unknown(session_id)
     slurm.spoil()
     assert (await bridge.cleaned(session_id))["reason"] == reason
     await over(bridge, session_id)
