@@ -39,14 +39,14 @@ def _parts(text: str) -> tuple[str, ...]:
     wrong = f"'{text}' is no key, such as server.port."
     if "\n" in text:
         raise ConfigError(wrong)
+    parts: list[str] = []
     try:
         found: Any = tomllib.loads(f"{text.replace(EACH, '')} = 0")
-    except tomllib.TOMLDecodeError as error:
+        while isinstance(found, dict):
+            ((part, found),) = found.items()
+            parts.append(part)
+    except ValueError as error:  # tomllib.TOMLDecodeError is one; so are several keys, or none
         raise ConfigError(wrong) from error
-    parts: list[str] = []
-    while isinstance(found, dict):
-        ((part, found),) = found.items()
-        parts.append(part)
     return tuple(parts)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from hpcbridge.errors import UnexpectedReply
+from hpcbridge.plain import readable
 from hpcbridge.transports.base import Transport
 
 SECONDS = 60.0
@@ -113,8 +114,8 @@ async def survey(transport: Transport) -> Survey:
 
 
 def read(text: str) -> Survey:
-    """The answer of :data:`SCRIPT`."""
-    parts = _SECTION.split(text)[1:]
+    """The answer of :data:`SCRIPT`; nothing in it acts on the terminal where it is shown."""
+    parts = _SECTION.split(readable(text))[1:]
     told = dict(zip(parts[::2], (each.strip() for each in parts[1::2]), strict=False))
     if "end" not in told:
         raise UnexpectedReply(f"The cluster's answer has no end: {text[-200:].strip()!r}.")

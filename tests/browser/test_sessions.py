@@ -276,3 +276,22 @@ def test_others_are_no_operators(service: Service, alice: BrowserContext) -> Non
     page.goto(f"{service.url}/portal/sessions?owner=bob")
     expect(page.get_by_role("alert")).to_contain_text("only operators may list")
     assert page.locator(".row").count() == 0
+
+
+def test_an_operators_first_page_has_their_own_sessions_alone(
+    service: Service, browser: Browser, alice: BrowserContext
+) -> None:
+    """And so do the notifications of that page."""
+    hers = alice.new_page()
+    hers.goto(service.url)
+    launch(hers, "tuned")
+    context = browser.new_context(extra_http_headers=named("olga"))
+    page = context.new_page()
+    page.goto(service.url)
+    own = launch(page, "talker")
+    page.reload()
+    expect(page.locator("#running-list li strong")).to_have_text(["Talker"])
+    page.goto(f"{service.url}/portal/sessions")
+    expect(page.locator("#live .row")).to_have_count(2)
+    assert page.locator(f'[data-id="{own}"]').count() == 1
+    context.close()

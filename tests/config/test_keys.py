@@ -94,6 +94,8 @@ def test_a_key_is_found_by_its_end_and_with_its_real_name(text: str, found: list
         ("readyline", "Did you mean 'ready_line'?"),
         ("clusters.lab.slotz", "Did you mean 'clusters.lab.slots'?"),
         ("qqqqqqqq", "'hpcbridge config explain' lists all."),
+        ("a = {b = 1, c = 2} #", "is no key"),
+        ("a = {} #", "is no key"),
         ("a b", "is no key"),
         ("x = 1\ny", "is no key"),
         ("[server]\nport", "is no key"),

@@ -124,6 +124,13 @@ def test_what_is_drafted_is_a_configuration(tmp_path: Path, text: str, login: st
         assert "though it is on ext4" in file.read_text()
 
 
+def test_what_a_cluster_tells_does_not_act_on_the_terminal() -> None:
+    told = SLURM.replace("physics", "phy\x1b]0;owned\x07sics\x1b[2J\u202e")
+    found = read(told)
+    assert found.accounts[0] == "physics"
+    assert "\x1b" not in repr(found)
+
+
 def test_names_that_a_cluster_tells_cannot_change_the_file(tmp_path: Path) -> None:
     evil = 'x"\n[server]\nport = 1\n#'
     found = Survey("slurm", accounts=[evil], programs={"python3": evil})

@@ -43,8 +43,10 @@ export class Running {
     return answers;
   }
 
+  /** One's own: the page of sessions has everybody's for operators. */
   async listed() {
-    const { sessions } = await this.launcher.list();
+    const all = await this.launcher.list();
+    const { sessions } = all.operator ? await this.launcher.list({ owner: all.user }) : all;
     return sessions.map((answer) => ({ answer, kept: memory.find(answer.id) }));
   }
 

@@ -74,3 +74,8 @@ def test_a_hosts_vnodes_are_one_host() -> None:
     )  # more than any vnode has
     assert fit.too_big(job(f"1:ncpus={most:.0f}"), known) == ""
     assert f"the largest has {most:.0f}" in fit.too_big(job(f"1:ncpus={most + 1:.0f}"), known)
+
+
+def test_of_thousands_of_equal_hosts_each_kind_is_looked_at_once() -> None:
+    nodes = [node(f"node{number}", 8 + number % 2) for number in range(5000)]
+    assert len(fit.hosts([*nodes, node("own", 8, queue="viz")])) == 3
