@@ -47,7 +47,8 @@ RECENT = 20
 class Quota:
     """How many sessions there may be with certain columns; ``message`` is what one too many hears.
 
-    ``{}`` in ``message`` becomes their number. With ``queued`` only those count whose job has not
+    ``{}`` in ``message`` becomes their number, but for a limit of 0, whose ``message`` says why
+    there may be none, as somebody wrote it. With ``queued`` only those count whose job has not
     started.
     """
 
@@ -132,7 +133,8 @@ class Store(Changes):
             query = select(sql.count()).select_from(SessionRow).where(_going_on(), *same)
             there = (await session.execute(query)).scalar_one()
             if there >= quota.limit:
-                raise NoCapacity(quota.message.replace("{}", str(there)))
+                number = str(there) if quota.limit else "{}"
+                raise NoCapacity(quota.message.replace("{}", number))
 
     # -- changing
 

@@ -114,7 +114,8 @@ def _wrong(started: "subprocess.Popen[bytes]", api: int) -> list[str]:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and started.poll() is None:
         with contextlib.suppress(httpx.HTTPError):
-            reply = httpx.get(f"http://127.0.0.1:{api}/api/http/routers", timeout=5)
+            asked = f"http://127.0.0.1:{api}/api/http/routers"
+            reply = httpx.get(asked, timeout=5, trust_env=False)  # by no proxy
             routers = reply.json() if reply.status_code == 200 else []
             ours = [each for each in routers if each["name"].startswith("hpcbridge")]
             if ours:

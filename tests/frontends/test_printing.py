@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from hpcbridge.cli.main import app
 from hpcbridge.errors import BridgeError
-from hpcbridge.frontends import parsing
+from hpcbridge.frontends import parsing, traefik
 from tests.ca import CA
 from tests.usersite import auth
 
@@ -235,3 +235,13 @@ def test_a_part_that_there_is_not_is_told(site: Any) -> None:
         printed("nginx", path, "--snippet", "sessions")
     with pytest.raises(BridgeError, match="without --snippet"):
         printed("nginx", path, "--snippet", "http", "--check")
+
+
+@servers
+def test_traefik_is_asked_through_no_proxy(
+    site: Any, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setattr(traefik, "PATIENCE", 10.0)
+    path = site.write(**sections("traefik"))
+    assert "takes it" in printed("traefik", path, "--check", *files("traefik"))

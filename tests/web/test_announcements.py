@@ -87,6 +87,11 @@ async def test_what_is_drained_refuses_with_the_reason_and_ends_nothing(
     assert (await launch(api, CONE)).status_code == 202
 
 
+async def test_a_reason_is_told_as_it_was_written(api: Launcher) -> None:
+    await say(api, "site", text="rooms {} and {0}", drain=True)
+    assert "rooms {} and {0}" in refusal(await launch(api, CONE), 503)
+
+
 async def test_a_drain_needs_no_reason_and_a_restart_ends_none(site: Any, launcher: Launch) -> None:
     section = auth(site)
     async with launcher(auth=section) as api:
