@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Iterator, Mapping
 
 from hpcbridge.config.keys import NAME, Key, all_keys
@@ -35,6 +36,9 @@ NOT_SETTINGS = frozenset(
 )
 """Variables of this prefix that mean something else."""
 
+# What Kubernetes sets in each container where a Service is called hpcbridge (enableServiceLinks).
+_OF_KUBERNETES = re.compile(r"HPCBRIDGE_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
+
 
 def unknown(environment: Mapping[str, str] = os.environ) -> Iterator[str]:
     """A sentence for each variable that sets nothing, and that nobody else uses.
@@ -44,7 +48,7 @@ def unknown(environment: Mapping[str, str] = os.environ) -> Iterator[str]:
     """
     for given in sorted(environment):
         name = given.upper()
-        if not name.startswith(PREFIX) or name in NOT_SETTINGS:
+        if not name.startswith(PREFIX) or name in NOT_SETTINGS or _OF_KUBERNETES.fullmatch(name):
             continue
         section = name.removeprefix(PREFIX).partition("__")[0].lower()
         if section not in Settings.model_fields:

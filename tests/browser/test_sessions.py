@@ -13,6 +13,7 @@ from hpcbridge.store import SessionRow, State, Store
 from tests.browser import driver
 from tests.site import Service, Site
 from tests.usersite import auth, named
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.browser
 HISTORY = 10_000
@@ -154,7 +155,7 @@ def test_what_jobs_and_users_wrote_is_text_and_why_it_ended_is_told(
     assert page.title() == "Sessions · hpcbridge"
 
 
-def test_a_secret_value_is_in_no_link_and_no_command(
+def test_a_secret_value_is_in_no_link_and_no_command_and_not_kept(
     service: Service, alice: BrowserContext
 ) -> None:
     page = alice.new_page()
@@ -167,6 +168,13 @@ def test_a_secret_value_is_in_no_link_and_no_command(
         assert "correct-horse" not in text
     assert page.get_attribute("#param-talker-password", "type") == "password"
     assert page.get_attribute("#param-talker-password", "autocomplete") == "off"
+    with page.expect_request(lambda request: request.method == "POST") as launched:
+        page.click("#launch-talker")
+    assert "correct-horse" in (launched.value.post_data or "")
+    wait_until(lambda: page.evaluate("localStorage.getItem('hpcbridge.sessions')"), "the session")
+    kept = page.evaluate("JSON.stringify({...localStorage, ...sessionStorage})")
+    assert "lines" in kept
+    assert "correct-horse" not in kept
 
 
 def test_launching_again_opens_the_form_filled_in_and_launches_nothing(

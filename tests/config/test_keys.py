@@ -212,6 +212,9 @@ def test_variables_with_another_meaning_are_none(
         monkeypatch.setenv(name, "/somewhere")
     assert site.settings().server.port == 0
     assert list(unknown({"PATH": "/bin", "HPCBRIDGE": "x", "MY_HPCBRIDGE_X": "x"})) == []
+    # As Kubernetes names them for a Service called hpcbridge.
+    pod = ("PORT", "PORT_8080_TCP", "PORT_8080_TCP_ADDR", "SERVICE_HOST", "SERVICE_PORT_HTTP")
+    assert list(unknown({f"HPCBRIDGE_{name}": "x" for name in pod})) == []
 
 
 def test_each_of_the_variables_with_another_meaning_is_used_somewhere() -> None:

@@ -38,8 +38,10 @@ function requestOf(form, fields = '[data-type]') {
 }
 
 /** A page of the site launches its session itself, with what stands in its address. */
+const OPEN = '[data-type]:not([data-secret])'; // the fields whose values may be seen
+
 function openPage(form) {
-  const { application, ...chosen } = requestOf(form);
+  const { application, ...chosen } = requestOf(form, OPEN); // an address is kept and passed on
   const page = new URL(form.dataset.page, location.href);
   for (const [name, value] of Object.entries(chosen)) page.searchParams.set(name, value);
   open(page, '_blank', 'noopener');
@@ -61,7 +63,7 @@ for (const form of document.querySelectorAll('form[data-application]')) {
   const problem = form.querySelector('.field-error');
   const link = form.querySelector('.link');
   const describe = () => {
-    const request = requestOf(form, '[data-type]:not([data-secret])'); // both are shown, and passed on
+    const request = requestOf(form, OPEN); // both are shown, and passed on
     command.textContent = launcher.curl(request);
     link.textContent = bookmark(request);
   };
@@ -77,7 +79,7 @@ for (const form of document.querySelectorAll('form[data-application]')) {
       return;
     }
     lastButton = form.querySelector('button.primary');
-    session.launch(form.dataset.title, requestOf(form));
+    session.launch(form.dataset.title, requestOf(form), requestOf(form, OPEN));
   });
 }
 

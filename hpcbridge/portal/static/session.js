@@ -43,8 +43,11 @@ export class Session {
     });
   }
 
-  /** `request` is `{application, ...parameters}`; `title` names it for people. */
-  async launch(title, request) {
+  /**
+   * `request` is `{application, ...parameters}`; `title` names it for people. `open` is the same
+   * without secret values: what this browser keeps.
+   */
+  async launch(title, request, open = request) {
     const run = this.open({ title, request });
     performance.clearMarks();
     mark('launch');
@@ -53,14 +56,14 @@ export class Session {
       const answer = await this.launcher.launch(request);
       const { id, secret } = answer;
       if (run !== this.run) { // the user left while it was submitted
-        memory.add({ id, secret, title, request });
+        memory.add({ id, secret, title, request: open });
         memory.leave();
         await this.launcher.stop(id);
         memory.remove(id);
         return;
       }
       Object.assign(this, { id, secret });
-      memory.add({ id, secret, title, request });
+      memory.add({ id, secret, title, request: open });
       await this.follow(run, answer);
     } catch (error) {
       if (run === this.run) this.fail('The session could not be started', error.message);
