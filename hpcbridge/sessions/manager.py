@@ -272,8 +272,10 @@ class Sessions:
     def _why_left(self, row: SessionRow) -> str:
         job = f"job {row.job_id}" if row.job_id else "its job may be about to appear"
         session = self.registry.session(row.id)
-        if session is None:
+        if row.cluster not in self._settings.clusters:
             why = "no such cluster is configured"
+        elif session is None:
+            why = "it was not looked after here"
         else:
             watcher = session.cluster.watcher
             why = watcher.trouble or "there is no proof yet that its job is over"

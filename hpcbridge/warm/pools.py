@@ -9,9 +9,9 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from hpcbridge.clusters.announcements import Announcements
 from hpcbridge.clusters.cluster import Cluster
@@ -67,6 +67,7 @@ class PooledSession(Protocol):
         ...
 
 
+T = TypeVar("T")
 S = TypeVar("S", bound=PooledSession)
 S_co = TypeVar("S_co", bound=PooledSession, covariant=True)
 
@@ -120,8 +121,8 @@ class Pools(Generic[S]):
         # Whether there are no warm sessions left of pools that were configured before.
         self._tidy = False
         self._said: dict[str, str] = {}
-        # What a client's hanging up must not cut short.
-        self._handing: set[asyncio.Task[S | None]] = set()
+        # What a client's hanging up, or the end of the service, must not cut short.
+        self._uncut: set[asyncio.Task[Any]] = set()
 
     @property
     def there(self) -> bool:
@@ -147,9 +148,13 @@ class Pools(Generic[S]):
         :class:`~hpcbridge.errors.NoCapacity` for a user who has enough, and
         :class:`~hpcbridge.errors.StoreError`.
         """
-        task = asyncio.create_task(self._hand_over(pool, asked))
-        self._handing.add(task)
-        task.add_done_callback(self._handing.discard)
+        return await self._whole(self._hand_over(pool, asked))
+
+    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do this to its end, also when who waits for it is cancelled."""
+        task = asyncio.create_task(work)
+        self._uncut.add(task)
+        task.add_done_callback(self._uncut.discard)
         return await asyncio.shield(task)
 
     async def _hand_over(self, pool: Pool, asked: Asked) -> S | None:
@@ -286,13 +291,16 @@ class Pools(Generic[S]):
         """One session more, of at most so many; why not, or ''."""
         try:
             row, quotas = await self._launching(pool)
-            if await self._warm_store.add(row, quotas, most):
-                self._registry.begin(row)
+            await self._whole(self._add(row, quotas, most))
         except StoreError:
             raise
         except BridgeError as error:
             return str(error)
         return ""
+
+    async def _add(self, row: SessionRow, quotas: Sequence[Quota], most: int) -> None:
+        if await self._warm_store.add(row, quotas, most):
+            self._registry.begin(row)
 
     async def _retire(self, row: SessionRow, why: str) -> None:
         if await self._warm_store.retire(row):
@@ -317,7 +325,7 @@ class Pools(Generic[S]):
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
-        await asyncio.gather(*self._handing, return_exceptions=True)
+        await asyncio.gather(*self._uncut, return_exceptions=True)
 
     async def drain(self) -> None:
         """End all warm sessions, for nobody has them; the next service begins new ones."""

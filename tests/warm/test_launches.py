@@ -295,3 +295,19 @@ async def test_nodes_that_cannot_be_counted_keep_the_service_from_starting(launc
     wrong["applications"]["warm"]["warm"] = {"nodes": 4}
     async with launcher(**wrong) as api:
         await ready(api.sessions)
+
+
+async def test_one_that_is_begun_while_the_service_stops_is_ended_with_the_others(
+    launcher: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add, written = WarmStore.add, asyncio.Event()
+
+    async def slowly(*arguments: Any) -> bool:
+        made = await add(*arguments)
+        written.set()
+        await asyncio.sleep(0.5)  # the service stops meanwhile
+        return made
+
+    monkeypatch.setattr(WarmStore, "add", slowly)
+    async with launcher():  # which ends its sessions, or tells of those that it cannot end
+        await written.wait()
