@@ -187,7 +187,7 @@ class _Script:
                     "line; remove it."
                 )
             elif not redirected and programs and not command.nested and RUN not in words:
-                yield error(
+                yield warning(
                     f"exec replaces the job's shell, so nothing of the prelude is left to watch "
                     f"the application and end it: write {RUN} {programs[0]} ..."
                 )
