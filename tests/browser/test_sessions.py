@@ -175,6 +175,12 @@ def test_a_secret_value_is_in_no_link_and_no_command_and_not_kept(
     kept = page.evaluate("JSON.stringify({...localStorage, ...sessionStorage})")
     assert "lines" in kept
     assert "correct-horse" not in kept
+    path = "paraview/" + page.evaluate("JSON.parse(localStorage['hpcbridge.sessions'])[0].id")
+    stopped = page.request.delete(f"{service.url}/{path}")
+    assert stopped.ok
+    wait_until(
+        lambda: page.request.get(f"{service.url}/{path}").json()["state"] == "ended", "its end"
+    )
 
 
 def test_launching_again_opens_the_form_filled_in_and_launches_nothing(
