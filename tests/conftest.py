@@ -18,7 +18,8 @@ PLACES = {
     "servers": (
         "conformance", "pbs", "postgres", "schedulers/hosts",
         # Services, jobs and SSH servers as processes of their own: many seconds for a file.
-        "auth/test_owners.py", "clusters/test_readiness.py", "frontends/test_textmap.py",
+        "auth/test_owners.py", "clusters/test_placement.py", "clusters/test_readiness.py",
+        "frontends/test_border.py", "frontends/test_embedded.py", "frontends/test_textmap.py",
         "jobscripts/test_environment.py", "jobscripts/test_listener.py",
         "jobscripts/test_prelude.py", "jobscripts/test_servers.py", "jobscripts/test_xvfb.py",
         "schedulers/local/test_restarts.py", "schedulers/test_kinds.py",

@@ -41,8 +41,24 @@ class Problem:
         return f"{where}: {self.message}"
 
 
+_KNOWN_MOST = 256
+_known: dict[tuple[str, str], list[Problem]] = {}
+
+
 def inspect(environment: Environment, name: str, text: str) -> list[Problem]:
-    """What is wrong with one template's text (its includes have their own turn), in line order."""
+    """What is wrong with one template's text (its includes have their own turn), in line order.
+
+    What was found is kept: the text decides it alone, and all templates include the same few.
+    """
+    key = name, text
+    if key not in _known:
+        if len(_known) >= _KNOWN_MOST:
+            _known.clear()
+        _known[key] = _inspect(environment, name, text)
+    return list(_known[key])
+
+
+def _inspect(environment: Environment, name: str, text: str) -> list[Problem]:
     if wrong := unfit(text):
         return [Problem(*wrong, template=name)]
     try:
