@@ -123,7 +123,7 @@ def check(config: Config) -> None:
 
     settings = configfile.load(config)
     failed = False
-    for name, problems in check_all(settings):
+    for name, problems in check_all(settings, thorough=True):
         for problem in problems:
             print(f"{name}: {problem.severity}: {problem}")
         failed = failed or any(each.severity == Severity.ERROR for each in problems)

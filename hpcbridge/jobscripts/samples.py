@@ -3,7 +3,6 @@
 import difflib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from hpcbridge.config.applications import ApplicationSettings
 from hpcbridge.config.fields import Primitive
@@ -39,8 +38,11 @@ def sample_context(
     )
 
 
-def check_all(settings: Settings) -> Iterator[tuple[str, list[Problem]]]:
-    """Each application by name, with the problems of its template on any of its clusters."""
+def check_all(settings: Settings, *, thorough: bool = False) -> Iterator[tuple[str, list[Problem]]]:
+    """Each application by name, with the problems of its template on any of its clusters.
+
+    ``thorough`` is that of :func:`hpcbridge.jobscripts.check.check`; it finds no further errors.
+    """
     templates = TemplateSet(settings.template_dirs)
     used: dict[str, set[str]] = {}
     found: dict[str, dict[Problem, None]] = {}
@@ -48,7 +50,7 @@ def check_all(settings: Settings) -> Iterator[tuple[str, list[Problem]]]:
         problems = found[name] = {}
         for cluster in wanted.cluster:
             context = sample_context(settings, name, _samples(wanted), cluster)
-            told = check(templates, wanted.template, context, thorough=True)
+            told = check(templates, wanted.template, context, thorough=thorough)
             problems |= dict.fromkeys(told)
             if any(each.severity is Severity.ERROR for each in told):
                 used[cluster] = {*used.get(cluster, ()), *context.options}  # nobody can tell
@@ -56,13 +58,13 @@ def check_all(settings: Settings) -> Iterator[tuple[str, list[Problem]]]:
             seen = options_used(templates, wanted.template, context)
             used[cluster] = used.get(cluster, set()) | seen
             idle = _idle_options(f"applications.{name}", wanted.options, seen, context.scheduler)
-            problems |= dict.fromkeys(replace(each, template=wanted.template) for each in idle)
+            problems |= {Problem(None, each, template=wanted.template): None for each in idle}
         problems |= dict.fromkeys((*_shown_secrets(wanted), *_patterns(wanted)))
     for cluster, seen in used.items():
         first = next(n for n, each in settings.applications.items() if cluster in each.cluster)
         kind, options = settings.clusters[cluster].scheduler, settings.clusters[cluster].options
         for each in _idle_options(f"clusters.{cluster}", options, seen, kind):
-            found[first][replace(each, severity=Severity.WARNING)] = None
+            found[first][Problem(None, each, Severity.WARNING, "options")] = None
     yield from ((name, list(problems)) for name, problems in found.items())
 
 
@@ -75,8 +77,8 @@ _NAMES = {
 
 def _idle_options(
     where: str, options: Mapping[str, Primitive], seen: set[str], scheduler: str
-) -> Iterator[Problem]:
-    """An error for each of ``options`` that nothing asks for."""
+) -> Iterator[str]:
+    """A sentence for each of ``options`` that nothing asks for."""
     kind = {"slurmrest": "slurm", "torque": "pbs"}.get(scheduler, scheduler)
     for key in options:
         if key in seen:
@@ -85,11 +87,10 @@ def _idle_options(
         other = _NAMES.get(kind, {}).get(key) or (close[0] if close else "")
         hint = f"Did you mean {other}? " if other else ""
         known = ", ".join(sorted(seen)) or "none"
-        message = (
+        yield (
             f"{where}.options.{key} does nothing with {scheduler}. {hint}"
             f"The templates ask for: {known}."
         )
-        yield Problem(None, message, template="options")
 
 
 _REGULAR = re.compile(r"\\[dwsSDWb]|\.[*+]|\[[^\]]*\][*+]|^\^|\(\?|\(.*\|.*\)")
