@@ -58,8 +58,7 @@ def render(templates: TemplateSet, name: str, context: ScriptContext) -> str:
     Raises TemplateError when the template (or an admin's value) is wrong, and BadParameter when a
     user's value cannot be put into a script. Reads files; takes about a millisecond once loaded.
     """
-    groups = context.namespaces()
-    names = {**groups, "command": shell_words(context.command, groups)}
+    names = _names(context, context.namespaces())
     script = _run(templates, name, names, neutral=False)
     _accept_script(name, script)
     growth = _directives(script) - _directives(_run(templates, name, names, neutral=True))
@@ -74,10 +73,14 @@ def options_used(templates: TemplateSet, name: str, context: ScriptContext) -> s
     Raises as :func:`render` does.
     """
     watched = Watched("cluster", context.options)
-    groups = {**context.namespaces(), "cluster": watched}
-    names = {**groups, "command": shell_words(context.command, groups)}
+    names = _names(context, {**context.namespaces(), "cluster": watched})
     _run(templates, name, names, neutral=False)
     return watched.seen
+
+
+def _names(context: ScriptContext, groups: Mapping[str, Namespace]) -> dict[str, object]:
+    """What a template can look up."""
+    return {**groups, "command": shell_words(context.command, groups)}
 
 
 def environment(templates: TemplateSet) -> Environment:

@@ -27,8 +27,8 @@ class Wanted:
 
 def draft(wanted: Wanted, found: Survey) -> str:
     """The configuration. What nobody said for certain is marked with ``GUESS``."""
-    where = f"the login host {_line(wanted.login)}" if wanted.login else "this machine"
-    told = f"; it says {_line(found.version)}" if found.version else ""
+    where = f"the login host {one_line(wanted.login)}" if wanted.login else "this machine"
+    told = f"; it says {one_line(found.version)}" if found.version else ""
     parts = [
         f"# Written by 'hpcbridge init' on {time.strftime('%Y-%m-%d')}, from what {where} told"
         f"{told}.\n"
@@ -47,11 +47,6 @@ def draft(wanted: Wanted, found: Survey) -> str:
     return "\n".join(filter(None, parts))
 
 
-def _line(text: str) -> str:
-    """For a comment: what a cluster says of itself may be anything."""
-    return one_line(text)
-
-
 def _text(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)
 
@@ -65,25 +60,25 @@ def _cluster(wanted: Wanted, found: Survey) -> str:
     options = {key: wanted.partition, "account": wanted.account}
     words = ", ".join(f"{name} = {_text(value)}" for name, value in options.items() if value)
     if found.partitions:
-        lines.append(f"# {key.capitalize()}s: {_line('; '.join(map(str, found.partitions)))}.")
+        lines.append(f"# {key.capitalize()}s: {one_line('; '.join(map(str, found.partitions)))}.")
     if found.accounts:
-        lines.append(f"# Your accounts: {_line(', '.join(found.accounts))}.")
+        lines.append(f"# Your accounts: {one_line(', '.join(found.accounts))}.")
     if found.qos:
-        lines.append(f"# QOS: {_line(', '.join(found.qos))}; choose one by options.qos.")
+        lines.append(f"# QOS: {one_line(', '.join(found.qos))}; choose one by options.qos.")
     if found.environments:
         lines.append(
-            f"# Parallel environments: {_line(', '.join(found.environments))} (options.pe)."
+            f"# Parallel environments: {one_line(', '.join(found.environments))} (options.pe)."
         )
     if words:
         lines.append(f"options = {{ {words} }}")
     if python := found.programs.get("python3"):
-        version = f" ({_line(found.python)})" if found.python else ""
+        version = f" ({one_line(found.python)})" if found.python else ""
         lines.append(f"python = {_text(python)}  # GUESS: the nodes have it, too{version}")
     shared = found.filesystem and found.filesystem in _LOCAL
     if found.home and shared:
         lines.append(
-            f"# GUESS: the nodes see {_line(found.home)}/.hpcbridge, though it is on "
-            f"{_line(found.filesystem)}; if not, name a folder that they share:\n"
+            f"# GUESS: the nodes see {one_line(found.home)}/.hpcbridge, though it is on "
+            f"{one_line(found.filesystem)}; if not, name a folder that they share:\n"
             '# session_root = "/scratch/hpcbridge"'
         )
     if wanted.login:

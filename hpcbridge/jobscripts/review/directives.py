@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from hpcbridge.jobscripts.review import gridengine, qsub, sbatch
 from hpcbridge.jobscripts.review.findings import Finding, error, warning
 from hpcbridge.jobscripts.review.origin import Origin
-from hpcbridge.jobscripts.rules import Problem
+from hpcbridge.jobscripts.rules import Problem, Severity
 from hpcbridge.jobscripts.shelltext import DIRECTIVE, Place, ShellText
 
 _MARKS: Mapping[str, tuple[str, Callable[[list[str]], Iterator[Finding]]]] = {
@@ -45,7 +45,7 @@ def judge(scheduler: str, script: str, origin: Origin) -> Iterator[Problem]:
         number, line = of_others[0]
         found = line.split()[0]
         message = f"{found} is of another batch system: here, directives begin with {mark}."
-        yield origin.problem(number, message, warning("").severity)
+        yield origin.problem(number, message, Severity.WARNING)
 
 
 def _line(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from hpcbridge.jobscripts.review.findings import Finding, error, warning
 from hpcbridge.jobscripts.review.lines import VALUE, Command, Line, code_of
 from hpcbridge.jobscripts.review.words import listed, meant
-from hpcbridge.jobscripts.rules import Problem
+from hpcbridge.jobscripts.rules import Problem, Severity
 from hpcbridge.jobscripts.sources import BUILTIN
 
 RUN = "hpcbridge_run"
@@ -56,8 +56,8 @@ def judge(lines: Sequence[Line]) -> Iterator[Problem]:
     yield from script.judge_run()
 
 
-def _problem(line: Line, severity: object, message: str) -> Problem:
-    return Problem(line.number, message, severity, line.template)  # type: ignore[arg-type]
+def _problem(line: Line, severity: Severity, message: str) -> Problem:
+    return Problem(line.number, message, severity, line.template)
 
 
 def _in_lines(lines: Iterable[Line]) -> Iterator[Problem]:
@@ -258,10 +258,7 @@ def _options(words: tuple[str, ...]) -> Iterator[Finding]:
     first, text = words[0], " ".join(word for word in words if not re.search(r"['\"].*\s", word))
     if first.startswith("-"):
         yield error(f"bash takes '{first}' for a command: the line above lacks a \\ at its end.")
-    fixed = _PORT.search(text) or (
-        _PORT_VARIABLE.search(text) if _ASSIGNMENT.search(text) else None
-    )
-    if fixed:
+    if fixed := _PORT.search(text) or _PORT_VARIABLE.search(text):
         yield error(
             f"Port {fixed[1]} can be taken, by another session on the same node first of all; "
             f'hpcbridge connects to "$HPCBRIDGE_PORT".'
