@@ -34,12 +34,6 @@ def service(shared_site: Site) -> Iterator[Service]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with driver.chromium() as browser:
-        yield browser
-
-
 @pytest.fixture(params=["light", "dark"])
 def scheme(request: pytest.FixtureRequest) -> str:
     return str(request.param)

@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.browser import driver
 from tests.site import Service, Site
-from tests.usersite import auth, named
+from tests.usersite import auth
 
 pytestmark = pytest.mark.browser
 HOSTILE = "Tea <img src=x onerror=\"document.title='run'\"><script>document.title='run'</script>"
@@ -20,26 +20,6 @@ def service(shared_site: Site) -> Iterator[Service]:
     shared_site.write(auth=auth(shared_site))
     with Service(shared_site, "--end-sessions") as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with driver.chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def alice(browser: Browser) -> Iterator[BrowserContext]:
-    context = browser.new_context(extra_http_headers=named("alice"))
-    yield context
-    context.close()
-
-
-@pytest.fixture
-def olga(browser: Browser) -> Iterator[BrowserContext]:
-    context = browser.new_context(extra_http_headers=named("olga"))
-    yield context
-    context.close()
 
 
 def form(context: BrowserContext, service: Service) -> Page:

@@ -84,19 +84,6 @@ def service(shared_site: Site) -> Iterator[Service]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with driver.chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def alice(browser: Browser) -> Iterator[BrowserContext]:
-    context = browser.new_context(extra_http_headers=named("alice"))
-    yield context
-    context.close()
-
-
 def opened(context: BrowserContext, service: Service, query: str = "") -> Page:
     page = context.new_page()
     page.set_default_timeout(60_000)
