@@ -1,7 +1,8 @@
 """The commands for who uses a service: they launch, look and stop, by the API alone."""
 
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,22 +18,16 @@ class Which(StrEnum):
     ALL = "all"
 
 
-AnySession = Annotated[
-    str,
-    typer.Argument(
+def _session(complete: Callable[[str], list[completion.Offer]]) -> Any:
+    return typer.Argument(
         metavar="ID",
         help="The session: its id, or so much of its beginning that no other has it.",
-        autocompletion=completion.sessions,
-    ),
-]
-LiveSession = Annotated[
-    str,
-    typer.Argument(
-        metavar="ID",
-        help="The session: its id, or so much of its beginning that no other has it.",
-        autocompletion=completion.live_sessions,
-    ),
-]
+        autocompletion=complete,
+    )
+
+
+AnySession = Annotated[str, _session(completion.sessions)]
+LiveSession = Annotated[str, _session(completion.live_sessions)]
 Application = Annotated[
     str,
     typer.Argument(

@@ -1,4 +1,4 @@
-"""The same client for asyncio."""
+"""The same client for asyncio: alike on purpose, call by call, but for ``await``."""
 
 import asyncio
 import contextlib
